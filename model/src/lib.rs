@@ -1,0 +1,26 @@
+//! The words that all crates share, and the traits at which they meet.
+//!
+//! ```text
+//! labels ── matcher          what names a series, what selects it
+//! sample ── time             what a series is made of
+//! log ── log_query ── tokens one line with its meaning, and what asks for it
+//! push                       how collectors send lines to a store
+//! storage                    the seam: `query` and `collector` know a store only by this
+//! ```
+//!
+//! Nothing here touches a file, a socket or a clock.
+
+pub mod labels;
+pub mod log;
+pub mod log_query;
+pub mod matcher;
+pub mod push;
+pub mod sample;
+pub mod storage;
+pub mod time;
+pub mod tokens;
+
+pub use labels::{Interner, Label, Labels};
+pub use matcher::{MatchOp, Matcher};
+pub use sample::{STALE_NAN, Sample};
+pub use time::{LogTime, TimeRange, Timestamp};

@@ -1,0 +1,197 @@
+//! Matchers: what a selector says of one label.
+
+use std::fmt;
+
+use regex::{Regex, RegexBuilder};
+
+use crate::labels::{Labels, quoted};
+
+/// Compiled size of one regular expression; RE2 in Prometheus has a bound of this order.
+const REGEX_MAX_BYTES: usize = 10 * 1024 * 1024;
+
+/// How a matcher compares.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MatchOp {
+    /// `=`
+    Equal,
+    /// `!=`
+    NotEqual,
+    /// `=~`, anchored at both ends
+    Regex,
+    /// `!~`, anchored at both ends
+    NotRegex,
+}
+
+impl MatchOp {
+    /// As PromQL writes it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Equal => "=",
+            Self::NotEqual => "!=",
+            Self::Regex => "=~",
+            Self::NotRegex => "!~",
+        }
+    }
+}
+
+/// One condition on one label. A label that is absent has the value `""`.
+#[derive(Debug, Clone)]
+pub struct Matcher {
+    /// The label it looks at.
+    pub name: String,
+    /// How it compares.
+    pub op: MatchOp,
+    /// What it compares with, as written.
+    pub value: String,
+    pattern: Pattern,
+}
+
+/// Most regular expressions in dashboards are lists of words, which need no automaton.
+#[derive(Debug, Clone)]
+enum Pattern {
+    Literals(Vec<String>),
+    Everything,
+    NotEmpty,
+    Regex(Regex),
+}
+
+impl Matcher {
+    /// Compiles the matcher.
+    ///
+    /// # Errors
+    /// The text of the regular expression's error; show it to whoever wrote the query.
+    pub fn new(name: &str, op: MatchOp, value: &str) -> Result<Self, String> {
+        let pattern = match op {
+            MatchOp::Equal | MatchOp::NotEqual => Pattern::Literals(vec![value.to_owned()]),
+            MatchOp::Regex | MatchOp::NotRegex => compile(value)?,
+        };
+        Ok(Self { name: name.to_owned(), op, value: value.to_owned(), pattern })
+    }
+
+    /// `name="value"`.
+    pub fn equal(name: &str, value: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            op: MatchOp::Equal,
+            value: value.to_owned(),
+            pattern: Pattern::Literals(vec![value.to_owned()]),
+        }
+    }
+
+    /// Whether a label of this value is selected.
+    pub fn matches(&self, value: &str) -> bool {
+        let found = match &self.pattern {
+            Pattern::Literals(words) => words.iter().any(|word| word == value),
+            Pattern::Everything => true,
+            Pattern::NotEmpty => !value.is_empty(),
+            Pattern::Regex(regex) => regex.is_match(value),
+        };
+        found == matches!(self.op, MatchOp::Equal | MatchOp::Regex)
+    }
+
+    /// Whether `labels` satisfy the matcher.
+    pub fn matches_labels(&self, labels: &Labels) -> bool {
+        self.matches(labels.value(&self.name))
+    }
+
+    /// The values of which one must be there, if the matcher names them all and none is empty.
+    pub fn literals(&self) -> Option<&[String]> {
+        match (&self.pattern, self.op) {
+            (Pattern::Literals(words), MatchOp::Equal | MatchOp::Regex)
+                if words.iter().all(|word| !word.is_empty()) =>
+            {
+                Some(words)
+            }
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Matcher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}{}", self.name, self.op.as_str(), quoted(&self.value))
+    }
+}
+
+impl PartialEq for Matcher {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.op == other.op && self.value == other.value
+    }
+}
+
+/// Whether every one of `matchers` holds.
+pub fn all_match(matchers: &[Matcher], labels: &Labels) -> bool {
+    matchers.iter().all(|matcher| matcher.matches_labels(labels))
+}
+
+fn compile(pattern: &str) -> Result<Pattern, String> {
+    match pattern {
+        ".*" => return Ok(Pattern::Everything),
+        ".+" => return Ok(Pattern::NotEmpty),
+        _ => {}
+    }
+    let is_plain = |c: char| !r"\.+*?()[]{}^$".contains(c);
+    if pattern.chars().all(is_plain) {
+        return Ok(Pattern::Literals(pattern.split('|').map(str::to_owned).collect()));
+    }
+    // Prometheus anchors at both ends and lets the dot match a line end.
+    RegexBuilder::new(&format!("^(?s:{pattern})$"))
+        .size_limit(REGEX_MAX_BYTES)
+        .build()
+        .map(Pattern::Regex)
+        .map_err(|error| format!("error parsing regexp {pattern:?}: {}", last_line(&error)))
+}
+
+/// The regex crate draws its errors over several lines; the last one says what is wrong.
+fn last_line(error: &regex::Error) -> String {
+    let text = error.to_string();
+    let line = text.lines().last().unwrap_or_default();
+    line.trim_start_matches("error: ").to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(op: MatchOp, pattern: &str, value: &str, want: bool) {
+        let matcher = Matcher::new("l", op, pattern).unwrap();
+        assert_eq!(matcher.matches(value), want, "{matcher} on {value:?}");
+    }
+
+    #[test]
+    fn regexes_are_anchored() {
+        check(MatchOp::Regex, "a.c", "abc", true);
+        check(MatchOp::Regex, "a.c", "xabc", false);
+        check(MatchOp::Regex, "a.c", "a\nc", true);
+        check(MatchOp::Regex, "a|bc", "bc", true);
+        check(MatchOp::Regex, "a|b.", "abc", false);
+        check(MatchOp::NotRegex, "a|bc", "bc", false);
+        check(MatchOp::Regex, ".*", "", true);
+        check(MatchOp::Regex, ".+", "", false);
+        check(MatchOp::NotRegex, ".+", "", true);
+    }
+
+    #[test]
+    fn absent_labels_are_empty() {
+        let labels = Labels::new([("a", "1")]).unwrap();
+        assert!(Matcher::equal("b", "").matches_labels(&labels));
+        assert!(!Matcher::equal("a", "").matches_labels(&labels));
+    }
+
+    #[test]
+    fn literals_are_known_only_where_they_decide() {
+        let literals = |op, value| {
+            Matcher::new("l", op, value).unwrap().literals().map(<[String]>::to_vec)
+        };
+        assert_eq!(literals(MatchOp::Regex, "a|b"), Some(vec!["a".into(), "b".into()]));
+        assert_eq!(literals(MatchOp::Regex, "a|"), None);
+        assert_eq!(literals(MatchOp::NotEqual, "a"), None);
+        assert_eq!(literals(MatchOp::Regex, "a.*"), None);
+    }
+
+    #[test]
+    fn bad_regexes_say_why() {
+        let error = Matcher::new("l", MatchOp::Regex, "a(b").unwrap_err();
+        assert!(error.contains("unclosed group"), "{error}");
+    }
+}

@@ -1,0 +1,265 @@
+//! The seam: all that one part of the program knows of another part's storage.
+//!
+//! `store` implements these over its disk; `collector` implements the two appenders over HTTP, so
+//! that the same tailer feeds a store in its process or one across the network.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use crate::labels::{Labels, LabelsError};
+use crate::log::LogEntry;
+use crate::log_query::LogQuery;
+use crate::matcher::Matcher;
+use crate::push::LogPush;
+use crate::sample::Sample;
+use crate::time::{LogTime, TimeRange, Timestamp};
+
+/// Says when an answer is no longer wanted: its time is over, or whoever asked has left.
+///
+/// Work checks it once per series or per thousand entries.
+#[derive(Debug, Clone, Default)]
+pub struct Deadline(Arc<AtomicBool>);
+
+impl Deadline {
+    /// Ends all work that holds a clone.
+    pub fn expire(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether to stop.
+    pub fn is_over(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Why storage did not answer.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The query's time is over. Narrow the query.
+    #[error("query timed out in expression evaluation")]
+    Deadline,
+    /// The query would need more memory than one query may. Narrow the query.
+    #[error("query processing would load too many samples into memory")]
+    TooMuch,
+    /// Stored bytes could not be read; what is known is in the text.
+    #[error("{0}")]
+    Broken(String),
+}
+
+/// Why an append was not taken. Nothing of the batch was kept, unless said otherwise.
+#[derive(Debug, thiserror::Error)]
+pub enum AppendError {
+    /// A queue is full. Send the same batch again after a while.
+    #[error("{what} is full")]
+    Full {
+        /// Which queue.
+        what: &'static str,
+        /// How long to wait.
+        retry_after: Duration,
+    },
+    /// The batch itself is wrong and will be refused again.
+    #[error("{0}")]
+    Invalid(String),
+    /// The disk failed; the store takes nothing until it is reopened. Send again later.
+    #[error("store takes no writes: {0}")]
+    Unavailable(String),
+}
+
+/// One series of a batch, as its sender wrote it.
+#[derive(Debug, Clone, Copy)]
+pub struct RawSeries<'a> {
+    /// The bytes that name the series in the sender's own format. The store hashes them, and asks the
+    /// batch's [`SeriesDecoder`] what they mean only when it sees them for the first time.
+    pub labels: &'a [u8],
+    /// In any order.
+    pub samples: &'a [Sample],
+}
+
+/// Knows what a sender's label bytes mean.
+pub trait SeriesDecoder {
+    /// Separates senders for which equal bytes mean different series, such as two scrape targets.
+    fn salt(&self) -> u64;
+
+    /// The labels that `raw` names.
+    fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError>;
+}
+
+/// What became of a batch's samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AppendReport {
+    /// Kept, durable and visible to queries.
+    pub appended: usize,
+    /// The same value was there already.
+    pub duplicate: usize,
+    /// Another value was there already for the same moment; the first one stays.
+    pub conflicting: usize,
+    /// Older than the retention.
+    pub too_old: usize,
+    /// More than ten minutes ahead of the store's clock.
+    pub too_far_ahead: usize,
+    /// Series that were not known before.
+    pub new_series: usize,
+}
+
+impl AppendReport {
+    /// Samples that were refused and that sending again will not help.
+    pub fn refused(&self) -> usize {
+        self.conflicting + self.too_old + self.too_far_ahead
+    }
+}
+
+/// Write access to metrics.
+pub trait Appender: Send + Sync {
+    /// Appends a batch as a whole; when it returns, the samples survive a power loss and are visible.
+    ///
+    /// Blocks for a disk sync: call it from a thread that may wait.
+    fn append(
+        &self,
+        batch: &[RawSeries<'_>],
+        decoder: &dyn SeriesDecoder,
+    ) -> Result<AppendReport, AppendError>;
+
+    /// Remembers what a metric is. Best effort: a crash may lose the newest.
+    fn append_metadata(&self, metadata: &[(String, Metadata)]);
+}
+
+/// What a metric is, by its own account.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Default, serde::Serialize)]
+pub struct Metadata {
+    /// `counter gauge histogram summary unknown …`
+    #[serde(rename = "type")]
+    pub kind: String,
+    /// A sentence.
+    pub help: String,
+    /// Base unit, or empty.
+    pub unit: String,
+}
+
+/// A series with its samples.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Series {
+    /// What names it.
+    pub labels: Labels,
+    /// Ascending by time, each moment once. Staleness markers are among them.
+    pub samples: Vec<Sample>,
+}
+
+/// One series at a time: a query holds its widest series in memory, not all of them.
+pub type SeriesSet<'a> = Box<dyn Iterator<Item = Result<Series, StorageError>> + Send + 'a>;
+
+/// Read access to metrics. All that `query` knows of `store`.
+pub trait Queryable: Send + Sync {
+    /// The series that satisfy every matcher, ordered by labels, cut to `range`.
+    ///
+    /// `range` is inclusive at both ends. Past `deadline` the set yields
+    /// [`StorageError::Deadline`] once, then ends. A series without a sample in the range is left out.
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<SeriesSet<'_>, StorageError>;
+
+    /// Label sets of the series that satisfy every matcher and may have samples in the range.
+    fn series(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<Vec<Labels>, StorageError>;
+
+    /// What metrics are, by name. A metric may have been described in more than one way.
+    fn metadata(&self) -> BTreeMap<String, Vec<Metadata>>;
+}
+
+/// What became of pushed lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LogAppendReport {
+    /// Kept and durable.
+    pub appended: usize,
+    /// Already stored: they lay below the mark of their file.
+    pub duplicate: usize,
+    /// Bytes of files that were skipped between the mark and the batch's beginning.
+    pub gap_bytes: u64,
+}
+
+/// Write access to logs.
+pub trait LogAppender: Send + Sync {
+    /// Appends lines; when it returns, they and their files' marks survive a power loss.
+    ///
+    /// Lines below the mark of their file are skipped, so that a sender may repeat itself freely.
+    /// Blocks for a disk sync: call it from a thread that may wait.
+    fn append(&self, push: LogPush, received: LogTime) -> Result<LogAppendReport, AppendError>;
+}
+
+/// Order and position in a search's answer: newest first, then by file and offset from the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LogCursor {
+    /// The entry's time.
+    pub time: LogTime,
+    /// A number for the entry's file, the same in every answer.
+    pub file: u64,
+    /// The entry's offset in its file.
+    pub offset: u64,
+}
+
+/// A question to the log store.
+#[derive(Debug, Clone)]
+pub struct LogRequest {
+    /// Which entries.
+    pub query: LogQuery,
+    /// From here.
+    pub start: LogTime,
+    /// To here; the end itself is not in it.
+    pub end: LogTime,
+}
+
+/// Entries found.
+#[derive(Debug, Clone, Default)]
+pub struct LogPage {
+    /// Newest first.
+    pub entries: Vec<(LogCursor, LogEntry)>,
+    /// How many entries satisfy the request, all of them counted.
+    pub total: u64,
+}
+
+/// A histogram's bar: a count per level. Entries without a level count under `""`.
+pub type LogBar = BTreeMap<String, u64>;
+
+/// Read access to logs.
+pub trait LogSearcher: Send + Sync {
+    /// The newest `limit` entries before `cursor`, and the exact number of all.
+    fn search(
+        &self,
+        request: &LogRequest,
+        limit: usize,
+        cursor: Option<LogCursor>,
+        deadline: &Deadline,
+    ) -> Result<LogPage, StorageError>;
+
+    /// Counts of all matches in `bars` equal slices of the request's time.
+    fn histogram(
+        &self,
+        request: &LogRequest,
+        bars: usize,
+        deadline: &Deadline,
+    ) -> Result<Vec<LogBar>, StorageError>;
+}
+
+/// Hears of every entry once it is durable, in the order of the store's log.
+pub trait LogSubscriber: Send + Sync {
+    /// Called from the store's own thread: must not block. Answers whether to go on.
+    fn entries(&self, entries: &[Arc<LogEntry>]) -> bool;
+}
+
+/// The live side of a log store.
+pub trait LogFeed: Send + Sync {
+    /// Adds a subscriber, which hears of entries from now on.
+    fn subscribe(&self, subscriber: Box<dyn LogSubscriber>);
+}
+
+/// A range that covers all time.
+pub const ALL_TIME: TimeRange =
+    TimeRange { start: Timestamp(i64::MIN), end: Timestamp(i64::MAX) };

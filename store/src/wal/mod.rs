@@ -1,0 +1,299 @@
+//! The write-ahead log of both engines.
+//!
+//! ```text
+//! append ─► buffer ─(one writer at a time: write, fdatasync)─► file ─► commit returns
+//!             └ who comes while a sync runs waits for the next one, with all others: group commit
+//! ```
+//!
+//! Invariants:
+//! - A record is acknowledged (`commit` returns) only after `fdatasync` of its file, and after the
+//!   file's name is durable.
+//! - Sequences ascend by one in the order of appends, over all files.
+//! - After a failed write or sync nothing more is taken: the log is poisoned until reopened.
+//!
+//! Format: `store/docs/format/wal.md`.
+
+mod reader;
+mod record;
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+pub use reader::{ReplayReport, WalOpenError};
+pub use record::{RECORD_MAX_BYTES, RecordKind};
+
+use crate::fs::{Disk, WriteFile};
+use crate::header::{self, MAGIC_WAL};
+
+/// Replay holds one file in memory, and this fits the smallest pod we support.
+const FILE_MAX_BYTES: u64 = 128 * 1024 * 1024;
+
+/// What may wait for the disk. An append that finds more waits for the sync under way.
+const BUFFER_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Position of a record in the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct Sequence(pub u64);
+
+/// A file of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub struct WalFileId(pub u64);
+
+/// The log takes nothing more until it is reopened.
+#[derive(Debug, Clone, thiserror::Error)]
+#[error("write-ahead log failed: {0}")]
+pub struct WalError(Arc<str>);
+
+/// A file that takes no more records.
+#[derive(Debug, Clone, Copy)]
+pub struct SealedFile {
+    /// Which file.
+    pub id: WalFileId,
+    /// The last record in it, or in a file before it.
+    pub last: Sequence,
+}
+
+/// The log. Shared by all writers.
+pub struct Wal {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    file_max_bytes: u64,
+    state: Mutex<State>,
+    moved: Condvar,
+}
+
+struct State {
+    /// Encoded records that no writer has taken yet, by file.
+    buffer: Vec<(WalFileId, Vec<u8>)>,
+    buffered_bytes: usize,
+    /// Where the next record goes.
+    file: WalFileId,
+    file_bytes: u64,
+    last: Sequence,
+    durable: Sequence,
+    sealed: Vec<SealedFile>,
+    /// The open file, unless a writer has it.
+    writer: Writer,
+    error: Option<WalError>,
+    written_bytes: u64,
+    syncs: u64,
+}
+
+enum Writer {
+    Idle(Option<OpenFile>),
+    Busy,
+}
+
+struct OpenFile {
+    id: WalFileId,
+    file: Box<dyn WriteFile>,
+}
+
+impl Wal {
+    /// Replays what is there through `visit`, in order, and opens a new file for what comes.
+    ///
+    /// # Errors
+    /// [`WalOpenError::TooNew`] must stop the start; anything else is the disk's refusal.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        visit: &mut dyn FnMut(WalFileId, Sequence, RecordKind, &[u8]),
+    ) -> Result<(Self, ReplayReport), WalOpenError> {
+        Self::open_with(disk, dir, FILE_MAX_BYTES, visit)
+    }
+
+    /// As [`Self::open`], with files of another size.
+    pub fn open_with(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        file_max_bytes: u64,
+        visit: &mut dyn FnMut(WalFileId, Sequence, RecordKind, &[u8]),
+    ) -> Result<(Self, ReplayReport), WalOpenError> {
+        let read = |cause| WalOpenError::Read { path: dir.to_path_buf(), cause };
+        disk.create_dir_all(dir).map_err(read)?;
+        let report = reader::replay(&*disk, dir, visit)?;
+        let file = WalFileId(report.files.last().map_or(0, |sealed| sealed.id.0) + 1);
+        let state = State {
+            buffer: Vec::new(),
+            buffered_bytes: 0,
+            file,
+            file_bytes: header::HEADER_BYTES as u64,
+            last: report.last,
+            durable: report.last,
+            sealed: report.files.clone(),
+            writer: Writer::Idle(None),
+            error: None,
+            written_bytes: 0,
+            syncs: 0,
+        };
+        let dir = dir.to_path_buf();
+        let state = Mutex::new(state);
+        Ok((Self { disk, dir, file_max_bytes, state, moved: Condvar::new() }, report))
+    }
+
+    /// Adds a record, which `build` writes; it is told the file into which the record will go.
+    ///
+    /// The record is not durable, and may be lost, until [`Self::commit`] of its sequence returns.
+    pub fn append(
+        &self,
+        kind: RecordKind,
+        build: impl FnOnce(WalFileId, &mut Vec<u8>),
+    ) -> Result<Sequence, WalError> {
+        let mut state = self.lock();
+        while state.buffered_bytes > BUFFER_MAX_BYTES && state.error.is_none() {
+            state = self.write_or_wait(state);
+        }
+        if let Some(error) = &state.error {
+            return Err(error.clone());
+        }
+        if state.file_bytes >= self.file_max_bytes {
+            state.seal();
+        }
+        let file = state.file;
+        if state.buffer.last().is_none_or(|(last, _)| *last != file) {
+            state.buffer.push((file, Vec::new()));
+        }
+        let sequence = Sequence(state.last.0 + 1);
+        let (_, bytes) = state.buffer.last_mut().expect("pushed above if it was empty");
+        let before = bytes.len();
+        record::encode(bytes, sequence, kind, |payload| build(file, payload));
+        let added = bytes.len() - before;
+        state.last = sequence;
+        state.buffered_bytes += added;
+        state.file_bytes += added as u64;
+        Ok(sequence)
+    }
+
+    /// Waits until the record and all before it are durable.
+    pub fn commit(&self, sequence: Sequence) -> Result<(), WalError> {
+        let mut state = self.lock();
+        while state.durable < sequence {
+            if let Some(error) = &state.error {
+                return Err(error.clone());
+            }
+            state = self.write_or_wait(state);
+        }
+        Ok(())
+    }
+
+    /// Waits until everything appended so far is durable.
+    pub fn commit_all(&self) -> Result<(), WalError> {
+        let last = self.lock().last;
+        self.commit(last)
+    }
+
+    /// The last record that was appended.
+    pub fn last(&self) -> Sequence {
+        self.lock().last
+    }
+
+    /// Lets no more records into the current file and names it, if it has any.
+    pub fn seal(&self) {
+        let mut state = self.lock();
+        if state.file_bytes > header::HEADER_BYTES as u64 {
+            state.seal();
+        }
+    }
+
+    /// Files that take no more records, ascending.
+    pub fn sealed(&self) -> Vec<SealedFile> {
+        self.lock().sealed.clone()
+    }
+
+    /// Removes sealed files up to and with `through`, whose records are kept elsewhere.
+    pub fn remove_through(&self, through: WalFileId) -> io::Result<()> {
+        let gone: Vec<SealedFile> =
+            self.sealed().into_iter().filter(|file| file.id <= through).collect();
+        for file in gone {
+            let path = reader::path_of(&self.dir, file.id);
+            if self.disk.exists(&path)? {
+                self.disk.remove_file(&path)?;
+            }
+            self.lock().sealed.retain(|sealed| sealed.id != file.id);
+        }
+        Ok(())
+    }
+
+    /// Bytes written and syncs made since the log was opened.
+    pub fn written(&self) -> (u64, u64) {
+        let state = self.lock();
+        (state.written_bytes, state.syncs)
+    }
+
+    /// Why the log takes nothing more, if so.
+    pub fn error(&self) -> Option<WalError> {
+        self.lock().error.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes and syncs the buffer if nobody is at it, or else waits for whoever is.
+    fn write_or_wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
+        let open = match std::mem::replace(&mut state.writer, Writer::Busy) {
+            Writer::Busy => {
+                return self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
+            }
+            Writer::Idle(open) => open,
+        };
+        let buffer = std::mem::take(&mut state.buffer);
+        let bytes = std::mem::take(&mut state.buffered_bytes);
+        let last = state.last;
+        drop(state);
+        let written = self.write(open, buffer);
+        let mut state = self.lock();
+        match written {
+            Ok(open) => {
+                state.writer = Writer::Idle(open);
+                state.durable = last;
+                state.written_bytes += bytes as u64;
+                state.syncs += 1;
+            }
+            Err(error) => {
+                // The kernel forgets which pages failed, so that a second sync would lie.
+                tracing::error!(%error, "write-ahead log failed; no more writes until restart");
+                state.writer = Writer::Idle(None);
+                state.error = Some(WalError(error.to_string().into()));
+            }
+        }
+        self.moved.notify_all();
+        state
+    }
+
+    fn write(
+        &self,
+        mut open: Option<OpenFile>,
+        buffer: Vec<(WalFileId, Vec<u8>)>,
+    ) -> io::Result<Option<OpenFile>> {
+        for (id, bytes) in buffer {
+            let mut current = match open.take() {
+                Some(current) if current.id == id => current,
+                _ => self.create(id)?,
+            };
+            current.file.append(&bytes)?;
+            current.file.sync()?;
+            open = Some(current);
+        }
+        Ok(open)
+    }
+
+    fn create(&self, id: WalFileId) -> io::Result<OpenFile> {
+        let mut file = self.disk.create(&reader::path_of(&self.dir, id))?;
+        file.append(&header::encode(MAGIC_WAL))?;
+        self.disk.sync_dir(&self.dir)?;
+        Ok(OpenFile { id, file })
+    }
+}
+
+impl State {
+    fn seal(&mut self) {
+        self.sealed.push(SealedFile { id: self.file, last: self.last });
+        self.file = WalFileId(self.file.0 + 1);
+        self.file_bytes = header::HEADER_BYTES as u64;
+    }
+}
+
+#[cfg(test)]
+mod tests;

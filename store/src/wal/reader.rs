@@ -1,0 +1,145 @@
+//! Replay: every whole record, in order, whatever lies between them.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::record::{self, MAGIC, RecordKind};
+use super::{SealedFile, Sequence, WalFileId};
+use crate::fs::{Disk, read_all};
+use crate::header::{self, HEADER_BYTES, HeaderError, MAGIC_WAL};
+
+/// A file may pass its size by one record and what was buffered with it.
+const FILE_READ_MAX_BYTES: u64 = 1 << 30;
+
+/// Why a log could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum WalOpenError {
+    /// The disk refused. Retrying may help.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// File or directory.
+        path: PathBuf,
+        /// What the disk said.
+        #[source]
+        cause: io::Error,
+    },
+    /// A newer release wrote it. Refuse to start rather than misread it.
+    #[error("{} has format version {found}, newer than {}; start the release that wrote it, or a newer one",
+        path.display(), header::VERSION)]
+    TooNew {
+        /// Which file.
+        path: PathBuf,
+        /// Its version.
+        found: u8,
+    },
+}
+
+/// What replay found.
+#[derive(Debug, Clone, Default)]
+pub struct ReplayReport {
+    /// The last record.
+    pub last: Sequence,
+    /// The files that were there, ascending.
+    pub files: Vec<SealedFile>,
+    /// Whole records read.
+    pub records: u64,
+    /// Bytes in the middle of files that were no records; kept aside.
+    pub damaged_bytes: u64,
+    /// Bytes at ends of files that were no whole record, as a crash leaves them.
+    pub torn_bytes: u64,
+}
+
+pub(super) fn path_of(dir: &Path, id: WalFileId) -> PathBuf {
+    dir.join(format!("{:010}.wal", id.0))
+}
+
+fn id_of(name: &str) -> Option<WalFileId> {
+    name.strip_suffix(".wal")?.parse().ok().map(WalFileId)
+}
+
+pub(super) fn replay(
+    disk: &dyn Disk,
+    dir: &Path,
+    visit: &mut dyn FnMut(WalFileId, Sequence, RecordKind, &[u8]),
+) -> Result<ReplayReport, WalOpenError> {
+    let read = |path: &Path| {
+        let path = path.to_path_buf();
+        move |cause| WalOpenError::Read { path, cause }
+    };
+    let names = disk.list(dir).map_err(read(dir))?;
+    let mut ids: Vec<WalFileId> = names.iter().filter_map(|name| id_of(name)).collect();
+    ids.sort_unstable();
+    let mut report = ReplayReport::default();
+    for id in ids {
+        let path = path_of(dir, id);
+        let bytes = read_all(disk, &path, FILE_READ_MAX_BYTES).map_err(read(&path))?;
+        replay_file(disk, &path, id, &bytes, &mut report, visit)?;
+        report.files.push(SealedFile { id, last: report.last });
+    }
+    Ok(report)
+}
+
+fn replay_file(
+    disk: &dyn Disk,
+    path: &Path,
+    id: WalFileId,
+    bytes: &[u8],
+    report: &mut ReplayReport,
+    visit: &mut dyn FnMut(WalFileId, Sequence, RecordKind, &[u8]),
+) -> Result<(), WalOpenError> {
+    let mut at = match header::decode(bytes, MAGIC_WAL) {
+        Ok(()) => HEADER_BYTES,
+        Err(HeaderError::TooNew(found)) => {
+            return Err(WalOpenError::TooNew { path: path.to_path_buf(), found });
+        }
+        // Records find their own way; a damaged header costs nothing but itself.
+        Err(HeaderError::Magic | HeaderError::Damaged) => 0,
+    };
+    let mut damaged = Vec::new();
+    while at < bytes.len() {
+        if let Some((record, size)) = record::decode(&bytes[at..]) {
+            if record.sequence > report.last {
+                visit(id, record.sequence, record.kind, record.payload);
+                report.last = record.sequence;
+                report.records += 1;
+            }
+            at += size;
+            continue;
+        }
+        let next = next_record(bytes, at + 1);
+        match next {
+            Some(next) => damaged.extend_from_slice(&bytes[at..next]),
+            None => report.torn_bytes += (bytes.len() - at) as u64,
+        }
+        at = next.unwrap_or(bytes.len());
+    }
+    if !damaged.is_empty() {
+        report.damaged_bytes += damaged.len() as u64;
+        quarantine(disk, path, &damaged);
+    }
+    Ok(())
+}
+
+/// Where the next whole record begins, at `from` or later.
+fn next_record(bytes: &[u8], from: usize) -> Option<usize> {
+    let mut at = from;
+    while at + MAGIC.len() <= bytes.len() {
+        let found = bytes[at..].windows(MAGIC.len()).position(|window| window == MAGIC)?;
+        at += found;
+        if record::decode(&bytes[at..]).is_some() {
+            return Some(at);
+        }
+        at += 1;
+    }
+    None
+}
+
+/// Keeps damaged bytes beside the file. That this fails must not keep the store from starting.
+fn quarantine(disk: &dyn Disk, path: &Path, damaged: &[u8]) {
+    let aside = path.with_extension("wal.corrupt");
+    let kept = disk.create(&aside).and_then(|mut file| file.append(damaged));
+    tracing::error!(
+        path = %path.display(), bytes = damaged.len(), kept = ?kept.is_ok(),
+        "damaged bytes in the write-ahead log were skipped and set aside"
+    );
+}

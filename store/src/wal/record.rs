@@ -1,0 +1,109 @@
+//! One record: what is around a payload.
+
+use super::Sequence;
+
+pub(super) const MAGIC: [u8; 4] = *b"REC\x01";
+/// Bytes before the payload.
+pub(super) const PREFIX_BYTES: usize = 21;
+/// Longest payload. Intake refuses bodies that would not fit.
+pub const RECORD_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// What a payload holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RecordKind {
+    /// Samples of metrics.
+    Samples,
+    /// Log lines with their files' marks.
+    Lines,
+}
+
+impl RecordKind {
+    fn to_byte(self) -> u8 {
+        match self {
+            Self::Samples => 1,
+            Self::Lines => 2,
+        }
+    }
+
+    fn from_byte(byte: u8) -> Option<Self> {
+        match byte {
+            1 => Some(Self::Samples),
+            2 => Some(Self::Lines),
+            _ => None,
+        }
+    }
+}
+
+/// A record as it stands in a file.
+#[derive(Debug)]
+pub(super) struct Record<'a> {
+    pub(super) sequence: Sequence,
+    pub(super) kind: RecordKind,
+    pub(super) payload: &'a [u8],
+}
+
+/// Adds a record whose payload `build` appends.
+pub(super) fn encode(
+    out: &mut Vec<u8>,
+    sequence: Sequence,
+    kind: RecordKind,
+    build: impl FnOnce(&mut Vec<u8>),
+) {
+    let start = out.len();
+    out.extend_from_slice(&MAGIC);
+    out.extend_from_slice(&[0; 4]);
+    out.extend_from_slice(&sequence.0.to_le_bytes());
+    out.push(kind.to_byte());
+    out.extend_from_slice(&[0; 4]);
+    build(out);
+    let length = out.len() - start - PREFIX_BYTES;
+    assert!(length <= RECORD_MAX_BYTES, "a record of {length} bytes; intake bounds its bodies");
+    out[start + 4..start + 8].copy_from_slice(&(length as u32).to_le_bytes());
+    let crc = checksum(&out[start..]);
+    out[start + 17..start + 21].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// The record that begins at the beginning of `bytes`, with its size; `None` if there is none whole.
+pub(super) fn decode(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
+    let prefix = bytes.first_chunk::<PREFIX_BYTES>()?;
+    if prefix[..4] != MAGIC {
+        return None;
+    }
+    let length = u32::from_le_bytes(prefix[4..8].try_into().ok()?) as usize;
+    let size = PREFIX_BYTES + length;
+    if length > RECORD_MAX_BYTES || bytes.len() < size {
+        return None;
+    }
+    let crc = u32::from_le_bytes(prefix[17..21].try_into().ok()?);
+    if checksum(&bytes[..size]) != crc {
+        return None;
+    }
+    let sequence = Sequence(u64::from_le_bytes(prefix[8..16].try_into().ok()?));
+    let kind = RecordKind::from_byte(prefix[16])?;
+    Some((Record { sequence, kind, payload: &bytes[PREFIX_BYTES..size] }, size))
+}
+
+fn checksum(record: &[u8]) -> u32 {
+    crc32c::crc32c_append(crc32c::crc32c(&record[4..17]), &record[PREFIX_BYTES..])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn record_bytes_are_fixed_forever() {
+        let mut bytes = Vec::new();
+        encode(&mut bytes, Sequence(7), RecordKind::Lines, |out| out.extend_from_slice(b"hello"));
+        let golden = "REC\\x01\\x05\\x00\\x00\\x00\\x07\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02";
+        assert!(bytes.escape_ascii().to_string().starts_with(golden));
+        let (record, size) = decode(&bytes).unwrap();
+        assert_eq!((record.sequence, record.kind, record.payload, size),
+            (Sequence(7), RecordKind::Lines, &b"hello"[..], 26));
+        for at in 4..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            assert!(decode(&damaged).is_none(), "byte {at}");
+        }
+    }
+}
