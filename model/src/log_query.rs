@@ -97,19 +97,23 @@ fn text_matches(entry: &LogEntry, field: &Field, text: &str, prefix: bool) -> bo
             let text = text.to_lowercase();
             !value.is_empty() && if prefix { value.starts_with(&text) } else { value == text }
         }
+        // Only signs: the index holds no signs to decide by, so that the field need only be there.
+        Field::Parsed(name) if words(text).next().is_none() => {
+            entry.field_values(name).next().is_some()
+        }
         Field::Parsed(name) => entry.field_values(name).any(|value| match value {
             FieldValue::Text(value) => has_phrase(value, text, prefix),
             FieldValue::Int(_) | FieldValue::Float(_) => {
                 !prefix && text.parse::<f64>().is_ok_and(|text| value.as_f64() == Some(text))
             }
-            FieldValue::Bool(value) => !prefix && text.eq_ignore_ascii_case(&value.to_string()),
+            FieldValue::Bool(value) => has_phrase(&value.to_string(), text, prefix),
         }),
     }
 }
 
 /// Whether the words of `phrase` stand in `text` one after the other.
 ///
-/// A phrase without a word (only signs) is in every text: the index holds no signs to decide by.
+/// A phrase without a word (only signs) is in every text.
 fn has_phrase(text: &str, phrase: &str, prefix: bool) -> bool {
     let wanted: Vec<String> = words(phrase).map(|word| word.text).collect();
     let Some((last, first)) = wanted.split_last() else { return true };

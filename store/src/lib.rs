@@ -1,17 +1,321 @@
 //! Keeps it: metrics, logs, and what is known of both.
 //!
 //! ```text
-//! Appender ───► metrics ─► head ─(2 h)─► blocks
-//!                  ├─► wal (one for both, fdatasync before an append returns)
-//! LogAppender ─► logs ──► tantivy partitions, a day each
-//!                  └─► catalog (SQLite): marks of files, metadata of metrics
+//! Appender ────► metrics ─► head ─(2 h)─► blocks
+//!                   ├─► wal (one for both; fdatasync before an append returns)
+//! LogAppender ──► logs ───► tantivy partitions, a day each
+//!                   └─► catalog (SQLite): marks of files, metadata of metrics
 //! ```
 //!
-//! Everything here is synchronous and takes the time as an argument or from a [`Clock`]; all bytes
-//! go through [`fs`].
-//!
-//! [`Clock`]: binnacle_model::time::Clock
+//! Everything here is synchronous, takes the time from a [`Clock`], and touches the disk through
+//! [`fs`].
 
+mod bytes;
+mod catalog;
 pub mod fs;
 mod header;
+mod logs;
+mod metrics;
+mod telemetry;
 pub mod wal;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use binnacle_model::push::LogPush;
+use binnacle_model::storage::{
+    AppendError, AppendReport, Appender, Deadline, LogAppendReport, LogAppender, LogBar, LogCursor,
+    LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Queryable, RawSeries,
+    SeriesDecoder, SeriesSet, StorageError,
+};
+use binnacle_model::time::Clock;
+use binnacle_model::{Labels, LogTime, Matcher, TimeRange};
+
+pub use catalog::OpenCatalogError;
+pub use logs::{OpenLogsError, Options as LogOptions};
+pub use metrics::{BlockError, Options as MetricOptions};
+pub use telemetry::Telemetry;
+
+use catalog::Catalog;
+use fs::{DirectoryLock, Disk, RealDisk};
+use logs::Logs;
+use metrics::Metrics;
+use wal::{RecordKind, Wal, WalOpenError};
+
+/// Pause between two rounds of compaction and expiry.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// How a store keeps its data.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Of metrics.
+    pub metrics: MetricOptions,
+    /// Of logs.
+    pub logs: LogOptions,
+}
+
+/// Why a store could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Another process has the directory. Stop it, or use another directory.
+    #[error("{} is in use by another binnacle ({owner}); stop it or choose another --data", dir.display())]
+    InUse {
+        /// Which directory.
+        dir: std::path::PathBuf,
+        /// What the other process wrote about itself.
+        owner: String,
+    },
+    /// The disk refused.
+    #[error("cannot use {}", dir.display())]
+    Io {
+        /// Which directory.
+        dir: std::path::PathBuf,
+        /// What the disk said.
+        #[source]
+        cause: std::io::Error,
+    },
+    /// The catalog.
+    #[error(transparent)]
+    Catalog(#[from] OpenCatalogError),
+    /// The blocks of metrics.
+    #[error(transparent)]
+    Blocks(#[from] BlockError),
+    /// The partitions of logs.
+    #[error(transparent)]
+    Logs(#[from] OpenLogsError),
+    /// The write-ahead log.
+    #[error(transparent)]
+    Wal(#[from] WalOpenError),
+}
+
+/// The store of one data directory. Open it once per process.
+pub struct Store {
+    clock: Arc<dyn Clock>,
+    wal: Arc<Wal>,
+    metrics: Metrics,
+    logs: Logs,
+    catalog: Catalog,
+    telemetry: Telemetry,
+    _lock: Option<DirectoryLock>,
+}
+
+impl Store {
+    /// Opens the store in `dir`, or makes one, and replays what its last process left.
+    pub fn open(
+        dir: &Path,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        telemetry: Telemetry,
+    ) -> Result<Self, OpenError> {
+        let io = |cause| OpenError::Io { dir: dir.to_path_buf(), cause };
+        let disk: Arc<dyn Disk> = Arc::new(RealDisk);
+        disk.create_dir_all(dir).map_err(io)?;
+        let lock = match DirectoryLock::take(dir).map_err(io)? {
+            Ok(lock) => lock,
+            Err(owner) => return Err(OpenError::InUse { dir: dir.to_path_buf(), owner }),
+        };
+        let catalog = Catalog::open(&dir.join("catalog.sqlite"))?;
+        let mut store = Self::open_on(disk, dir, options, clock, telemetry, catalog)?;
+        store._lock = Some(lock);
+        Ok(store)
+    }
+
+    fn open_on(
+        disk: Arc<dyn Disk>,
+        dir: &Path,
+        options: Options,
+        clock: Arc<dyn Clock>,
+        telemetry: Telemetry,
+        catalog: Catalog,
+    ) -> Result<Self, OpenError> {
+        let io = |cause| OpenError::Io { dir: dir.to_path_buf(), cause };
+        let seed = clock.now_ns().0 as u64 ^ u64::from(std::process::id()).rotate_left(32);
+        let mut metrics =
+            metrics::Opening::new(Arc::clone(&disk), &dir.join("metrics"), options.metrics, seed)?;
+        let mut logs =
+            logs::Opening::new(Arc::clone(&disk), &dir.join("logs"), options.logs, &catalog)?;
+        let mut unreadable = 0u64;
+        let (wal, report) = Wal::open(disk, &dir.join("wal"), &mut |file, sequence, kind, payload| {
+            let sound = match kind {
+                RecordKind::Samples => metrics.replay(file, payload),
+                RecordKind::Lines => logs.replay(sequence, payload),
+            };
+            unreadable += u64::from(!sound);
+        })?;
+        if unreadable > 0 {
+            tracing::error!(records = unreadable, "records of the write-ahead log contradict their format");
+        }
+        telemetry.wal_damaged_bytes.inc_by(report.damaged_bytes);
+        tracing::info!(
+            records = report.records, torn_bytes = report.torn_bytes,
+            damaged_bytes = report.damaged_bytes, "write-ahead log replayed"
+        );
+        let wal = Arc::new(wal);
+        let metrics = metrics.finish(Arc::clone(&wal), telemetry.clone());
+        let logs = logs.finish(Arc::clone(&wal), telemetry.clone()).map_err(io)?;
+        Ok(Self { clock, wal, metrics, logs, catalog, telemetry, _lock: None })
+    }
+
+    /// Writes blocks that are due, expires what is too old, and removes WAL files not needed any more.
+    ///
+    /// A failure leaves everything as it was, and the next call tries again.
+    pub fn maintain(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let now = self.clock.now();
+        self.metrics.maintain(now)?;
+        self.logs.expire(now)?;
+        let sealed = self.wal.sealed();
+        let of_metrics = self.metrics.persisted_through(&sealed);
+        let of_logs = self.logs.persisted_through(&sealed, &self.catalog)?;
+        if let (Some(of_metrics), Some(of_logs)) = (of_metrics, of_logs) {
+            self.wal.remove_through(of_metrics.min(of_logs))?;
+        }
+        let (bytes, syncs) = self.wal.written();
+        self.telemetry.wal_written_bytes.set(bytes as i64);
+        self.telemetry.wal_syncs.set(syncs as i64);
+        Ok(())
+    }
+
+    /// Waits until every line acknowledged so far can be found by a search.
+    pub fn flush_logs(&self) -> bool {
+        self.logs.flush()
+    }
+
+    #[cfg(test)]
+    fn metrics_blocks(&self) -> i64 {
+        self.telemetry.blocks.get()
+    }
+
+    /// Why the store takes no writes, if so.
+    pub fn write_error(&self) -> Option<String> {
+        self.wal.error().map(|error| error.to_string())
+    }
+
+    /// Commits everything and ends the threads. Appends after this are lost with an error.
+    pub fn close(&self) {
+        self.logs.close();
+        if let Err(error) = self.wal.commit_all() {
+            tracing::error!(%error, "the last samples may not be on disk");
+        }
+    }
+}
+
+impl Appender for Store {
+    fn append(
+        &self,
+        batch: &[RawSeries<'_>],
+        decoder: &dyn SeriesDecoder,
+    ) -> Result<AppendReport, AppendError> {
+        self.metrics.append(batch, decoder, self.clock.now())
+    }
+
+    fn append_metadata(&self, metadata: &[(String, Metadata)]) {
+        if let Err(error) = self.catalog.add_metadata(metadata) {
+            tracing::warn!(%error, "metadata of metrics was not saved");
+        }
+    }
+}
+
+impl Queryable for Store {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<SeriesSet<'_>, StorageError> {
+        self.metrics.select(matchers, range, deadline)
+    }
+
+    fn series(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<Vec<Labels>, StorageError> {
+        self.metrics.series(matchers, range, deadline)
+    }
+
+    fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {
+        self.catalog.metadata()
+    }
+}
+
+impl LogAppender for Store {
+    fn append(&self, push: LogPush, received: LogTime) -> Result<LogAppendReport, AppendError> {
+        self.logs.append(push, received)
+    }
+}
+
+impl LogSearcher for Store {
+    fn search(
+        &self,
+        request: &LogRequest,
+        limit: usize,
+        cursor: Option<LogCursor>,
+        deadline: &Deadline,
+    ) -> Result<LogPage, StorageError> {
+        self.logs.search(request, limit, cursor, deadline)
+    }
+
+    fn histogram(
+        &self,
+        request: &LogRequest,
+        bars: usize,
+        deadline: &Deadline,
+    ) -> Result<Vec<LogBar>, StorageError> {
+        self.logs.histogram(request, bars, deadline)
+    }
+}
+
+impl LogFeed for Store {
+    fn subscribe(&self, subscriber: Box<dyn LogSubscriber>) {
+        self.logs.subscribe(subscriber);
+    }
+}
+
+/// The thread that calls [`Store::maintain`] every half minute.
+pub struct Maintenance {
+    stop: Arc<(Mutex<bool>, Condvar)>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl Maintenance {
+    /// Starts the thread.
+    pub fn start(store: Arc<Store>) -> std::io::Result<Self> {
+        let stop = Arc::new((Mutex::new(false), Condvar::new()));
+        let told = Arc::clone(&stop);
+        let run = move || {
+            let (flag, changed) = &*told;
+            let mut stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
+            while !*stopped {
+                drop(stopped);
+                if let Err(error) = store.maintain() {
+                    tracing::error!(%error, "store maintenance failed; will try again");
+                }
+                stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
+                if !*stopped {
+                    let waited = changed.wait_timeout(stopped, MAINTAIN_EVERY);
+                    stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("store-maintenance".into()).spawn(run)?;
+        Ok(Self { stop, thread: Some(thread) })
+    }
+
+    /// Waits for the round under way and ends the thread.
+    pub fn stop(mut self) {
+        *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
+        self.stop.1.notify_all();
+        if let Some(thread) = self.thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("store maintenance ended by a panic");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

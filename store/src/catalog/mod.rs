@@ -1,0 +1,177 @@
+//! The catalog: what both engines know besides their data, in SQLite.
+//!
+//! Marks of log files outlive the WAL files that set them; metadata says what metrics are. Both are
+//! small. The schema moves forward by numbered migrations under `user_version`.
+
+use std::collections::{BTreeMap, HashMap};
+use std::path::Path;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use binnacle_model::log::FileId;
+use binnacle_model::storage::Metadata;
+use rusqlite::{Connection, TransactionBehavior, params};
+
+/// Each entry takes the schema one version further. Never edit one; add.
+const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_marks_and_metadata.sql")];
+
+/// A metric may be described in more than one way; more than this many is a mistake of the sender.
+const DESCRIPTIONS_PER_METRIC: usize = 8;
+
+/// Metrics that are described at the most. Descriptions of others are not kept.
+const MAX_METRICS: usize = 200_000;
+
+/// Why the catalog could not be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenCatalogError {
+    /// SQLite refused.
+    #[error("cannot open the catalog")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A newer release wrote it. Refuse to start rather than misread it.
+    #[error("the catalog has version {found}, newer than {}; start the release that wrote it, or a newer one",
+        MIGRATIONS.len())]
+    TooNew {
+        /// Its version.
+        found: i64,
+    },
+}
+
+/// The catalog. One connection, used by one caller at a time.
+pub(crate) struct Catalog {
+    connection: Mutex<Connection>,
+    metadata: Mutex<BTreeMap<String, Vec<Metadata>>>,
+}
+
+impl Catalog {
+    /// Opens the catalog at `path`, or makes it.
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenCatalogError> {
+        let connection = Connection::open(path)?;
+        connection.pragma_update(None, "journal_mode", "WAL")?;
+        connection.pragma_update(None, "synchronous", "FULL")?;
+        Self::with(connection)
+    }
+
+    /// A catalog that lives as long as the value, for tests on a simulated disk.
+    #[cfg(test)]
+    pub(crate) fn in_memory() -> Self {
+        Self::with(Connection::open_in_memory().unwrap()).unwrap()
+    }
+
+    fn with(mut connection: Connection) -> Result<Self, OpenCatalogError> {
+        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let version = usize::try_from(found).unwrap_or(usize::MAX);
+        if version > MIGRATIONS.len() {
+            return Err(OpenCatalogError::TooNew { found });
+        }
+        for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
+            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            change.execute_batch(migration)?;
+            change.pragma_update(None, "user_version", number as i64 + 1)?;
+            change.commit()?;
+        }
+        let metadata = read_metadata(&connection)?;
+        let (connection, metadata) = (Mutex::new(connection), Mutex::new(metadata));
+        Ok(Self { connection, metadata })
+    }
+
+    /// The saved marks of all files.
+    pub(crate) fn marks(&self) -> rusqlite::Result<HashMap<FileId, u64>> {
+        let connection = self.connection();
+        let mut query = connection.prepare("SELECT file, mark FROM log_marks")?;
+        let rows = query.query_map([], |row| {
+            let mark: i64 = row.get(1)?;
+            Ok((FileId(row.get(0)?), mark as u64))
+        })?;
+        rows.collect()
+    }
+
+    /// Saves marks, durably, all or none.
+    pub(crate) fn save_marks(&self, marks: &HashMap<FileId, u64>) -> rusqlite::Result<()> {
+        let mut connection = self.connection();
+        let change = connection.transaction()?;
+        {
+            let mut insert = change.prepare(
+                "INSERT INTO log_marks (file, mark) VALUES (?1, ?2)
+                 ON CONFLICT (file) DO UPDATE SET mark = max(mark, excluded.mark)",
+            )?;
+            for (file, mark) in marks {
+                insert.execute(params![file.0, *mark as i64])?;
+            }
+        }
+        change.commit()
+    }
+
+    /// Adds descriptions that are new.
+    pub(crate) fn add_metadata(&self, metadata: &[(String, Metadata)]) -> rusqlite::Result<()> {
+        let mut new = Vec::new();
+        {
+            let mut known = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+            for (name, one) in metadata {
+                if known.len() >= MAX_METRICS && !known.contains_key(name) {
+                    continue;
+                }
+                let of_name = known.entry(name.clone()).or_default();
+                if of_name.len() < DESCRIPTIONS_PER_METRIC && !of_name.contains(one) {
+                    of_name.push(one.clone());
+                    new.push((name, one));
+                }
+            }
+        }
+        if new.is_empty() {
+            return Ok(());
+        }
+        let mut connection = self.connection();
+        let change = connection.transaction()?;
+        for (name, one) in new {
+            change.execute(
+                "INSERT OR IGNORE INTO metric_metadata (metric, kind, help, unit)
+                 VALUES (?1, ?2, ?3, ?4)",
+                params![name, one.kind, one.help, one.unit],
+            )?;
+        }
+        change.commit()
+    }
+
+    /// All descriptions by metric.
+    pub(crate) fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {
+        self.metadata.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn read_metadata(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Vec<Metadata>>> {
+    let mut query = connection.prepare("SELECT metric, kind, help, unit FROM metric_metadata")?;
+    let rows = query.query_map([], |row| {
+        let one = Metadata { kind: row.get(1)?, help: row.get(2)?, unit: row.get(3)? };
+        Ok((row.get::<_, String>(0)?, one))
+    })?;
+    let mut metadata: BTreeMap<String, Vec<Metadata>> = BTreeMap::new();
+    for row in rows {
+        let (name, one) = row?;
+        metadata.entry(name).or_default().push(one);
+    }
+    Ok(metadata)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn marks_only_rise() {
+        let catalog = Catalog::in_memory();
+        let save = |mark| catalog.save_marks(&HashMap::from([(FileId("f".into()), mark)])).unwrap();
+        save(7);
+        save(5);
+        assert_eq!(catalog.marks().unwrap()[&FileId("f".into())], 7);
+    }
+
+    #[test]
+    fn a_newer_schema_is_refused() {
+        let connection = Connection::open_in_memory().unwrap();
+        connection.pragma_update(None, "user_version", 99).unwrap();
+        assert!(matches!(Catalog::with(connection), Err(OpenCatalogError::TooNew { found: 99 })));
+    }
+}

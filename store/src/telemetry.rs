@@ -1,0 +1,88 @@
+//! What the store says of itself.
+
+use binnacle_model::storage::{AppendReport, LogAppendReport};
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// Why samples were not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Reason {
+    reason: &'static str,
+}
+
+/// The store's metrics. Clones share their values.
+#[derive(Debug, Clone, Default)]
+pub struct Telemetry {
+    /// Samples kept.
+    pub samples_appended: Counter,
+    /// Samples that were not kept, by reason.
+    pub samples_refused: Family<Reason, Counter>,
+    /// Series in memory.
+    pub head_series: Gauge,
+    /// Blocks on disk.
+    pub blocks: Gauge,
+    /// Log lines kept.
+    pub lines_appended: Counter,
+    /// Log lines that were there already.
+    pub lines_duplicate: Counter,
+    /// Bytes of log files that no batch covered.
+    pub lines_gap_bytes: Counter,
+    /// Log lines waiting for the index.
+    pub lines_queued: Gauge,
+    /// Commits of the log index.
+    pub log_commits: Counter,
+    /// Partitions of logs.
+    pub partitions: Gauge,
+    /// Bytes in the middle of WAL files that were no records.
+    pub wal_damaged_bytes: Counter,
+    /// Bytes of the WAL written.
+    pub wal_written_bytes: Gauge,
+    /// Syncs of the WAL.
+    pub wal_syncs: Gauge,
+}
+
+impl Telemetry {
+    /// Metrics that `registry` will show.
+    pub fn new(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        let r = registry.sub_registry_with_prefix("store");
+        r.register("samples_appended", "Samples kept", new.samples_appended.clone());
+        r.register("samples_refused", "Samples not kept, by reason", new.samples_refused.clone());
+        r.register("head_series", "Series in memory", new.head_series.clone());
+        r.register("blocks", "Blocks of metrics on disk", new.blocks.clone());
+        r.register("log_lines_appended", "Log lines kept", new.lines_appended.clone());
+        r.register("log_lines_duplicate", "Log lines sent again", new.lines_duplicate.clone());
+        r.register("log_gap_bytes", "Bytes of log files never sent", new.lines_gap_bytes.clone());
+        r.register("log_lines_queued", "Log lines waiting for the index", new.lines_queued.clone());
+        r.register("log_commits", "Commits of the log index", new.log_commits.clone());
+        r.register("log_partitions", "Partitions of logs", new.partitions.clone());
+        r.register("wal_damaged_bytes", "Damaged WAL bytes skipped", new.wal_damaged_bytes.clone());
+        r.register("wal_written_bytes", "WAL bytes since start", new.wal_written_bytes.clone());
+        r.register("wal_syncs", "WAL syncs since start", new.wal_syncs.clone());
+        new
+    }
+
+    pub(crate) fn count_samples(&self, report: &AppendReport) {
+        self.samples_appended.inc_by(report.appended as u64);
+        let refused = [
+            ("duplicate", report.duplicate),
+            ("conflicting", report.conflicting),
+            ("too_old", report.too_old),
+            ("too_far_ahead", report.too_far_ahead),
+        ];
+        for (reason, count) in refused {
+            if count > 0 {
+                self.samples_refused.get_or_create(&Reason { reason }).inc_by(count as u64);
+            }
+        }
+    }
+
+    pub(crate) fn count_lines(&self, report: &LogAppendReport) {
+        self.lines_appended.inc_by(report.appended as u64);
+        self.lines_duplicate.inc_by(report.duplicate as u64);
+        self.lines_gap_bytes.inc_by(report.gap_bytes);
+    }
+}

@@ -1,0 +1,268 @@
+//! The store as a whole on a simulated disk: crashed anywhere, it keeps what it acknowledged.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicI64, Ordering};
+
+use binnacle_model::labels::LabelsError;
+use binnacle_model::log_query::LogQuery;
+use binnacle_model::push::{FileBatch, Pair, PushEntry};
+use binnacle_model::storage::ALL_TIME;
+use binnacle_model::{Sample, Timestamp};
+
+use super::*;
+use crate::fs::SimDisk;
+
+const HOUR_MS: i64 = 3_600_000;
+
+#[derive(Default)]
+struct TestClock(AtomicI64);
+
+impl Clock for TestClock {
+    fn now_ns(&self) -> LogTime {
+        LogTime(self.0.load(Ordering::Relaxed) * 1_000_000)
+    }
+}
+
+/// Label bytes of the tests: `name=value,name=value`.
+struct Plain;
+
+impl SeriesDecoder for Plain {
+    fn salt(&self) -> u64 {
+        0
+    }
+
+    fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
+        let text = std::str::from_utf8(raw).unwrap();
+        Labels::new(text.split(',').filter_map(|pair| pair.split_once('=')))
+    }
+}
+
+struct World {
+    disk: SimDisk,
+    clock: Arc<TestClock>,
+    catalog: Catalog,
+}
+
+impl World {
+    fn new() -> Self {
+        let clock = Arc::new(TestClock::default());
+        Self { disk: SimDisk::default(), clock, catalog: Catalog::in_memory() }
+    }
+
+    fn at(&self, ms: i64) {
+        self.clock.0.store(ms, Ordering::Relaxed);
+    }
+
+    fn open(self) -> Result<(Store, SimDisk, Arc<TestClock>), OpenError> {
+        let disk: Arc<dyn Disk> = Arc::new(self.disk.clone());
+        let clock: Arc<dyn Clock> = self.clock.clone();
+        let telemetry = Telemetry::default();
+        let options = Options::default();
+        let store =
+            Store::open_on(disk, Path::new("/data"), options, clock, telemetry, self.catalog)?;
+        Ok((store, self.disk, self.clock))
+    }
+}
+
+/// The store that a restart finds after `disk` crashed.
+fn reopen(disk: &SimDisk, seed: u64, clock: &Arc<TestClock>, catalog: Catalog) -> Store {
+    let world = World { disk: disk.crash(seed), clock: Arc::clone(clock), catalog };
+    world.open().unwrap().0
+}
+
+fn append(store: &Store, series: &str, at_ms: i64, value: f64) -> Result<AppendReport, AppendError> {
+    let samples = [Sample { timestamp: Timestamp(at_ms), value }];
+    let batch = [RawSeries { labels: series.as_bytes(), samples: &samples }];
+    Appender::append(store, &batch, &Plain)
+}
+
+fn select(store: &Store, matchers: &[Matcher]) -> Vec<(String, Vec<(i64, f64)>)> {
+    let found = store.select(matchers, ALL_TIME, &Deadline::default()).unwrap();
+    let pairs = |samples: Vec<Sample>| samples.iter().map(|s| (s.timestamp.0, s.value)).collect();
+    found.map(|one| one.unwrap()).map(|one| (one.labels.to_string(), pairs(one.samples))).collect()
+}
+
+fn push(file: &str, lines: std::ops::Range<u64>) -> LogPush {
+    let entry = |offset: u64| PushEntry {
+        time_ns: offset as i64,
+        offset: offset * 10,
+        message: format!("line {offset} of {file}").into_bytes(),
+        ..PushEntry::default()
+    };
+    LogPush {
+        batches: vec![FileBatch {
+            file: file.to_owned(),
+            from: lines.start * 10,
+            to: lines.end * 10,
+            stream: vec![Pair { name: "pod".into(), value: file.to_owned() }],
+            entries: lines.map(entry).collect(),
+        }],
+    }
+}
+
+fn lines(store: &Store) -> Vec<String> {
+    assert!(store.flush_logs());
+    let request = LogRequest { query: LogQuery::All, start: LogTime(i64::MIN), end: LogTime(i64::MAX) };
+    let page = store.search(&request, 10_000, None, &Deadline::default()).unwrap();
+    assert_eq!(page.total, page.entries.len() as u64);
+    page.entries.iter().map(|(_, e)| String::from_utf8(e.message.clone()).unwrap()).collect()
+}
+
+#[test]
+fn samples_move_from_head_to_blocks_and_stay_the_same() {
+    let (store, disk, clock) = World::new().open().unwrap();
+    let mut want = Vec::new();
+    for minute in 0..(8 * 60) {
+        clock.0.store(minute * 60_000, Ordering::Relaxed);
+        append(&store, "__name__=up,job=a", minute * 60_000, minute as f64).unwrap();
+        want.push((minute * 60_000, minute as f64));
+        if minute % 30 == 0 {
+            store.maintain().unwrap();
+        }
+    }
+    let want = vec![("up{job=\"a\"}".to_owned(), want)];
+    assert!(store.metrics_blocks() >= 3, "{} blocks", store.metrics_blocks());
+    assert_eq!(select(&store, &[Matcher::equal("job", "a")]), want);
+    // A late sample of a span that is in a block already, then everything once more.
+    append(&store, "__name__=up,job=a", 30_001, 7.0).unwrap();
+    let report = append(&store, "__name__=up,job=a", 7 * HOUR_MS, 99.0).unwrap();
+    assert_eq!(report.conflicting, 1);
+    drop(store);
+    let reopened = reopen(&disk, 1, &clock, Catalog::in_memory());
+    let found = select(&reopened, &[Matcher::equal("__name__", "up")]);
+    assert_eq!(found[0].1.len(), want[0].1.len() + 1);
+    assert!(found[0].1.contains(&(30_001, 7.0)));
+}
+
+#[test]
+fn too_old_and_too_new_samples_are_refused_with_a_count() {
+    let world = World::new();
+    world.at(100 * 24 * HOUR_MS);
+    let (store, ..) = world.open().unwrap();
+    let now = 100 * 24 * HOUR_MS;
+    assert_eq!(append(&store, "a=b", now - 46 * 24 * HOUR_MS, 1.0).unwrap().too_old, 1);
+    assert_eq!(append(&store, "a=b", now + 11 * 60_000, 1.0).unwrap().too_far_ahead, 1);
+    assert_eq!(append(&store, "a=b", now, 1.0).unwrap().appended, 1);
+    assert_eq!(append(&store, "a=b", now, 1.0).unwrap().duplicate, 1);
+}
+
+#[test]
+fn lines_sent_again_are_known_even_after_their_wal_file_is_gone() {
+    let (store, disk, clock) = World::new().open().unwrap();
+    LogAppender::append(&store, push("f", 0..5), LogTime(1)).unwrap();
+    let report = LogAppender::append(&store, push("f", 3..8), LogTime(2)).unwrap();
+    assert_eq!((report.appended, report.duplicate, report.gap_bytes), (3, 2, 0));
+    let report = LogAppender::append(&store, push("f", 9..10), LogTime(2)).unwrap();
+    assert_eq!((report.appended, report.gap_bytes), (1, 10));
+    assert_eq!(lines(&store).len(), 9);
+    store.close();
+    drop(store);
+    let reopened = reopen(&disk, 3, &clock, Catalog::in_memory());
+    let report = LogAppender::append(&reopened, push("f", 0..12), LogTime(3)).unwrap();
+    assert_eq!((report.appended, report.duplicate), (2, 10));
+    assert_eq!(lines(&reopened).len(), 11);
+}
+
+#[test]
+fn pages_of_a_search_follow_one_another_without_a_gap() {
+    let (store, ..) = World::new().open().unwrap();
+    LogAppender::append(&store, push("a", 0..50), LogTime(1)).unwrap();
+    LogAppender::append(&store, push("b", 0..50), LogTime(86_400_000_000_001)).unwrap();
+    let all = lines(&store);
+    let request =
+        LogRequest { query: LogQuery::All, start: LogTime(0), end: LogTime(1_000) };
+    let mut paged = Vec::new();
+    let mut cursor = None;
+    loop {
+        let page = store.search(&request, 7, cursor, &Deadline::default()).unwrap();
+        assert_eq!(page.total, 100);
+        let Some((last, _)) = page.entries.last() else { break };
+        cursor = Some(*last);
+        paged.extend(page.entries.iter().map(|(_, e)| String::from_utf8_lossy(&e.message).into_owned()));
+    }
+    assert_eq!(paged, all);
+}
+
+/// What was acknowledged before the disk died.
+#[derive(Default)]
+struct Acked {
+    samples: Vec<i64>,
+    lines: u64,
+}
+
+/// Writes samples over some hours and lines over two days, with maintenance, until the disk dies.
+fn run(disk: &SimDisk, clock: &Arc<TestClock>) -> Acked {
+    let mut acked = Acked::default();
+    let world =
+        World { disk: disk.clone(), clock: Arc::clone(clock), catalog: Catalog::in_memory() };
+    let Ok((store, ..)) = world.open() else { return acked };
+    for step in 0..10u64 {
+        let at = step as i64 * HOUR_MS;
+        clock.0.store(at, Ordering::Relaxed);
+        if append(&store, "__name__=up", at, step as f64).is_err() {
+            break;
+        }
+        acked.samples.push(at);
+        let received = LogTime(step as i64 * 20_000_000_000_000);
+        if LogAppender::append(&store, push("f", step * 3..step * 3 + 3), received).is_err() {
+            break;
+        }
+        acked.lines = step * 3 + 3;
+        if step % 3 == 2 && (!store.flush_logs() || store.maintain().is_err()) {
+            break;
+        }
+    }
+    store.close();
+    acked
+}
+
+#[test]
+fn whatever_call_is_the_last_what_was_acknowledged_is_there_once() {
+    let clock = Arc::new(TestClock::default());
+    let whole = SimDisk::default();
+    let acked = run(&whole, &clock);
+    assert_eq!((acked.samples.len(), acked.lines), (10, 30));
+    let mut step = 0;
+    while step < whole.steps() + 20 {
+        let disk = SimDisk::default();
+        disk.fail_after(step);
+        let acked = run(&disk, &clock);
+        // The catalog is lost too: marks then come from the WAL alone, which keeps them long enough.
+        let store = reopen(&disk, step, &clock, Catalog::in_memory());
+        let found = select(&store, &[]);
+        let times: Vec<i64> =
+            found.first().map(|one| one.1.iter().map(|s| s.0).collect()).unwrap_or_default();
+        assert!(times.starts_with(&acked.samples), "step {step}: {times:?}");
+        let found = lines(&store);
+        let unique: BTreeSet<&String> = found.iter().collect();
+        assert_eq!(unique.len(), found.len(), "step {step}: a line came twice");
+        for line in 0..acked.lines {
+            assert!(found.contains(&format!("line {line} of f")), "step {step}: line {line} lost");
+        }
+        store.close();
+        step += 1;
+    }
+}
+
+#[test]
+fn a_damaged_block_is_set_aside_and_the_rest_is_served() {
+    let (store, disk, clock) = World::new().open().unwrap();
+    for hour in 0..12 {
+        clock.0.store(hour * HOUR_MS, Ordering::Relaxed);
+        append(&store, "__name__=up", hour * HOUR_MS, 1.0).unwrap();
+        store.maintain().unwrap();
+    }
+    store.close();
+    drop(store);
+    let dir = Path::new("/data/metrics");
+    let name = disk.list(dir).unwrap().remove(0);
+    disk.flip_bit(&dir.join(&name), 8 * 60);
+    let reopened = reopen(&disk, 0, &clock, Catalog::in_memory());
+    assert!(disk.exists(&dir.join(&name)).unwrap());
+    // The flipped bit lies in the footer of this small block, or in what a query reads.
+    let found = reopened.select(&[], ALL_TIME, &Deadline::default());
+    let read = found.and_then(|set| set.collect::<Result<Vec<_>, _>>());
+    if let Ok(series) = read {
+        assert!(series[0].samples.len() < 12, "a damaged block was answered");
+    }
+}
