@@ -1,0 +1,36 @@
+//! Feeds it: scraping, host metrics, log tailing, intake and forwarding.
+//!
+//! ```text
+//! targets ─► scrape ─┐                            ┌─ a store in this process
+//! this host ─► host ─┼─► Appender, LogAppender ───┤
+//! log files ─► tail ─┘                            └─ forward: a store across the network ─► intake
+//! ```
+
+pub mod exposition;
+pub mod forward;
+pub mod host;
+pub mod http;
+pub mod intake;
+pub mod scrape;
+pub mod tail;
+mod telemetry;
+
+pub use telemetry::Telemetry;
+
+/// An HTTP client with our bounds: no redirects unless asked, no proxies from the environment.
+///
+/// A machine without CA certificates still gets a client; it can then reach plain HTTP only.
+///
+/// # Panics
+/// If no TLS provider was installed before; the program does so first of all.
+pub fn http_client(timeout: std::time::Duration) -> Result<reqwest::Client, reqwest::Error> {
+    let builder = || {
+        reqwest::Client::builder()
+            .connect_timeout(timeout.min(std::time::Duration::from_secs(5)))
+            .timeout(timeout)
+            .redirect(reqwest::redirect::Policy::none())
+            .no_proxy()
+            .user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")))
+    };
+    builder().build().or_else(|_| builder().tls_certs_only([]).build())
+}

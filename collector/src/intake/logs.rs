@@ -1,0 +1,64 @@
+//! `POST /api/collect/logs`: lines with their origins, from our own collectors.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Request, State};
+use axum::http::header;
+use binnacle_model::push::LogPush;
+use prost::Message;
+use serde_json::{Value, json};
+
+use super::{DECODED_MAX_BYTES, Intake, Refusal, header_text, read_body, unsnap};
+
+/// Takes a [`LogPush`] in protobuf, plain or in snappy's block format.
+pub(super) async fn handle(
+    State(intake): State<Arc<Intake>>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let encoding = header_text(request.headers(), header::CONTENT_ENCODING.as_str()).to_owned();
+    let body = read_body(request.into_body()).await?;
+    let received = intake.clock.now_ns();
+    let logs = Arc::clone(&intake.logs);
+    let report = intake
+        .run(move || {
+            let plain = match encoding.as_str() {
+                "snappy" => unsnap(&body)?,
+                "" | "identity" if body.len() <= DECODED_MAX_BYTES => body.to_vec(),
+                other => {
+                    let reason = format!("content encoding {other:?} is not taken; send snappy");
+                    return Err(Refusal::Unsupported(reason));
+                }
+            };
+            let push = LogPush::decode(&*plain)
+                .map_err(|error| Refusal::Bad(format!("body is no LogPush: {error}")))?;
+            check(&push)?;
+            Ok(logs.append(push, received)?)
+        })
+        .await?;
+    Ok(Json(json!({
+        "appended": report.appended,
+        "duplicate": report.duplicate,
+        "gap_bytes": report.gap_bytes,
+    })))
+}
+
+/// A batch covers what it says, or its file's mark would lose lines.
+fn check(push: &LogPush) -> Result<(), Refusal> {
+    for (at, batch) in push.batches.iter().enumerate() {
+        let place = format!("batch {} of file {:?}", at + 1, batch.file);
+        if batch.from > batch.to {
+            return Err(Refusal::Bad(format!("{place}: from {} lies after to {}", batch.from, batch.to)));
+        }
+        if batch.file.is_empty() {
+            continue;
+        }
+        let outside = |offset: u64| offset < batch.from || offset >= batch.to;
+        if let Some(entry) = batch.entries.iter().find(|entry| outside(entry.offset)) {
+            let reason =
+                format!("{place}: offset {} lies outside of {}..{}", entry.offset, batch.from, batch.to);
+            return Err(Refusal::Bad(reason));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,150 @@
+//! The doors by which others write: remote write, and our own collectors' lines.
+//!
+//! Every size is checked before anything is allocated for it. A full queue answers 429 or 503 with
+//! `Retry-After`; nothing is acknowledged before it is durable.
+
+mod logs;
+mod remote_write;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use binnacle_model::storage::{AppendError, Appender, LogAppender};
+use binnacle_model::time::Clock;
+use tokio::sync::Semaphore;
+
+use crate::Telemetry;
+
+pub use remote_write::{WireError, encode_write_request, write_request};
+
+/// Longest body on the wire.
+const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Longest body once decompressed.
+const DECODED_MAX_BYTES: usize = 64 * 1024 * 1024 - 4096;
+
+/// Writes under way at once; each holds a body and a thread that waits for the disk.
+const MAX_WRITES: usize = 32;
+
+/// What the handlers share.
+pub struct Intake {
+    metrics: Arc<dyn Appender>,
+    logs: Arc<dyn LogAppender>,
+    clock: Arc<dyn Clock>,
+    telemetry: Telemetry,
+    places: Arc<Semaphore>,
+}
+
+impl Intake {
+    /// Doors to these stores.
+    pub fn new(
+        metrics: Arc<dyn Appender>,
+        logs: Arc<dyn LogAppender>,
+        clock: Arc<dyn Clock>,
+        telemetry: Telemetry,
+    ) -> Arc<Self> {
+        let places = Arc::new(Semaphore::new(MAX_WRITES));
+        Arc::new(Self { metrics, logs, clock, telemetry, places })
+    }
+
+    /// Runs blocking `work`, if there is a place for it now.
+    async fn run<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
+            self.telemetry.intake_shed.inc();
+            return Err(Refusal::Busy(1));
+        };
+        let task = tokio::task::spawn_blocking(move || {
+            let _place = place;
+            work()
+        });
+        let done = task.await;
+        let done = done.unwrap_or_else(|error| Err(Refusal::Failed(format!("write ended abnormally: {error}"))));
+        if matches!(done, Err(Refusal::Busy(_))) {
+            self.telemetry.intake_shed.inc();
+        }
+        done
+    }
+}
+
+/// The routes of all doors.
+pub fn router(intake: Arc<Intake>) -> Router {
+    Router::new()
+        .route("/api/v1/write", post(remote_write::handle))
+        .route("/api/collect/logs", post(logs::handle))
+        .with_state(intake)
+}
+
+/// Why a write was not taken.
+#[derive(Debug)]
+enum Refusal {
+    /// It is wrong and will be wrong again.
+    Bad(String),
+    /// The body is of a kind that this door does not take.
+    Unsupported(String),
+    /// It is too large.
+    TooLarge(String),
+    /// Come back after so many seconds.
+    Busy(u64),
+    /// The store takes no writes for now.
+    Unavailable(String),
+    /// A defect of ours.
+    Failed(String),
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        match error {
+            AppendError::Full { retry_after, .. } => Self::Busy(retry_after.as_secs().max(1)),
+            AppendError::Invalid(reason) => Self::Bad(reason),
+            AppendError::Unavailable(reason) => Self::Unavailable(reason),
+        }
+    }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, reason, retry) = match self {
+            Self::Bad(reason) => (StatusCode::BAD_REQUEST, reason, None),
+            Self::Unsupported(reason) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, reason, None),
+            Self::TooLarge(reason) => (StatusCode::PAYLOAD_TOO_LARGE, reason, None),
+            Self::Busy(seconds) => {
+                (StatusCode::TOO_MANY_REQUESTS, "write queue is full".to_owned(), Some(seconds))
+            }
+            Self::Unavailable(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason, Some(5)),
+            Self::Failed(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason, None),
+        };
+        let mut response = (status, reason + "\n").into_response();
+        if let Some(seconds) = retry {
+            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        response
+    }
+}
+
+async fn read_body(body: Body) -> Result<Bytes, Refusal> {
+    to_bytes(body, BODY_MAX_BYTES)
+        .await
+        .map_err(|_| Refusal::TooLarge(format!("body is longer than {BODY_MAX_BYTES} bytes or was cut off")))
+}
+
+/// Undoes snappy's block format; the length that the block says is checked before it is believed.
+fn unsnap(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+    let bad = |error: snap::Error| Refusal::Bad(format!("body is not snappy: {error}"));
+    let length = snap::raw::decompress_len(body).map_err(bad)?;
+    if length > DECODED_MAX_BYTES {
+        let reason = format!("decoded body would have {length} bytes, more than {DECODED_MAX_BYTES}");
+        return Err(Refusal::TooLarge(reason));
+    }
+    snap::raw::Decoder::new().decompress_vec(body).map_err(bad)
+}
+
+fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
+    headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+}

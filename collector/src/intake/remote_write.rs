@@ -1,0 +1,381 @@
+//! `POST /api/v1/write`: Prometheus's remote write 1.0.
+//!
+//! The body is walked by hand: a series' label bytes are hashed as they stand, and decoded only when
+//! the store has not seen them before. Field numbers are those of Prometheus's `prompb/types.proto`:
+//!
+//! ```text
+//! WriteRequest  1: TimeSeries*   3: MetricMetadata*
+//! TimeSeries    1: Label*        2: Sample*       (3 exemplars, 4 histograms: not kept yet)
+//! Label         1: name          2: value
+//! Sample        1: value double  2: timestamp int64 (ms)
+//! Metadata      1: type enum     2: metric family  4: help  5: unit
+//! ```
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::sync::Arc;
+
+use axum::extract::{Request, State};
+use axum::http::StatusCode;
+use binnacle_model::labels::LabelsError;
+use binnacle_model::storage::{Metadata, RawSeries, SeriesDecoder};
+use binnacle_model::{Labels, Sample, Timestamp};
+
+use super::{Intake, Refusal, header_text, read_body, unsnap};
+
+/// Samples of one body.
+const MAX_SAMPLES: usize = 1_000_000;
+
+pub(super) async fn handle(
+    State(intake): State<Arc<Intake>>,
+    request: Request,
+) -> Result<StatusCode, Refusal> {
+    let content_type = header_text(request.headers(), "content-type");
+    if content_type.contains("io.prometheus.write.v2") {
+        let reason = "remote write 2.0 is not taken yet; send prometheus.WriteRequest (1.0)";
+        return Err(Refusal::Unsupported(reason.to_owned()));
+    }
+    let body = read_body(request.into_body()).await?;
+    let metrics = Arc::clone(&intake.metrics);
+    let report = intake
+        .run(move || {
+            let plain = unsnap(&body)?;
+            let request = write_request(&plain).map_err(|error| Refusal::Bad(error.to_string()))?;
+            metrics.append_metadata(&request.metadata);
+            Ok(metrics.append(&request.batch(), &WireLabels)?)
+        })
+        .await?;
+    if report.refused() == 0 {
+        return Ok(StatusCode::NO_CONTENT);
+    }
+    // As Prometheus: the rest is kept, and sending these again will not help.
+    Err(Refusal::Bad(format!(
+        "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one; {} kept",
+        report.refused(), report.too_old, report.too_far_ahead, report.conflicting, report.appended,
+    )))
+}
+
+/// Why a body is no write request.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("body is no remote write request: {reason} at byte {at}")]
+pub struct WireError {
+    at: usize,
+    reason: &'static str,
+}
+
+/// A request, its series still as they came.
+#[derive(Debug, Default)]
+pub struct WriteRequest<'a> {
+    series: Vec<(Cow<'a, [u8]>, Range<usize>)>,
+    samples: Vec<Sample>,
+    /// Descriptions of metrics.
+    pub metadata: Vec<(String, Metadata)>,
+}
+
+impl WriteRequest<'_> {
+    /// The series as a store takes them.
+    pub fn batch(&self) -> Vec<RawSeries<'_>> {
+        self.series
+            .iter()
+            .map(|(labels, samples)| RawSeries { labels, samples: &self.samples[samples.clone()] })
+            .collect()
+    }
+}
+
+/// Walks a decompressed body.
+pub fn write_request(body: &[u8]) -> Result<WriteRequest<'_>, WireError> {
+    let mut request = WriteRequest::default();
+    let mut fields = Fields::new(body, 0);
+    while let Some(field) = fields.next()? {
+        match (field.number, field.bytes) {
+            (1, Some(bytes)) => time_series(bytes, field.at, &mut request)?,
+            (3, Some(bytes)) => {
+                let described = metadata(bytes, field.at)?;
+                request.metadata.push(described);
+            }
+            _ => {}
+        }
+    }
+    Ok(request)
+}
+
+fn time_series<'a>(
+    body: &'a [u8],
+    at: usize,
+    request: &mut WriteRequest<'a>,
+) -> Result<(), WireError> {
+    let first = request.samples.len();
+    let mut labels: Option<Range<usize>> = None;
+    let mut scattered: Option<Vec<u8>> = None;
+    let mut fields = Fields::new(body, at);
+    while let Some(field) = fields.next()? {
+        match (field.number, field.bytes) {
+            (1, Some(_)) => {
+                let span = field.start..fields.position;
+                match (&mut labels, &mut scattered) {
+                    (_, Some(copy)) => copy.extend_from_slice(&body[span]),
+                    (Some(known), None) if known.end == span.start => known.end = span.end,
+                    (Some(known), None) => {
+                        // Legal, though nobody does it: labels with other fields in between.
+                        let mut copy = body[known.clone()].to_vec();
+                        copy.extend_from_slice(&body[span]);
+                        scattered = Some(copy);
+                    }
+                    (None, None) => labels = Some(span),
+                }
+            }
+            (2, Some(bytes)) => request.samples.push(sample(bytes, field.at)?),
+            _ => {}
+        }
+    }
+    if request.samples.len() > MAX_SAMPLES {
+        return Err(WireError { at, reason: "more than a million samples in one body" });
+    }
+    let raw = match scattered {
+        Some(copy) => Cow::Owned(copy),
+        None => Cow::Borrowed(&body[labels.unwrap_or(0..0)]),
+    };
+    request.series.push((raw, first..request.samples.len()));
+    Ok(())
+}
+
+fn sample(body: &[u8], at: usize) -> Result<Sample, WireError> {
+    let mut sample = Sample { timestamp: Timestamp(0), value: 0.0 };
+    let mut fields = Fields::new(body, at);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => sample.value = f64::from_bits(field.number_value),
+            2 => sample.timestamp = Timestamp(field.number_value as i64),
+            _ => {}
+        }
+    }
+    Ok(sample)
+}
+
+fn metadata(body: &[u8], at: usize) -> Result<(String, Metadata), WireError> {
+    let mut name = String::new();
+    let mut described = Metadata { kind: "unknown".to_owned(), ..Metadata::default() };
+    let mut fields = Fields::new(body, at);
+    while let Some(field) = fields.next()? {
+        let text = || field.bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        match field.number {
+            1 => {
+                let kinds = ["unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
+                let kind = kinds.get(field.number_value as usize).unwrap_or(&"unknown");
+                (*kind).clone_into(&mut described.kind);
+            }
+            2 => name = text().unwrap_or_default(),
+            4 => described.help = text().unwrap_or_default(),
+            5 => described.unit = text().unwrap_or_default(),
+            _ => {}
+        }
+    }
+    Ok((name, described))
+}
+
+/// Knows what the label bytes of a write request mean.
+pub(crate) struct WireLabels;
+
+impl SeriesDecoder for WireLabels {
+    fn salt(&self) -> u64 {
+        // Of no meaning but to differ from scrape targets'.
+        0x7277_315f_7769_7265
+    }
+
+    fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
+        let malformed = |error: WireError| LabelsError::Malformed(error.to_string());
+        let mut pairs = Vec::new();
+        let mut fields = Fields::new(raw, 0);
+        while let Some(field) = fields.next().map_err(malformed)? {
+            let (Some(bytes), 1) = (field.bytes, field.number) else { continue };
+            let mut pair = [String::new(), String::new()];
+            let mut inner = Fields::new(bytes, field.at);
+            while let Some(part) = inner.next().map_err(malformed)? {
+                if let (Some(bytes), 1 | 2) = (part.bytes, part.number) {
+                    let text = std::str::from_utf8(bytes);
+                    let text = text.map_err(|_| LabelsError::Malformed("not UTF-8".to_owned()))?;
+                    text.clone_into(&mut pair[part.number as usize - 1]);
+                }
+            }
+            pairs.push(pair);
+        }
+        let labels = Labels::new(pairs.into_iter().map(|[name, value]| (name, value)))?;
+        if labels.is_empty() {
+            return Err(LabelsError::Malformed("a series without labels".to_owned()));
+        }
+        Ok(labels)
+    }
+}
+
+/// The fields of a protobuf message, one after the other.
+struct Fields<'a> {
+    body: &'a [u8],
+    /// Where `body` stands in the whole, for errors.
+    base: usize,
+    position: usize,
+}
+
+struct Field<'a> {
+    number: u64,
+    /// Where the field's tag begins in its message.
+    start: usize,
+    /// Where its content begins in the whole.
+    at: usize,
+    /// Of a field with a length.
+    bytes: Option<&'a [u8]>,
+    /// Of a field without.
+    number_value: u64,
+}
+
+impl<'a> Fields<'a> {
+    fn new(body: &'a [u8], base: usize) -> Self {
+        Self { body, base, position: 0 }
+    }
+
+    fn fail<T>(&self, reason: &'static str) -> Result<T, WireError> {
+        Err(WireError { at: self.base + self.position, reason })
+    }
+
+    fn varint(&mut self) -> Result<u64, WireError> {
+        let mut value = 0u64;
+        for shift in (0..64).step_by(7) {
+            let Some(byte) = self.body.get(self.position) else { return self.fail("it ends too soon") };
+            self.position += 1;
+            value |= u64::from(byte & 0x7f) << shift;
+            if byte & 0x80 == 0 {
+                return Ok(value);
+            }
+        }
+        self.fail("a number is too long")
+    }
+
+    fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
+        let end = self.position.checked_add(count);
+        let Some(bytes) = end.and_then(|end| self.body.get(self.position..end)) else {
+            return self.fail("a length leads past the end");
+        };
+        self.position += count;
+        Ok(bytes)
+    }
+
+    fn next(&mut self) -> Result<Option<Field<'a>>, WireError> {
+        if self.position == self.body.len() {
+            return Ok(None);
+        }
+        let start = self.position;
+        let tag = self.varint()?;
+        let mut field =
+            Field { number: tag >> 3, start, at: 0, bytes: None, number_value: 0 };
+        match tag & 7 {
+            0 => field.number_value = self.varint()?,
+            1 => {
+                let bytes = self.take(8)?;
+                field.number_value = bytes.iter().rev().fold(0, |sum, b| sum << 8 | u64::from(*b));
+            }
+            2 => {
+                let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
+                field.at = self.base + self.position;
+                field.bytes = Some(self.take(length)?);
+            }
+            5 => {
+                self.take(4)?;
+            }
+            _ => return self.fail("a field of an unknown kind"),
+        }
+        Ok(Some(field))
+    }
+}
+
+/// A body, not yet compressed, of series with one set of samples each.
+pub fn encode_write_request<'a>(
+    series: impl IntoIterator<Item = (&'a Labels, &'a [Sample])>,
+) -> Vec<u8> {
+    let mut out = Vec::new();
+    let (mut one, mut part) = (Vec::new(), Vec::new());
+    for (labels, samples) in series {
+        one.clear();
+        for label in labels {
+            part.clear();
+            put_bytes(&mut part, 1, label.name.as_bytes());
+            put_bytes(&mut part, 2, label.value.as_bytes());
+            put_bytes(&mut one, 1, &part);
+        }
+        for sample in samples {
+            part.clear();
+            part.push(1 << 3 | 1);
+            part.extend_from_slice(&sample.value.to_bits().to_le_bytes());
+            part.push(2 << 3);
+            put_varint(&mut part, sample.timestamp.0 as u64);
+            put_bytes(&mut one, 2, &part);
+        }
+        put_bytes(&mut out, 1, &one);
+    }
+    out
+}
+
+fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+    while value >= 0x80 {
+        out.push(value as u8 | 0x80);
+        value >>= 7;
+    }
+    out.push(value as u8);
+}
+
+fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.push(number << 3 | 2);
+    put_varint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn a_request_survives_a_round_trip() {
+        let labels = Labels::new([("__name__", "up"), ("job", "a")]).unwrap();
+        let samples = [
+            Sample { timestamp: Timestamp(-5), value: binnacle_model::STALE_NAN },
+            Sample { timestamp: Timestamp(1 << 50), value: -0.0 },
+        ];
+        let body = encode_write_request([(&labels, &samples[..]), (&labels, &samples[..1])]);
+        let request = write_request(&body).unwrap();
+        let batch = request.batch();
+        assert_eq!(batch.len(), 2);
+        assert_eq!(batch[0].samples, samples);
+        assert_eq!(batch[0].labels, batch[1].labels);
+        assert_eq!(WireLabels.decode(batch[0].labels), Ok(labels));
+    }
+
+    #[test]
+    fn scattered_labels_are_gathered() {
+        let label = |name: &str| {
+            let mut part = Vec::new();
+            put_bytes(&mut part, 1, name.as_bytes());
+            put_bytes(&mut part, 2, b"x");
+            part
+        };
+        let mut series = Vec::new();
+        put_bytes(&mut series, 1, &label("a"));
+        put_bytes(&mut series, 2, &[1 << 3 | 1, 0, 0, 0, 0, 0, 0, 0, 0]);
+        put_bytes(&mut series, 1, &label("b"));
+        let mut body = Vec::new();
+        put_bytes(&mut body, 1, &series);
+        let request = write_request(&body).unwrap();
+        let labels = WireLabels.decode(request.batch()[0].labels).unwrap();
+        assert_eq!(labels.to_string(), r#"{a="x", b="x"}"#);
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            if let Ok(request) = write_request(&body) {
+                for series in request.batch() {
+                    let _ = WireLabels.decode(series.labels);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Scraping: a loop per target, from a page to samples.
+//!
+//! ```text
+//! target ─► fetch (deadline, bounded body) ─► parse (whole page or nothing) ─► append
+//!              └ up, scrape_duration_seconds, …, and a staleness marker for each series that is gone
+//! ```
+//!
+//! Invariants:
+//! - A page is taken as a whole or not at all; what is wrong with it is shown at `/api/v1/targets`.
+//! - All samples of a scrape have the moment at which it began, unless the page says their own.
+//! - A series that was there in the scrape before, and is not now, ends with a staleness marker.
+
+mod config;
+mod target;
+
+use std::sync::Arc;
+
+use binnacle_model::storage::Appender;
+use binnacle_model::time::Clock;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use config::{Global, ScrapeConfig, StaticConfig};
+pub use target::{Health, PageSource, Target, TargetStatus};
+
+use crate::Telemetry;
+
+/// All targets and their loops.
+pub struct Scraper {
+    targets: Vec<Arc<Target>>,
+}
+
+impl Scraper {
+    /// A scraper of these targets; nothing happens before [`Self::start`].
+    pub fn new(targets: Vec<Target>) -> Self {
+        Self { targets: targets.into_iter().map(Arc::new).collect() }
+    }
+
+    /// The targets, for whoever shows them.
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        self.targets.clone()
+    }
+
+    /// Starts a loop per target on `tasks`; each ends after its scrape under way once `stop` fires.
+    pub fn start(
+        &self,
+        appender: &Arc<dyn Appender>,
+        clock: &Arc<dyn Clock>,
+        telemetry: &Telemetry,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) {
+        for target in &self.targets {
+            let run = target::Run::new(
+                Arc::clone(target),
+                Arc::clone(appender),
+                Arc::clone(clock),
+                telemetry.clone(),
+            );
+            tasks.spawn(run.run(stop.clone()));
+        }
+    }
+}

@@ -1,0 +1,267 @@
+//! One file: whole lines from an offset, and what they say.
+
+use std::collections::BTreeMap;
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileExt, OpenOptionsExt};
+
+use binnacle_model::LogTime;
+use binnacle_model::push::{FileBatch, Pair, PushEntry, PushField};
+
+use super::checkpoint::Checkpoint;
+use super::cri;
+use super::discover::{Found, LineFormat};
+use super::meaning;
+use crate::Telemetry;
+
+/// Read from one file before the next has its turn.
+const READ_BYTES: usize = 1024 * 1024;
+
+/// Longest message; of a longer one the beginning is kept (L11, L12).
+const MESSAGE_MAX_BYTES: usize = 1024 * 1024;
+
+/// A partial line that nothing follows is given out after this long (L11).
+const PARTIAL_WAIT_NS: i64 = 30_000_000_000;
+
+/// A file being tailed.
+#[derive(Debug)]
+pub(super) struct TailedFile {
+    id: String,
+    file: File,
+    stream: Vec<Pair>,
+    format: LineFormat,
+    older: Option<String>,
+    rotated: bool,
+    truncations: u32,
+    /// First byte that the store has not acknowledged.
+    acknowledged: u64,
+    /// First byte that was not read yet.
+    position: u64,
+    /// Whether the rest of a line that was too long is being passed over.
+    skipping: bool,
+    /// Partial lines by stream, and entries that stand behind one of them in the file.
+    partial: BTreeMap<&'static str, Partial>,
+    held: Vec<PushEntry>,
+    /// State at `acknowledged`, to go back to if a push fails.
+    sent_to: u64,
+    size: u64,
+}
+
+/// The beginning of a message whose end has not come.
+#[derive(Debug)]
+struct Partial {
+    offset: u64,
+    time: LogTime,
+    message: Vec<u8>,
+    /// When it was last added to, by our clock.
+    touched: LogTime,
+}
+
+impl TailedFile {
+    /// Opens a file at its checkpoint. Never follows a link, never waits for a pipe (L8).
+    pub(super) fn open(found: Found, checkpoint: Checkpoint) -> io::Result<Self> {
+        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
+        let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&found.path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::other("it is not a regular file"));
+        }
+        let Checkpoint { offset, truncations } = checkpoint;
+        Ok(Self {
+            id: found.id,
+            file,
+            stream: found.stream,
+            format: found.format,
+            older: found.older,
+            rotated: found.rotated,
+            truncations,
+            acknowledged: offset,
+            position: offset,
+            skipping: false,
+            partial: BTreeMap::new(),
+            held: Vec::new(),
+            sent_to: offset,
+            size: offset,
+        })
+    }
+
+    /// Takes over what a later listing says of the same file.
+    pub(super) fn renamed(&mut self, found: &Found) {
+        self.rotated = found.rotated;
+        self.older.clone_from(&found.older);
+    }
+
+    /// The file that must be read to its end before this one.
+    pub(super) fn waits_for(&self) -> Option<String> {
+        self.older.clone()
+    }
+
+    /// Whether all of it is acknowledged and no more will come.
+    pub(super) fn is_done(&self) -> bool {
+        let size = self.file.metadata().map_or(0, |metadata| metadata.len());
+        let is_gone = self.file.metadata().is_ok_and(|m| std::os::unix::fs::MetadataExt::nlink(&m) == 0);
+        (self.rotated || is_gone) && self.acknowledged >= size
+    }
+
+    /// Bytes that were written and not acknowledged.
+    pub(super) fn lag_bytes(&self) -> u64 {
+        self.size.saturating_sub(self.acknowledged)
+    }
+
+    /// Where to go on after a restart.
+    pub(super) fn checkpoint(&self) -> Checkpoint {
+        Checkpoint { offset: self.acknowledged, truncations: self.truncations }
+    }
+
+    /// The store has all that was given out.
+    pub(super) fn acknowledged(&mut self) {
+        self.acknowledged = self.sent_to;
+    }
+
+    /// The store has not taken what was given out: it will be read again.
+    pub(super) fn rewind(&mut self) {
+        self.position = self.acknowledged;
+        self.sent_to = self.acknowledged;
+        self.skipping = false;
+        self.partial.clear();
+        self.held.clear();
+    }
+
+    /// Reads on; answers what can be sent, if there is anything.
+    pub(super) fn read(
+        &mut self,
+        now: LogTime,
+        telemetry: &Telemetry,
+    ) -> io::Result<Option<FileBatch>> {
+        self.size = self.file.metadata()?.len();
+        if self.size < self.position {
+            // Copied and truncated: what is there now is another file under the same identity (L3).
+            telemetry.files_truncated.inc();
+            self.truncations += 1;
+            self.acknowledged = 0;
+            self.rewind();
+        }
+        let mut entries = std::mem::take(&mut self.held);
+        let wanted = (self.size - self.position).min(READ_BYTES as u64) as usize;
+        let mut buffer = vec![0; wanted];
+        let read = self.file.read_at(&mut buffer, self.position)?;
+        buffer.truncate(read);
+        telemetry.bytes_read.inc_by(read as u64);
+        self.cut_lines(&buffer, now, &mut entries, telemetry);
+        self.give_out_stale(now, &mut entries);
+        entries.sort_by_key(|entry| entry.offset);
+        // An entry behind an unfinished one waits, so that the batch ends where nothing is open.
+        let end = self.partial.values().map(|partial| partial.offset).min().unwrap_or(self.position);
+        let cut = entries.partition_point(|entry| entry.offset < end);
+        self.held = entries.split_off(cut);
+        let from = self.sent_to;
+        if end == from {
+            return Ok(None);
+        }
+        self.sent_to = end;
+        let file = match self.truncations {
+            0 => self.id.clone(),
+            times => format!("{}#{times}", self.id),
+        };
+        Ok(Some(FileBatch { file, from, to: end, stream: self.stream.clone(), entries }))
+    }
+
+    /// Takes the whole lines of `buffer`, which begins at the position, and moves past them.
+    fn cut_lines(
+        &mut self,
+        buffer: &[u8],
+        now: LogTime,
+        entries: &mut Vec<PushEntry>,
+        telemetry: &Telemetry,
+    ) {
+        let mut at = 0;
+        while let Some(length) = memchr::memchr(b'\n', &buffer[at..]) {
+            let line = &buffer[at..at + length];
+            let offset = self.position + at as u64;
+            at += length + 1;
+            if std::mem::take(&mut self.skipping) {
+                continue;
+            }
+            telemetry.lines_read.inc();
+            self.line(line, offset, now, entries, telemetry);
+        }
+        let rest = &buffer[at..];
+        let offset = self.position + at as u64;
+        self.position = offset;
+        let is_last = self.rotated && self.position + rest.len() as u64 >= self.size;
+        if rest.len() >= MESSAGE_MAX_BYTES.min(READ_BYTES) {
+            // A line without an end: its beginning counts, the rest is passed over.
+            if !std::mem::replace(&mut self.skipping, true) {
+                telemetry.lines_truncated.inc();
+                self.line(rest, offset, now, entries, telemetry);
+            }
+            self.position += rest.len() as u64;
+        } else if self.skipping && !rest.is_empty() {
+            self.position += rest.len() as u64;
+        } else if is_last && !rest.is_empty() {
+            // The last line of a file that takes no more has no end, and never will.
+            self.line(rest, offset, now, entries, telemetry);
+            self.position += rest.len() as u64;
+        }
+    }
+
+    fn line(
+        &mut self,
+        line: &[u8],
+        offset: u64,
+        now: LogTime,
+        entries: &mut Vec<PushEntry>,
+        telemetry: &Telemetry,
+    ) {
+        let parsed = if self.format == LineFormat::Cri { cri::parse(line) } else { None };
+        let Some(parsed) = parsed else {
+            if self.format == LineFormat::Cri {
+                telemetry.lines_malformed.inc();
+            }
+            let message = line.strip_suffix(b"\r").unwrap_or(line);
+            entries.push(entry(offset, now, "", message.to_vec()));
+            return;
+        };
+        let begun = self.partial.remove(parsed.iostream);
+        let (offset, time, mut message) = match begun {
+            Some(partial) => (partial.offset, partial.time, partial.message),
+            None => (offset, parsed.time, Vec::new()),
+        };
+        let room = MESSAGE_MAX_BYTES.saturating_sub(message.len());
+        if parsed.message.len() > room {
+            telemetry.lines_truncated.inc();
+        }
+        message.extend_from_slice(&parsed.message[..parsed.message.len().min(room)]);
+        if parsed.partial {
+            let key = if parsed.iostream == "stdout" { "stdout" } else { "stderr" };
+            self.partial.insert(key, Partial { offset, time, message, touched: now });
+        } else {
+            entries.push(entry(offset, time, parsed.iostream, message));
+        }
+    }
+
+    /// Gives out partial lines for whose end there is no more hope.
+    fn give_out_stale(&mut self, now: LogTime, entries: &mut Vec<PushEntry>) {
+        let is_over = self.rotated && self.position >= self.size;
+        let mut kept = BTreeMap::new();
+        for (iostream, partial) in std::mem::take(&mut self.partial) {
+            if is_over || now.0 - partial.touched.0 > PARTIAL_WAIT_NS {
+                entries.push(entry(partial.offset, partial.time, iostream, partial.message));
+            } else {
+                kept.insert(iostream, partial);
+            }
+        }
+        self.partial = kept;
+    }
+}
+
+fn entry(offset: u64, time: LogTime, iostream: &str, message: Vec<u8>) -> PushEntry {
+    let meaning = meaning::of(&message);
+    PushEntry {
+        time_ns: time.0,
+        offset,
+        level: meaning.level.to_owned(),
+        iostream: iostream.to_owned(),
+        fields: meaning.fields.into_iter().map(|(name, value)| PushField::new(name, value)).collect(),
+        message,
+    }
+}

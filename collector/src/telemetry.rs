@@ -1,0 +1,52 @@
+//! What the collector says of itself.
+
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+/// The collector's metrics. Clones share their values.
+#[derive(Debug, Clone, Default)]
+pub struct Telemetry {
+    /// Scrapes made.
+    pub scrapes: Counter,
+    /// Scrapes that failed, for whatever reason.
+    pub scrapes_failed: Counter,
+    /// Log lines read.
+    pub lines_read: Counter,
+    /// Bytes of log files read.
+    pub bytes_read: Counter,
+    /// Lines whose header was not CRI's; they are kept whole.
+    pub lines_malformed: Counter,
+    /// Lines longer than the limit; their beginning is kept.
+    pub lines_truncated: Counter,
+    /// Files that became shorter.
+    pub files_truncated: Counter,
+    /// Bytes on disk that are not acknowledged yet.
+    pub lag_bytes: Gauge,
+    /// Log files open.
+    pub files_open: Gauge,
+    /// Pushes that will be tried again.
+    pub pushes_retried: Counter,
+    /// Writes refused because a queue was full.
+    pub intake_shed: Counter,
+}
+
+impl Telemetry {
+    /// Metrics that `registry` will show.
+    pub fn new(registry: &mut Registry) -> Self {
+        let new = Self::default();
+        let r = registry.sub_registry_with_prefix("collector");
+        r.register("scrapes", "Scrapes made", new.scrapes.clone());
+        r.register("scrapes_failed", "Scrapes that failed", new.scrapes_failed.clone());
+        r.register("log_lines_read", "Log lines read", new.lines_read.clone());
+        r.register("log_bytes_read", "Bytes of log files read", new.bytes_read.clone());
+        r.register("log_lines_malformed", "Lines without a CRI header", new.lines_malformed.clone());
+        r.register("log_lines_truncated", "Lines cut at the limit", new.lines_truncated.clone());
+        r.register("log_files_truncated", "Files that became shorter", new.files_truncated.clone());
+        r.register("log_lag_bytes", "Bytes not acknowledged yet", new.lag_bytes.clone());
+        r.register("log_files_open", "Log files open", new.files_open.clone());
+        r.register("log_pushes_retried", "Pushes tried again", new.pushes_retried.clone());
+        r.register("intake_shed", "Writes answered with 429 or 503", new.intake_shed.clone());
+        new
+    }
+}

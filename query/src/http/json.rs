@@ -1,0 +1,202 @@
+//! Answers as JSON, to the byte as Prometheus writes them.
+
+use std::fmt::Write;
+
+use axum::http::header;
+use axum::response::{IntoResponse, Response};
+use binnacle_model::log::{FieldValue, LogEntry};
+use binnacle_model::storage::LogCursor;
+use binnacle_model::{Labels, Sample, Timestamp};
+use serde_json::{Map, Value, json};
+
+use crate::promql::Output;
+
+/// A value as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it.
+pub fn format_value(value: f64) -> String {
+    if value.is_nan() {
+        "NaN".to_owned()
+    } else if value.is_infinite() {
+        if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
+    } else {
+        value.to_string()
+    }
+}
+
+/// `{"status":"success","data":…}`
+pub(super) fn success(data: &Value) -> Response {
+    axum::Json(json!({ "status": "success", "data": data })).into_response()
+}
+
+/// The answer to a query, built as text: it may have millions of samples.
+pub(super) fn query_response(output: &Output) -> Response {
+    let mut body = String::from("{\"status\":\"success\",\"data\":{\"resultType\":\"");
+    match output {
+        Output::Scalar(at, value) => {
+            body.push_str("scalar\",\"result\":");
+            push_pair(&mut body, *at, *value);
+        }
+        Output::Text(at, text) => {
+            body.push_str("string\",\"result\":[");
+            push_time(&mut body, *at);
+            body.push(',');
+            push_text(&mut body, text);
+            body.push(']');
+        }
+        Output::Vector(at, series) => {
+            body.push_str("vector\",\"result\":[");
+            for (i, one) in series.iter().enumerate() {
+                push_metric(&mut body, i, &one.labels);
+                body.push_str(",\"value\":");
+                push_pair(&mut body, *at, one.value);
+                body.push('}');
+            }
+            body.push(']');
+        }
+        Output::Matrix(series) => {
+            body.push_str("matrix\",\"result\":[");
+            for (i, one) in series.iter().enumerate() {
+                push_metric(&mut body, i, &one.labels);
+                push_samples(&mut body, &one.samples);
+                body.push('}');
+            }
+            body.push(']');
+        }
+    }
+    body.push_str("}}");
+    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn push_metric(body: &mut String, at: usize, labels: &Labels) {
+    body.push_str(if at == 0 { "{\"metric\":{" } else { ",{\"metric\":{" });
+    for (i, label) in labels.iter().enumerate() {
+        if i > 0 {
+            body.push(',');
+        }
+        push_text(body, &label.name);
+        body.push(':');
+        push_text(body, &label.value);
+    }
+    body.push('}');
+}
+
+fn push_samples(body: &mut String, samples: &[Sample]) {
+    body.push_str(",\"values\":[");
+    for (i, sample) in samples.iter().enumerate() {
+        if i > 0 {
+            body.push(',');
+        }
+        push_pair(body, sample.timestamp, sample.value);
+    }
+    body.push(']');
+}
+
+fn push_pair(body: &mut String, at: Timestamp, value: f64) {
+    body.push('[');
+    push_time(body, at);
+    body.push_str(",\"");
+    body.push_str(&format_value(value));
+    body.push_str("\"]");
+}
+
+/// Seconds, with three digits of a fraction if there is one.
+fn push_time(body: &mut String, at: Timestamp) {
+    let (sign, ms) = if at.0 < 0 { ("-", at.0.unsigned_abs()) } else { ("", at.0 as u64) };
+    // Writing to a string cannot fail.
+    let _ = match ms % 1000 {
+        0 => write!(body, "{sign}{}", ms / 1000),
+        rest => write!(body, "{sign}{}.{rest:03}", ms / 1000),
+    };
+}
+
+fn push_text(body: &mut String, text: &str) {
+    body.push_str(&Value::from(text).to_string());
+}
+
+/// The labels as an object.
+pub(super) fn labels_json(labels: &Labels) -> Value {
+    let pairs = labels.iter().map(|label| (label.name.to_string(), Value::from(&*label.value)));
+    Value::Object(pairs.collect::<Map<_, _>>())
+}
+
+/// An entry, as search, tail and the command line show it.
+pub fn entry_json(entry: &LogEntry) -> Value {
+    let mut fields = Map::new();
+    for (name, value) in &entry.fields {
+        let value = match value {
+            FieldValue::Text(value) => Value::from(value.as_str()),
+            FieldValue::Int(value) => Value::from(*value),
+            FieldValue::Float(value) => {
+                serde_json::Number::from_f64(*value).map_or_else(|| format_value(*value).into(), Value::Number)
+            }
+            FieldValue::Bool(value) => Value::from(*value),
+        };
+        fields.insert(name.clone(), value);
+    }
+    let mut json = json!({
+        "time": entry.time.to_rfc3339(),
+        "time_ns": entry.time.0.to_string(),
+        "received_ns": entry.received.0.to_string(),
+        "level": entry.level,
+        "message": String::from_utf8_lossy(&entry.message),
+        "stream": labels_json(&entry.stream),
+        "fields": fields,
+        "file": entry.origin.file.0,
+        "offset": entry.origin.offset,
+    });
+    if std::str::from_utf8(&entry.message).is_err() {
+        let hex: String = entry.message.iter().fold(String::new(), |mut hex, byte| {
+            let _ = write!(hex, "{byte:02x}");
+            hex
+        });
+        json["message_hex"] = Value::from(hex);
+    }
+    json
+}
+
+/// A cursor as text that a client hands back.
+pub(super) fn cursor_text(cursor: LogCursor) -> String {
+    format!("{}.{:x}.{}", cursor.time.0, cursor.file, cursor.offset)
+}
+
+/// Reads [`cursor_text`].
+pub(super) fn parse_cursor(text: &str) -> Option<LogCursor> {
+    let mut parts = text.split('.');
+    let time = binnacle_model::LogTime(parts.next()?.parse().ok()?);
+    let file = u64::from_str_radix(parts.next()?, 16).ok()?;
+    let offset = parts.next()?.parse().ok()?;
+    parts.next().is_none().then_some(LogCursor { time, file, offset })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_written_as_go_does() {
+        let cases = [(1.0, "1"), (0.1, "0.1"), (-0.0, "-0"), (1e21, "1000000000000000000000"),
+            (1e-7, "0.0000001"), (f64::NAN, "NaN"), (f64::INFINITY, "+Inf"), (f64::NEG_INFINITY, "-Inf")];
+        for (value, want) in cases {
+            assert_eq!(format_value(value), want);
+        }
+    }
+
+    #[test]
+    fn times_have_three_digits_or_none() {
+        let text = |ms| {
+            let mut body = String::new();
+            push_time(&mut body, Timestamp(ms));
+            body
+        };
+        assert_eq!(text(1500), "1.500");
+        assert_eq!(text(2000), "2");
+        assert_eq!(text(-1001), "-1.001");
+        assert_eq!(text(7), "0.007");
+    }
+
+    #[test]
+    fn cursors_survive_a_round_trip() {
+        let cursor = LogCursor { time: binnacle_model::LogTime(-5), file: u64::MAX, offset: 7 };
+        assert_eq!(parse_cursor(&cursor_text(cursor)), Some(cursor));
+        assert_eq!(parse_cursor("1.2"), None);
+    }
+}

@@ -1,0 +1,226 @@
+//! Prometheus's endpoints.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::response::Response;
+use binnacle_model::storage::ALL_TIME;
+use binnacle_model::{Labels, Matcher, TimeRange};
+use serde_json::{Map, Value, json};
+
+use super::json::{labels_json, query_response, success};
+use super::{ApiError, Params, ReadApi};
+use crate::promql::{Engine, Output, QueryParams, parse, parse_selector};
+
+/// Points per series of one answer, as in Prometheus.
+const MAX_POINTS: u128 = 11_000;
+
+type Api = State<Arc<ReadApi>>;
+
+pub(super) async fn query(State(api): Api, params: Params) -> Result<Response, ApiError> {
+    let at = params.time("time")?.unwrap_or_else(|| api.clock.now());
+    let text = params.get("query").unwrap_or_default();
+    let expr = parse(text).map_err(|error| ApiError::parameter("query", error))?;
+    let limits = limits(&api, &params)?;
+    let metrics = Arc::clone(&api.metrics);
+    let work = move |deadline: &_| {
+        let output = Engine::new(&*metrics, limits).instant(&expr, at, deadline)?;
+        Ok(query_response(&output))
+    };
+    api.gate.run(params.duration("timeout")?, work).await
+}
+
+pub(super) async fn query_range(State(api): Api, params: Params) -> Result<Response, ApiError> {
+    let missing =
+        |name: &'static str| move || ApiError::parameter(name, "cannot parse \"\" to a valid timestamp");
+    let start = params.time("start")?.ok_or_else(missing("start"))?;
+    let end = params.time("end")?.ok_or_else(missing("end"))?;
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    let step = params.duration("step")?;
+    let step = step.ok_or_else(|| ApiError::parameter("step", "cannot parse \"\" to a valid duration"))?;
+    if step < Duration::from_millis(1) {
+        let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
+        return Err(ApiError::parameter("step", reason));
+    }
+    if (end.0 - start.0) as u128 / step.as_millis() > MAX_POINTS {
+        let reason = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
+        return Err(ApiError::BadData(reason.to_owned()));
+    }
+    let text = params.get("query").unwrap_or_default();
+    let expr = parse(text).map_err(|error| ApiError::parameter("query", error))?;
+    let kind = expr.value_type();
+    if !matches!(kind, crate::promql::ValueType::Scalar | crate::promql::ValueType::Vector) {
+        let reason = format!(
+            "invalid expression type {:?} for range query, must be Scalar or instant Vector",
+            kind.name()
+        );
+        return Err(ApiError::parameter("query", reason));
+    }
+    let limits = limits(&api, &params)?;
+    let metrics = Arc::clone(&api.metrics);
+    let work = move |deadline: &_| {
+        let params = QueryParams { start, end, step };
+        let series = Engine::new(&*metrics, limits).range(&expr, params, deadline)?;
+        Ok(query_response(&Output::Matrix(series)))
+    };
+    api.gate.run(params.duration("timeout")?, work).await
+}
+
+fn limits(api: &ReadApi, params: &Params) -> Result<crate::promql::Limits, ApiError> {
+    let mut limits = api.limits;
+    if let Some(lookback) = params.duration("lookback_delta")? {
+        limits.lookback = lookback;
+    }
+    Ok(limits)
+}
+
+/// No exemplars are kept yet: the answer is an empty list, which Grafana takes as "none here".
+pub(super) async fn exemplars(_: Api, params: Params) -> Result<Response, ApiError> {
+    parse(params.get("query").unwrap_or_default())
+        .map_err(|error| ApiError::parameter("query", error))?;
+    Ok(success(&json!([])))
+}
+
+fn range(params: &Params) -> Result<TimeRange, ApiError> {
+    let start = params.time("start")?.unwrap_or(ALL_TIME.start);
+    let end = params.time("end")?.unwrap_or(ALL_TIME.end);
+    if end < start {
+        return Err(ApiError::parameter("end", "end timestamp must not be before start time"));
+    }
+    Ok(TimeRange { start, end })
+}
+
+fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+    let parsed = params.all("match[]").map(parse_selector);
+    parsed.collect::<Result<_, _>>().map_err(|error| ApiError::parameter("match[]", error))
+}
+
+/// Label sets that one of the request's selectors selects; all of them without a selector.
+async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<Vec<Labels>, ApiError> {
+    let range = range(params)?;
+    let mut selectors = selectors(params)?;
+    if selectors.is_empty() {
+        selectors.push(Vec::new());
+    }
+    let metrics = Arc::clone(&api.metrics);
+    let work = move |deadline: &_| {
+        let mut found = Vec::new();
+        for matchers in &selectors {
+            found.extend(metrics.series(matchers, range, deadline)?);
+        }
+        found.sort_unstable();
+        found.dedup();
+        Ok(found)
+    };
+    api.gate.run(None, work).await
+}
+
+/// The first so many of the values, with a warning if there are more.
+fn limited(values: Vec<Value>, params: &Params) -> Result<Response, ApiError> {
+    use axum::response::IntoResponse;
+    let limit = params.count("limit")?.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    if values.len() <= limit {
+        return Ok(success(&Value::Array(values)));
+    }
+    let cut: Vec<Value> = values.into_iter().take(limit).collect();
+    let warnings = ["results truncated due to limit"];
+    Ok(axum::Json(json!({ "status": "success", "data": cut, "warnings": warnings })).into_response())
+}
+
+pub(super) async fn labels(State(api): Api, params: Params) -> Result<Response, ApiError> {
+    let found = selected(&api, &params).await?;
+    let names: BTreeSet<&str> =
+        found.iter().flat_map(|labels| labels.iter().map(|label| &*label.name)).collect();
+    limited(names.into_iter().map(Value::from).collect(), &params)
+}
+
+pub(super) async fn label_values(
+    State(api): Api,
+    Path(name): Path<String>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let name = unescape_label(&name);
+    if name.is_empty() {
+        return Err(ApiError::BadData("invalid label name: \"\"".to_owned()));
+    }
+    let found = selected(&api, &params).await?;
+    let values: BTreeSet<&str> = found.iter().filter_map(|labels| labels.get(&name)).collect();
+    limited(values.into_iter().map(Value::from).collect(), &params)
+}
+
+/// UTF-8 names come as `U__` with `_hex_` for each character that is not a letter or digit.
+fn unescape_label(name: &str) -> String {
+    let Some(mut rest) = name.strip_prefix("U__") else { return name.to_owned() };
+    let mut out = String::new();
+    while let Some(at) = rest.find('_') {
+        out.push_str(&rest[..at]);
+        rest = &rest[at + 1..];
+        if let Some(after) = rest.strip_prefix('_') {
+            out.push('_');
+            rest = after;
+            continue;
+        }
+        let Some(end) = rest.find('_') else { return name.to_owned() };
+        let decoded = u32::from_str_radix(&rest[..end], 16).ok().and_then(char::from_u32);
+        let Some(c) = decoded else { return name.to_owned() };
+        out.push(c);
+        rest = &rest[end + 1..];
+    }
+    out + rest
+}
+
+pub(super) async fn series(State(api): Api, params: Params) -> Result<Response, ApiError> {
+    if params.all("match[]").next().is_none() {
+        return Err(ApiError::BadData("no match[] parameter provided".to_owned()));
+    }
+    let found = selected(&api, &params).await?;
+    limited(found.iter().map(labels_json).collect(), &params)
+}
+
+pub(super) async fn metadata(State(api): Api, params: Params) -> Result<Response, ApiError> {
+    let limit = params.count("limit")?.unwrap_or(usize::MAX);
+    let per_metric = params.count("limit_per_metric")?.unwrap_or(usize::MAX);
+    let wanted = params.get("metric");
+    let mut data = Map::new();
+    for (name, descriptions) in api.metrics.metadata() {
+        if wanted.is_none_or(|wanted| wanted == name) && data.len() < limit {
+            let shown: Vec<Value> = descriptions
+                .iter()
+                .take(per_metric)
+                .map(|one| json!({ "type": one.kind, "help": one.help, "unit": one.unit }))
+                .collect();
+            data.insert(name, Value::Array(shown));
+        }
+    }
+    Ok(success(&Value::Object(data)))
+}
+
+/// Without `features`: Grafana would take their presence for Mimir.
+pub(super) async fn buildinfo(State(api): Api) -> Response {
+    success(&json!({
+        // What Grafana decides by: the release of Prometheus whose API this is.
+        "version": "3.5.0",
+        "revision": api.version,
+        "branch": "binnacle",
+        "buildUser": "",
+        "buildDate": "",
+        "goVersion": "",
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::unescape_label;
+
+    #[test]
+    fn escaped_label_names_are_read() {
+        assert_eq!(unescape_label("job"), "job");
+        assert_eq!(unescape_label("U__my_2e_name"), "my.name");
+        assert_eq!(unescape_label("U__a__b"), "a_b");
+        assert_eq!(unescape_label("U__bad_zz_"), "U__bad_zz_");
+    }
+}

@@ -1,0 +1,66 @@
+//! The read API: Prometheus's under `/api/v1`, our own for logs under `/api/logs`.
+//!
+//! ```text
+//! request ─► Params (URL and form) ─► gate (so many at once, a deadline) ─► engine ─► JSON
+//! ```
+//!
+//! Answers and errors have Prometheus's shape; every error is mapped in [`error`].
+
+mod error;
+mod gate;
+mod json;
+mod logs;
+mod metrics;
+mod params;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::get;
+use binnacle_model::storage::{LogFeed, LogSearcher, Queryable};
+use binnacle_model::time::Clock;
+use tokio_util::sync::CancellationToken;
+
+pub use error::ApiError;
+pub use gate::Gate;
+pub use json::{entry_json, format_value};
+pub use params::Params;
+
+use crate::promql::Limits;
+
+/// What the handlers share.
+pub struct ReadApi {
+    /// Metrics.
+    pub metrics: Arc<dyn Queryable>,
+    /// Stored logs.
+    pub logs: Arc<dyn LogSearcher>,
+    /// Logs as they come.
+    pub feed: Arc<dyn LogFeed>,
+    /// The present.
+    pub clock: Arc<dyn Clock>,
+    /// What a query may use.
+    pub limits: Limits,
+    /// Who may run.
+    pub gate: Gate,
+    /// Ends open streams when the server stops.
+    pub stop: CancellationToken,
+    /// Shown by `status/buildinfo`.
+    pub version: &'static str,
+}
+
+/// The routes of the read API.
+pub fn router(api: Arc<ReadApi>) -> Router {
+    Router::new()
+        .route("/api/v1/query", get(metrics::query).post(metrics::query))
+        .route("/api/v1/query_range", get(metrics::query_range).post(metrics::query_range))
+        .route("/api/v1/query_exemplars", get(metrics::exemplars).post(metrics::exemplars))
+        .route("/api/v1/labels", get(metrics::labels).post(metrics::labels))
+        .route("/api/v1/label/{name}/values", get(metrics::label_values))
+        .route("/api/v1/series", get(metrics::series).post(metrics::series))
+        .route("/api/v1/metadata", get(metrics::metadata))
+        .route("/api/v1/status/buildinfo", get(metrics::buildinfo))
+        .route("/api/logs/search", get(logs::search).post(logs::search))
+        .route("/api/logs/histogram", get(logs::histogram).post(logs::histogram))
+        .route("/api/logs/tail", get(logs::tail))
+        .with_state(api)
+}

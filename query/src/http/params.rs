@@ -1,0 +1,105 @@
+//! Parameters, from the URL and from a form, merged.
+
+use std::time::Duration;
+
+use axum::body::{Bytes, to_bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::header;
+use binnacle_model::time::parse_duration;
+use binnacle_model::{LogTime, Timestamp};
+
+use super::ApiError;
+
+/// Longest form.
+const FORM_MAX_BYTES: usize = 1024 * 1024;
+
+/// All parameters of a request; those of the form come first, as in Go.
+#[derive(Debug, Default)]
+pub struct Params {
+    pairs: Vec<(String, String)>,
+}
+
+impl<S: Send + Sync> FromRequest<S> for Params {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
+        let query = request.uri().query().unwrap_or_default().to_owned();
+        let content_type = request.headers().get(header::CONTENT_TYPE);
+        let is_form = content_type
+            .and_then(|value| value.to_str().ok())
+            .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
+        let form = if is_form {
+            let read = to_bytes(request.into_body(), FORM_MAX_BYTES).await;
+            read.map_err(|error| ApiError::BadData(format!("form cannot be read: {error}")))?
+        } else {
+            Bytes::new()
+        };
+        let parsed = form_urlencoded::parse(&form).chain(form_urlencoded::parse(query.as_bytes()));
+        Ok(Self { pairs: parsed.map(|(name, value)| (name.into_owned(), value.into_owned())).collect() })
+    }
+}
+
+impl Params {
+    /// Parameters from pairs.
+    pub fn from_pairs(pairs: Vec<(String, String)>) -> Self {
+        Self { pairs }
+    }
+
+    /// The first value of a parameter; an empty one counts as absent.
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let mut found = self.pairs.iter().filter(|(key, value)| key == name && !value.is_empty());
+        found.next().map(|(_, value)| value.as_str())
+    }
+
+    /// All values of a parameter.
+    pub fn all<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
+    }
+
+    /// A moment of the metrics side.
+    pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let refuse =
+            || ApiError::parameter(name, format!("cannot parse {text:?} to a valid timestamp"));
+        Timestamp::parse(text).map(Some).ok_or_else(refuse)
+    }
+
+    /// A span: seconds with a fraction, or as `5m`.
+    pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        if let Ok(seconds) = text.parse::<f64>() {
+            let span = Duration::try_from_secs_f64(seconds).ok();
+            let refuse =
+                || ApiError::parameter(name, format!("cannot parse {text:?} to a valid duration"));
+            return span.map(Some).ok_or_else(refuse);
+        }
+        parse_duration(text).map(Some).map_err(|reason| ApiError::parameter(name, reason))
+    }
+
+    /// A count.
+    pub(super) fn count(&self, name: &str) -> Result<Option<usize>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let refuse = |_| ApiError::parameter(name, format!("{text:?} is no count"));
+        text.parse().map(Some).map_err(refuse)
+    }
+
+    /// A moment of the log side: as Loki takes it, or `now-1h`.
+    pub(super) fn log_time(&self, name: &str, now: LogTime) -> Result<Option<LogTime>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        if let Some(back) = text.strip_prefix("now") {
+            let span = match back.strip_prefix('-') {
+                Some(span) => {
+                    parse_duration(span).map_err(|reason| ApiError::parameter(name, reason))?
+                }
+                None if back.is_empty() => Duration::ZERO,
+                None => return Err(ApiError::parameter(name, format!("{text:?} is no time; write now-1h"))),
+            };
+            return Ok(Some(now.minus(span)));
+        }
+        let refuse = || {
+            let reason = format!("{text:?} is no time; write now-1h, RFC 3339 or Unix nanoseconds");
+            ApiError::parameter(name, reason)
+        };
+        LogTime::parse(text).map(Some).ok_or_else(refuse)
+    }
+}

@@ -1,0 +1,205 @@
+//! Answers that Prometheus defines, on small data.
+
+use std::collections::BTreeMap;
+
+use binnacle_model::matcher::all_match;
+use binnacle_model::storage::{Metadata, Series, SeriesSet};
+use binnacle_model::{Matcher, TimeRange};
+
+use super::super::parser::parse;
+use super::*;
+
+/// Series in a list, as the simplest storage there is.
+struct Listed(Vec<Series>);
+
+impl Queryable for Listed {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        _: &Deadline,
+    ) -> Result<SeriesSet<'_>, StorageError> {
+        let found: Vec<_> = self.0.iter().filter(|one| all_match(matchers, &one.labels)).collect();
+        Ok(Box::new(found.into_iter().map(move |one| {
+            let mut one = one.clone();
+            one.samples.retain(|sample| range.contains(sample.timestamp));
+            Ok(one)
+        })))
+    }
+
+    fn series(&self, _: &[Matcher], _: TimeRange, _: &Deadline) -> Result<Vec<Labels>, StorageError> {
+        Ok(self.0.iter().map(|one| one.labels.clone()).collect())
+    }
+
+    fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {
+        BTreeMap::new()
+    }
+}
+
+/// A line per series: `name a=b c=d: values`, a sample each 10 s from zero; `_` is a hole.
+fn storage(text: &str) -> Listed {
+    let mut all: Vec<Series> = Vec::new();
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        let (names, values) = line.split_once(": ").unwrap();
+        let mut words = names.split(' ');
+        let name = [("__name__", words.next().unwrap())];
+        let labels = Labels::new(name.into_iter().chain(words.filter_map(|w| w.split_once('=')))).unwrap();
+        let value = |text: &str| match text {
+            "stale" => STALE_NAN,
+            text => text.parse().unwrap(),
+        };
+        let samples = values.split(' ').enumerate().filter(|(_, text)| *text != "_").map(|(i, text)| {
+            Sample { timestamp: Timestamp(i as i64 * 10_000), value: value(text) }
+        });
+        all.push(Series { labels, samples: samples.collect() });
+    }
+    all.sort_by(|a, b| a.labels.cmp(&b.labels));
+    Listed(all)
+}
+
+const DATA: &str = "
+    up job=a: 1 1 1 1 1 1 1
+    up job=b: 0 0 0 stale
+    req job=a path=/x: 0 10 20 30 40 50 60
+    req job=a path=/y: 0 5 10 0 5 10 15
+    req job=b path=/x: 100 100 100 100 100 100 100
+    owner job=a team=red: 1 1 1 1 1 1 1
+    owner job=b team=blue: 1 1 1 1 1 1 1
+    lat_bucket le=0.1: 0 1 2 3 4 5 6
+    lat_bucket le=1: 0 2 4 6 8 10 12
+    lat_bucket le=+Inf: 0 2 4 6 8 10 12
+    neg: -3 -2.5 7 NaN 2 _ 4
+";
+
+fn answer(text: &str, at_secs: i64) -> String {
+    let storage = storage(DATA);
+    let expr = parse(text).unwrap();
+    let engine = Engine::new(&storage, Limits::default());
+    match engine.instant(&expr, Timestamp(at_secs * 1000), &Deadline::default()) {
+        Err(error) => format!("error: {error}"),
+        Ok(Output::Scalar(_, value)) => crate::http::format_value(value),
+        Ok(Output::Text(_, text)) => text,
+        Ok(Output::Vector(_, series)) => {
+            let show = |one: &Instant| format!("{} {}", one.labels, crate::http::format_value(one.value));
+            series.iter().map(show).collect::<Vec<_>>().join("; ")
+        }
+        Ok(Output::Matrix(series)) => {
+            let show = |one: &RangeSeries| format!("{} x{}", one.labels, one.samples.len());
+            series.iter().map(show).collect::<Vec<_>>().join("; ")
+        }
+    }
+}
+
+fn check(text: &str, want: &str) {
+    assert_eq!(answer(text, 60), want, "{text}");
+}
+
+#[test]
+fn selectors_look_back_and_stop_at_stale() {
+    check("up", r#"up{job="a"} 1"#);
+    assert_eq!(answer("up{job=\"b\"}", 29), r#"up{job="b"} 0"#);
+    assert_eq!(answer("up{job=\"a\"}", 60 + 299), r#"up{job="a"} 1"#);
+    assert_eq!(answer("up{job=\"a\"}", 60 + 300), "");
+    check("up{job=\"b\"} offset 40s", r#"up{job="b"} 0"#);
+    check("req{path=\"/x\",job=\"a\"} @ 20", r#"req{job="a", path="/x"} 20"#);
+    check("neg[30s]", "neg x2");
+}
+
+#[test]
+fn counters_extrapolate_and_know_resets() {
+    check("rate(req{job=\"a\",path=\"/x\"}[60s])", r#"{job="a", path="/x"} 1"#);
+    check("increase(req{job=\"a\",path=\"/y\"}[60s])", r#"{job="a", path="/y"} 24"#);
+    check("irate(req{path=\"/y\"}[60s])", r#"{job="a", path="/y"} 0.5"#);
+    check("delta(req{job=\"b\"}[60s])", r#"{job="b", path="/x"} 0"#);
+    check("resets(req{path=\"/y\"}[5m])", r#"{job="a", path="/y"} 1"#);
+    check("changes(req{job=\"b\"}[5m])", r#"{job="b", path="/x"} 0"#);
+    check("rate(req[5s])", "");
+    check("sum_over_time(up{job=\"a\"}[30s])", r#"{job="a"} 3"#);
+    check("max_over_time(neg[5m])", "{} 7");
+    check("last_over_time(neg[5m])", "neg 4");
+    check("count_over_time(up[5m])", r#"{job="a"} 7; {job="b"} 3"#);
+    check("deriv(req{job=\"a\",path=\"/x\"}[1m])", r#"{job="a", path="/x"} 1"#);
+    check("predict_linear(req{job=\"a\",path=\"/x\"}[1m], 10)", r#"{job="a", path="/x"} 70"#);
+}
+
+#[test]
+fn aggregations_group() {
+    check("sum(req)", "{} 175");
+    check("sum by (job) (req)", r#"{job="a"} 75; {job="b"} 100"#);
+    check("sum without (path) (req)", r#"{job="a"} 75; {job="b"} 100"#);
+    check("avg(req)", "{} 58.333333333333336");
+    check("count(req) + 1", "{} 4");
+    check("topk(1, req)", r#"req{job="b", path="/x"} 100"#);
+    check("bottomk(2, req)", r#"req{job="a", path="/y"} 15; req{job="a", path="/x"} 60"#);
+    check("quantile(0.5, req)", "{} 60");
+    check("count_values(\"v\", up)", r#"{v="1"} 1"#);
+    check("sum(nothing)", "");
+    check("round(stddev(req), 0.001)", "{} 34.721");
+}
+
+#[test]
+fn operators_match_series() {
+    check("req * on(job) group_left(team) owner",
+        r#"{job="a", path="/x", team="red"} 60; {job="a", path="/y", team="red"} 15; {job="b", path="/x", team="blue"} 100"#);
+    check("sum by (job) (req) / on(job) owner", r#"{job="a"} 75; {job="b"} 100"#);
+    check("req > 50", r#"req{job="a", path="/x"} 60; req{job="b", path="/x"} 100"#);
+    check("50 < req", r#"req{job="a", path="/x"} 60; req{job="b", path="/x"} 100"#);
+    check("req{job=\"a\"} >= bool 60", r#"{job="a", path="/x"} 1; {job="a", path="/y"} 0"#);
+    check("up or owner{job=\"b\"}", r#"up{job="a"} 1; owner{job="b", team="blue"} 1"#);
+    check("req and on(job) up", r#"req{job="a", path="/x"} 60; req{job="a", path="/y"} 15"#);
+    check("req unless on(job) up", r#"req{job="b", path="/x"} 100"#);
+    check("-req{job=\"b\"}", r#"{job="b", path="/x"} -100"#);
+    check("2 ^ 3 ^ 2", "512");
+    check("7 % 4 - -1", "4");
+    check("1 / 0", "+Inf");
+    assert!(answer("req * on(job) owner", 60).starts_with("error: multiple matches for labels: many-to-one"));
+    assert!(answer("owner * on(job) req", 60).starts_with("error: found duplicate series for the match group {job=\"a\"} on the right hand-side"));
+}
+
+#[test]
+fn functions_answer() {
+    check("absent(nothing{a=\"b\",c=~\"d\"})", r#"{a="b"} 1"#);
+    check("absent(up)", "");
+    check("absent_over_time(nothing{a=\"b\"}[1m])", r#"{a="b"} 1"#);
+    check("histogram_quantile(0.5, lat_bucket)", "{} 0.1");
+    check("round(histogram_quantile(0.75, rate(lat_bucket[1m])), 0.001)", "{} 0.55");
+    check("vector(time())", "{} 60");
+    check("scalar(up)", "1");
+    check("timestamp(up offset 5s)", r#"{job="a"} 50"#);
+    check("clamp(req{job=\"a\"}, 20, 30)", r#"{job="a", path="/x"} 30; {job="a", path="/y"} 20"#);
+    check("round(vector(2.5))", "{} 3");
+    check("round(vector(0.37), 0.1)", "{} 0.4");
+    check("label_replace(up, \"n\", \"$1-x\", \"job\", \"(.*)\")", r#"up{job="a", n="a-x"} 1"#);
+    check("label_join(req{job=\"b\"}, \"n\", \"-\", \"job\", \"path\")", r#"req{job="b", n="b-/x", path="/x"} 100"#);
+    check("year(vector(0)) + month(vector(0))", "{} 1971");
+    check("sort_desc(req{job=\"a\"})", r#"req{job="a", path="/x"} 60; req{job="a", path="/y"} 15"#);
+    check("max_over_time(sum(req)[60s:10s])", "{} 175");
+    assert!(answer("label_replace(up, \"\", \"\", \"\", \"\")", 60).starts_with("error"));
+    assert!(answer("abs({job=\"a\"})", 60).starts_with("error: vector cannot contain"));
+}
+
+#[test]
+fn ranges_have_a_sample_per_step_and_series_in_order() {
+    let storage = storage(DATA);
+    let engine = Engine::new(&storage, Limits::default());
+    let params =
+        QueryParams { start: Timestamp(0), end: Timestamp(60_000), step: Duration::from_secs(20) };
+    let expr = parse("sum by (job) (req) or vector(1)").unwrap();
+    let found = engine.range(&expr, params, &Deadline::default()).unwrap();
+    let values = |at: usize| found[at].samples.iter().map(|s| s.value).collect::<Vec<_>>();
+    assert_eq!(found.len(), 3);
+    assert_eq!(values(1), [0.0, 30.0, 45.0, 75.0]);
+}
+
+#[test]
+fn limits_and_deadlines_end_a_query() {
+    let storage = storage(DATA);
+    let expr = parse("req").unwrap();
+    let tight = Limits { max_samples: 2, ..Limits::default() };
+    let error = Engine::new(&storage, tight).instant(&expr, Timestamp(0), &Deadline::default());
+    assert!(matches!(error, Err(EvalError::Storage(StorageError::TooMuch))));
+    let deadline = Deadline::default();
+    deadline.expire();
+    let error = Engine::new(&storage, Limits::default()).instant(&expr, Timestamp(0), &deadline);
+    assert!(matches!(error, Err(EvalError::Storage(StorageError::Deadline))));
+}
