@@ -40,9 +40,15 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 }
 
 impl Params {
-    /// Parameters from pairs.
-    pub fn from_pairs(pairs: Vec<(String, String)>) -> Self {
-        Self { pairs }
+    /// Parameters of a URL's query.
+    pub fn from_query(query: &str) -> Self {
+        let parsed = form_urlencoded::parse(query.as_bytes());
+        Self { pairs: parsed.into_owned().collect() }
+    }
+
+    /// Names and values in order.
+    pub fn into_pairs(self) -> Vec<(String, String)> {
+        self.pairs
     }
 
     /// The first value of a parameter; an empty one counts as absent.

@@ -1,0 +1,224 @@
+//! `/api/v1/rules`, `/api/v1/alerts`, and what was sent: `/api/history`.
+
+use std::sync::Arc;
+
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use binnacle_model::{Labels, Timestamp};
+use serde_json::{Map, Value, json};
+
+use crate::rules::{Alert, AlertState, Evaluator, GroupStatus, Rule, RuleHealth, RuleKind, RuleStatus};
+use crate::state::AlertDb;
+
+/// Messages shown.
+const HISTORY_LIMIT: usize = 200;
+
+/// What the handlers share.
+pub struct AlertApi {
+    /// Rules and alerts.
+    pub evaluator: Arc<Evaluator>,
+    /// What was sent.
+    pub db: Arc<AlertDb>,
+}
+
+/// The routes.
+pub fn router(api: Arc<AlertApi>) -> Router {
+    Router::new()
+        .route("/api/v1/rules", get(rules))
+        .route("/api/v1/alerts", get(alerts))
+        .route("/api/history", get(history))
+        .with_state(api)
+}
+
+type Api = State<Arc<AlertApi>>;
+
+/// Filters of `/api/v1/rules`.
+#[derive(Default)]
+struct Filter {
+    kind: Option<String>,
+    rules: Vec<String>,
+    groups: Vec<String>,
+    files: Vec<String>,
+    exclude_alerts: bool,
+}
+
+impl Filter {
+    fn parse(query: &str) -> Self {
+        let mut filter = Self::default();
+        for (name, value) in binnacle_query::http::Params::from_query(query).into_pairs() {
+            match name.as_str() {
+                "type" => filter.kind = Some(value),
+                "rule_name[]" => filter.rules.push(value),
+                "rule_group[]" => filter.groups.push(value),
+                "file[]" => filter.files.push(value),
+                "exclude_alerts" => filter.exclude_alerts = matches!(value.as_str(), "true" | "1"),
+                _ => {}
+            }
+        }
+        filter
+    }
+
+    fn takes_group(&self, group: &GroupStatus) -> bool {
+        (self.groups.is_empty() || self.groups.contains(&group.group.name))
+            && (self.files.is_empty() || self.files.contains(&group.group.file))
+    }
+
+    fn takes_rule(&self, rule: &Rule) -> bool {
+        let kind = if rule.kind == RuleKind::Record { "record" } else { "alert" };
+        (self.rules.is_empty() || self.rules.contains(&rule.name))
+            && self.kind.as_ref().is_none_or(|wanted| wanted == kind)
+    }
+}
+
+async fn rules(State(api): Api, RawQuery(query): RawQuery) -> Response {
+    let filter = Filter::parse(&query.unwrap_or_default());
+    if let Some(kind) = filter.kind.as_deref().filter(|kind| !matches!(*kind, "alert" | "record")) {
+        let error = format!("not supported value {kind:?}");
+        let body = json!({ "status": "error", "errorType": "bad_data", "error": error });
+        return (StatusCode::BAD_REQUEST, Json(body)).into_response();
+    }
+    let mut groups = Vec::new();
+    for status in api.evaluator.status().iter().filter(|group| filter.takes_group(group)) {
+        let rules = status.group.rules.iter().zip(&status.rules);
+        let shown: Vec<Value> = rules
+            .filter(|(rule, _)| filter.takes_rule(rule))
+            .map(|(rule, state)| show_rule(rule, state, filter.exclude_alerts))
+            .collect();
+        if shown.is_empty() && !status.group.rules.is_empty() {
+            continue;
+        }
+        groups.push(json!({
+            "name": status.group.name,
+            "file": status.group.file,
+            "interval": status.interval.as_secs_f64(),
+            "limit": status.group.limit,
+            "rules": shown,
+            "evaluationTime": status.duration.as_secs_f64(),
+            "lastEvaluation": time(status.last_evaluation),
+        }));
+    }
+    Json(json!({ "status": "success", "data": { "groups": groups } })).into_response()
+}
+
+async fn alerts(State(api): Api) -> Json<Value> {
+    let status = api.evaluator.status();
+    let alerts = status.iter().flat_map(|group| &group.rules).flat_map(|rule| &rule.alerts);
+    let shown: Vec<Value> = alerts.filter(|alert| is_active(alert)).map(show_alert).collect();
+    Json(json!({ "status": "success", "data": { "alerts": shown } }))
+}
+
+async fn history(State(api): Api) -> Response {
+    let db = Arc::clone(&api.db);
+    let read = tokio::task::spawn_blocking(move || db.history(HISTORY_LIMIT)).await;
+    let messages = match read {
+        Ok(Ok(messages)) => messages,
+        Ok(Err(error)) => return failed(&error.to_string()),
+        Err(error) => return failed(&error.to_string()),
+    };
+    let shown: Vec<Value> = messages
+        .iter()
+        .map(|message| {
+            let body: Value = serde_json::from_str(&message.body).unwrap_or_default();
+            json!({
+                "id": message.id,
+                "receiver": message.receiver,
+                "groupKey": message.group_key,
+                "status": body["status"],
+                "alerts": body["alerts"].as_array().map_or(0, Vec::len),
+                "groupLabels": body["groupLabels"],
+                "commonAnnotations": body["commonAnnotations"],
+                "state": message.state,
+                "attempts": message.attempts,
+                "lastError": message.last_error,
+                "created": message.created.to_rfc3339(),
+                "changed": message.changed.to_rfc3339(),
+            })
+        })
+        .collect();
+    Json(json!({ "status": "success", "data": { "notifications": shown } })).into_response()
+}
+
+fn failed(reason: &str) -> Response {
+    let body = json!({ "status": "error", "errorType": "internal", "error": reason });
+    (StatusCode::INTERNAL_SERVER_ERROR, Json(body)).into_response()
+}
+
+fn is_active(alert: &Alert) -> bool {
+    alert.state != AlertState::Resolved
+}
+
+fn show_rule(rule: &Rule, status: &RuleStatus, exclude_alerts: bool) -> Value {
+    let health = match status.health {
+        RuleHealth::Unknown => "unknown",
+        RuleHealth::Ok => "ok",
+        RuleHealth::Err => "err",
+    };
+    let mut shown = json!({
+        "name": rule.name,
+        "query": rule.query,
+        "labels": rule.labels,
+        "health": health,
+        "evaluationTime": status.duration.as_secs_f64(),
+        "lastEvaluation": time(status.last_evaluation),
+        "type": "recording",
+    });
+    if !status.last_error.is_empty() {
+        shown["lastError"] = Value::from(status.last_error.as_str());
+    }
+    if let RuleKind::Alert { hold, keep_firing_for, annotations } = &rule.kind {
+        let has = |state| status.alerts.iter().any(|alert| alert.state == state);
+        let state = if has(AlertState::Firing) {
+            "firing"
+        } else if has(AlertState::Pending) {
+            "pending"
+        } else {
+            "inactive"
+        };
+        shown["type"] = "alerting".into();
+        shown["state"] = state.into();
+        shown["duration"] = hold.as_secs_f64().into();
+        shown["keepFiringFor"] = keep_firing_for.as_secs_f64().into();
+        shown["annotations"] = json!(annotations);
+        let alerts = status.alerts.iter().filter(|alert| is_active(alert) && !exclude_alerts);
+        shown["alerts"] = Value::Array(alerts.map(show_alert).collect());
+    }
+    shown
+}
+
+fn show_alert(alert: &Alert) -> Value {
+    let mut shown = json!({
+        "labels": object(&alert.labels),
+        "annotations": object(&alert.annotations),
+        "state": alert.state.as_str(),
+        "activeAt": alert.active_at.to_rfc3339(),
+        "value": go_exponent(alert.value),
+    });
+    if let Some(since) = alert.keep_firing_since {
+        shown["keepFiringSince"] = since.to_rfc3339().into();
+    }
+    shown
+}
+
+/// Go's `FormatFloat(v, 'e', -1, 64)`: `1e+00`.
+fn go_exponent(value: f64) -> String {
+    if !value.is_finite() {
+        return binnacle_query::http::format_value(value);
+    }
+    let text = format!("{value:e}");
+    let (mantissa, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{mantissa}e{sign}{:02}", exponent.abs())
+}
+
+fn object(labels: &Labels) -> Value {
+    let pairs = labels.iter().map(|label| (label.name.to_string(), Value::from(&*label.value)));
+    Value::Object(pairs.collect::<Map<_, _>>())
+}
+
+fn time(at: Option<Timestamp>) -> String {
+    at.map_or_else(|| "0001-01-01T00:00:00Z".to_owned(), Timestamp::to_rfc3339)
+}

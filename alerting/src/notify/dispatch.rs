@@ -1,0 +1,341 @@
+//! Groups of alerts, and when to say something about them.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use binnacle_model::time::Clock;
+use binnacle_model::{Labels, Timestamp};
+use tokio::sync::Notify;
+use tokio_util::sync::CancellationToken;
+
+use super::config::{AlertmanagerConfig, GroupBy, Route, Webhook};
+use super::payload::{About, fingerprint, payload};
+use super::{AlertSink, SentAlert};
+use crate::state::{AlertDb, Notified};
+
+/// Longest wait between two looks at the groups.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+
+/// Groups alerts and fills the outbox.
+pub struct Dispatcher {
+    config: AlertmanagerConfig,
+    external_url: String,
+    db: Arc<AlertDb>,
+    clock: Arc<dyn Clock>,
+    groups: Mutex<BTreeMap<GroupId, Group>>,
+    changed: Notify,
+}
+
+/// A route's key and the labels of the group.
+type GroupId = (String, Labels);
+
+struct Group {
+    receiver: String,
+    interval: Duration,
+    repeat: Duration,
+    /// By fingerprint.
+    alerts: BTreeMap<String, SentAlert>,
+    next_flush: Timestamp,
+}
+
+impl Dispatcher {
+    /// A dispatcher; call [`Self::run`] to let it work.
+    pub fn new(
+        config: AlertmanagerConfig,
+        external_url: String,
+        db: Arc<AlertDb>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        let (groups, changed) = (Mutex::default(), Notify::new());
+        Self { config, external_url, db, clock, groups, changed }
+    }
+
+    /// Flushes groups when they are due, until `stop` fires.
+    pub async fn run(self: Arc<Self>, stop: CancellationToken) {
+        loop {
+            let dispatcher = Arc::clone(&self);
+            let now = self.clock.now();
+            let flushed = tokio::task::spawn_blocking(move || dispatcher.flush_due(now)).await;
+            if let Err(error) = flushed {
+                tracing::error!(%error, "notifications were not grouped");
+            }
+            let wait = self.next_due().map_or(LOOK_EVERY, |due| {
+                let left = due.0.saturating_sub(self.clock.now().0).max(0);
+                Duration::from_millis(left as u64).min(LOOK_EVERY)
+            });
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    }
+
+    fn next_due(&self) -> Option<Timestamp> {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.values().map(|group| group.next_flush).min()
+    }
+
+    /// Flushes the groups whose time has come. A group that could not be saved is tried again.
+    pub fn flush_due(&self, now: Timestamp) {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        for ((route, labels), group) in groups.iter_mut() {
+            if group.next_flush > now {
+                continue;
+            }
+            group.next_flush = now.plus(group.interval);
+            let flushed = self.flush(route, labels, group, now);
+            if let Err(error) = flushed {
+                tracing::error!(%error, group = route, "notification was not saved; will try again");
+                group.next_flush = now.plus(LOOK_EVERY);
+            }
+        }
+        groups.retain(|_, group| !group.alerts.is_empty());
+    }
+
+    fn flush(
+        &self,
+        route: &str,
+        labels: &Labels,
+        group: &mut Group,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        let group_key = format!("{route}:{}", quoted_set(labels));
+        let webhooks = self.config.receivers.get(&group.receiver).map_or(&[][..], Vec::as_slice);
+        for (at, webhook) in webhooks.iter().enumerate() {
+            self.tell(webhook, at, &group_key, labels, group, now)?;
+        }
+        // Those that ended have been spoken of, or need not be.
+        group.alerts.retain(|_, alert| alert.ends_at.is_none());
+        Ok(())
+    }
+
+    fn tell(
+        &self,
+        webhook: &Webhook,
+        number: usize,
+        group_key: &str,
+        labels: &Labels,
+        group: &Group,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        let prints = |ended: bool| -> Vec<String> {
+            let alerts = group.alerts.iter().filter(|(_, alert)| alert.ends_at.is_some() == ended);
+            alerts.map(|(print, _)| print.clone()).collect()
+        };
+        let told = Notified { firing: prints(false), resolved: prints(true), at: now };
+        let receiver = format!("{}/webhook/{number}", group.receiver);
+        let before = self.db.notified(&receiver, group_key)?;
+        if !needs_telling(before.as_ref(), &told, webhook.send_resolved, group.repeat, now) {
+            return Ok(());
+        }
+        let is_spoken_of = |alert: &&SentAlert| webhook.send_resolved || alert.ends_at.is_none();
+        let alerts: Vec<&SentAlert> = group.alerts.values().filter(is_spoken_of).collect();
+        if alerts.is_empty() {
+            // Only ended alerts, of which this receiver does not want to hear: noted, not said.
+            return self.db.post(&receiver, &[], group_key, "", &told);
+        }
+        let about = About {
+            receiver: &group.receiver,
+            group_labels: labels,
+            group_key,
+            external_url: &self.external_url,
+            max_alerts: webhook.max_alerts,
+        };
+        let body = serde_json::to_string(&payload(&about, &alerts)).unwrap_or_default();
+        self.db.post(&receiver, std::slice::from_ref(&webhook.url), group_key, &body, &told)
+    }
+
+    fn group_labels(route: &Route, labels: &Labels) -> Labels {
+        match &route.group_by {
+            GroupBy::All => labels.clone(),
+            GroupBy::Labels(names) => {
+                labels.filtered(|label| names.iter().any(|name| **name == *label.name))
+            }
+        }
+    }
+}
+
+/// Whether there is anything to say. After `DedupStage.needsUpdate` in Alertmanager's `notify`.
+fn needs_telling(
+    before: Option<&Notified>,
+    now_is: &Notified,
+    sends_resolved: bool,
+    repeat: Duration,
+    now: Timestamp,
+) -> bool {
+    let Some(before) = before else { return !now_is.firing.is_empty() };
+    let is_subset = |part: &[String], whole: &[String]| part.iter().all(|one| whole.contains(one));
+    if !is_subset(&now_is.firing, &before.firing) {
+        return true;
+    }
+    if now_is.firing.is_empty() {
+        return !before.firing.is_empty();
+    }
+    if sends_resolved && !is_subset(&now_is.resolved, &before.resolved) {
+        return true;
+    }
+    before.at.plus(repeat) <= now
+}
+
+/// A label set as Prometheus's `LabelSet.String` writes it.
+fn quoted_set(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|label| format!("{}={}", label.name, binnacle_model::labels::quoted(&label.value)))
+        .collect();
+    format!("{{{}}}", pairs.join(", "))
+}
+
+impl AlertSink for Dispatcher {
+    fn receive(&self, alerts: Vec<SentAlert>) {
+        let now = self.clock.now();
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        for alert in alerts {
+            let mut routes = Vec::new();
+            self.config.root.matching(&alert.labels, &mut routes);
+            for route in routes {
+                let labels = Self::group_labels(route, &alert.labels);
+                let print = fingerprint(&alert.labels);
+                let id = (route.key.clone(), labels);
+                // An ended alert opens no group of its own: there would be nothing to say.
+                if alert.ends_at.is_some()
+                    && !groups.contains_key(&id)
+                    && !self.was_told(route, &id, &print)
+                {
+                    continue;
+                }
+                // An alert that is older than the wait has waited long enough.
+                let waited = alert.starts_at.plus(route.group_wait) <= now;
+                let next_flush = if waited { now } else { now.plus(route.group_wait) };
+                let group = groups.entry(id).or_insert_with(|| Group {
+                    receiver: route.receiver.clone(),
+                    interval: route.group_interval,
+                    repeat: route.repeat_interval,
+                    alerts: BTreeMap::new(),
+                    next_flush,
+                });
+                group.alerts.insert(print, alert.clone());
+            }
+        }
+        drop(groups);
+        self.changed.notify_one();
+    }
+}
+
+impl Dispatcher {
+    /// Whether a receiver of the route was told that this alert fires, and not yet that it ended.
+    fn was_told(&self, route: &Route, (key, labels): &GroupId, print: &str) -> bool {
+        let group_key = format!("{key}:{}", quoted_set(labels));
+        let webhooks = self.config.receivers.get(&route.receiver).map_or(0, Vec::len);
+        (0..webhooks).any(|number| {
+            let receiver = format!("{}/webhook/{number}", route.receiver);
+            let told = self.db.notified(&receiver, &group_key);
+            told.is_ok_and(|told| told.is_some_and(|told| told.firing.iter().any(|one| one == print)))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use binnacle_model::LogTime;
+
+    use super::super::parse_alertmanager;
+    use super::*;
+
+    struct TestClock(AtomicI64);
+
+    impl Clock for TestClock {
+        fn now_ns(&self) -> LogTime {
+            LogTime(self.0.load(Ordering::Relaxed) * 1_000_000_000)
+        }
+    }
+
+    struct Bed {
+        dispatcher: Dispatcher,
+        db: Arc<AlertDb>,
+        clock: Arc<TestClock>,
+    }
+
+    fn bed(db: &Arc<AlertDb>) -> Bed {
+        let config = "
+route: {receiver: r, group_by: [alertname], group_wait: 10s, group_interval: 60s, repeat_interval: 1h}
+receivers: [{name: r, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}]
+";
+        let config = parse_alertmanager("a.yml", config).unwrap();
+        let clock = Arc::new(TestClock(AtomicI64::new(0)));
+        let dispatcher = Dispatcher::new(config, "http://b".into(), db.clone(), clock.clone());
+        Bed { dispatcher, db: db.clone(), clock }
+    }
+
+    impl Bed {
+        fn alert(&self, instance: &str, starts: i64, ends: Option<i64>) {
+            let labels = Labels::new([("alertname", "A"), ("instance", instance)]).unwrap();
+            self.dispatcher.receive(vec![SentAlert {
+                labels,
+                annotations: Labels::default(),
+                starts_at: Timestamp(starts * 1000),
+                ends_at: ends.map(|at| Timestamp(at * 1000)),
+                generator_url: String::new(),
+            }]);
+        }
+
+        fn at(&self, seconds: i64) -> usize {
+            self.clock.0.store(seconds, Ordering::Relaxed);
+            self.dispatcher.flush_due(Timestamp(seconds * 1000));
+            self.db.history(100).unwrap().len()
+        }
+
+        fn last(&self) -> serde_json::Value {
+            serde_json::from_str(&self.db.history(1).unwrap()[0].body).unwrap()
+        }
+    }
+
+    #[test]
+    fn groups_wait_tell_changes_and_repeat() {
+        let bed = bed(&Arc::new(AlertDb::in_memory().unwrap()));
+        bed.alert("1", 0, None);
+        assert_eq!(bed.at(9), 0, "waits for others of the group");
+        bed.alert("2", 5, None);
+        assert_eq!(bed.at(10), 1);
+        assert_eq!(bed.last()["alerts"].as_array().unwrap().len(), 2);
+        assert_eq!(bed.last()["groupKey"], "{}:{alertname=\"A\"}");
+        assert_eq!(bed.at(70), 1, "nothing new");
+        bed.alert("3", 75, None);
+        assert_eq!(bed.at(100), 1, "waits for the interval");
+        assert_eq!(bed.at(130), 2);
+        bed.alert("3", 75, Some(140));
+        assert_eq!(bed.at(190), 3);
+        let statuses: Vec<_> = bed.last()["alerts"].as_array().unwrap().iter().map(|a| a["status"].clone()).collect();
+        assert_eq!(statuses, ["firing", "firing", "resolved"]);
+        assert_eq!(bed.at(250), 3);
+        assert_eq!(bed.at(190 + 3600 + 60), 4, "repeats");
+        bed.alert("1", 0, Some(4000));
+        bed.alert("2", 5, Some(4000));
+        assert_eq!(bed.at(4000), 5);
+        assert_eq!(bed.last()["status"], "resolved");
+        bed.alert("1", 0, Some(4000));
+        assert_eq!(bed.at(5000), 5, "an ended alert is told once");
+    }
+
+    #[test]
+    fn a_restart_repeats_nothing_and_forgets_nothing() {
+        let db = Arc::new(AlertDb::in_memory().unwrap());
+        let first = bed(&db);
+        first.alert("1", 0, None);
+        assert_eq!(first.at(10), 1);
+        let second = bed(&db);
+        second.clock.0.store(20, Ordering::Relaxed);
+        second.alert("1", 0, None);
+        assert_eq!(second.at(100), 1, "told before the restart");
+        let third = bed(&db);
+        third.clock.0.store(200, Ordering::Relaxed);
+        third.alert("1", 0, Some(150));
+        assert_eq!(third.at(210), 2, "resolved while nobody was there");
+        assert_eq!(third.last()["status"], "resolved");
+    }
+}

@@ -1,0 +1,470 @@
+//! Evaluates groups on time and keeps the state of their alerts.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use binnacle_model::labels::{LabelsError, METRIC_NAME};
+use binnacle_model::storage::{Appender, Deadline, Queryable, RawSeries, SeriesDecoder};
+use binnacle_model::time::Clock;
+use binnacle_model::{Labels, STALE_NAN, Sample, Timestamp};
+use binnacle_query::promql::{self, Engine, Limits, Output};
+use tokio::time::{self, MissedTickBehavior};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::alert::{Alert, AlertState};
+use super::file::{Rule, RuleGroup, RuleKind};
+use crate::notify::{AlertSink, SentAlert};
+use crate::state::AlertDb;
+use crate::template::{Context, expand};
+use crate::telemetry::Telemetry;
+
+/// Whether the last evaluation of a rule succeeded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RuleHealth {
+    /// Not evaluated yet.
+    Unknown,
+    /// It did.
+    Ok,
+    /// It did not; alerts stay as they were.
+    Err,
+}
+
+/// A rule as it stands.
+#[derive(Debug, Clone)]
+pub struct RuleStatus {
+    /// How its last evaluation went.
+    pub health: RuleHealth,
+    /// Why it failed, or empty.
+    pub last_error: String,
+    /// When it was last evaluated.
+    pub last_evaluation: Option<Timestamp>,
+    /// How long that took.
+    pub duration: Duration,
+    /// Pending, firing, and lately resolved.
+    pub alerts: Vec<Alert>,
+}
+
+/// A group as it stands.
+#[derive(Debug, Clone)]
+pub struct GroupStatus {
+    /// What it is.
+    pub group: Arc<RuleGroup>,
+    /// Between evaluations.
+    pub interval: Duration,
+    /// When it was last evaluated.
+    pub last_evaluation: Option<Timestamp>,
+    /// How long that took.
+    pub duration: Duration,
+    /// One for each rule.
+    pub rules: Vec<RuleStatus>,
+}
+
+/// All groups, and what they need.
+pub struct Evaluator {
+    groups: Vec<Running>,
+    metrics: Arc<dyn Queryable>,
+    appender: Arc<dyn Appender>,
+    db: Arc<AlertDb>,
+    sink: Arc<dyn AlertSink>,
+    clock: Arc<dyn Clock>,
+    telemetry: Telemetry,
+    settings: Settings,
+}
+
+/// What the configuration says for all groups.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Of groups that name no interval.
+    pub interval: Duration,
+    /// Added to alerts on their way out.
+    pub external_labels: Labels,
+    /// Where this server is seen from outside, without a slash at the end.
+    pub external_url: String,
+    /// For each query.
+    pub limits: Limits,
+}
+
+struct Running {
+    group: Arc<RuleGroup>,
+    interval: Duration,
+    state: Mutex<GroupState>,
+}
+
+#[derive(Default)]
+struct GroupState {
+    last_evaluation: Option<Timestamp>,
+    duration: Duration,
+    rules: Vec<RuleState>,
+}
+
+struct RuleState {
+    health: RuleHealth,
+    last_error: String,
+    last_evaluation: Option<Timestamp>,
+    duration: Duration,
+    alerts: BTreeMap<Labels, Alert>,
+    /// Series that the last evaluation wrote; those that are missing next time end.
+    written: HashSet<Labels>,
+}
+
+/// A name of a rule in the database: the same after a restart with the same files.
+fn rule_key(group: &RuleGroup, at: usize) -> String {
+    format!("{};{};{at};{}", group.file, group.name, group.rules[at].name)
+}
+
+impl Evaluator {
+    /// An evaluator that goes on where the database says the last one stopped.
+    ///
+    /// # Errors
+    /// The database cannot be read: alerts would start anew, so that it is better not to start.
+    #[allow(clippy::too_many_arguments, reason = "each collaborator is one of a kind")]
+    pub fn new(
+        groups: Vec<RuleGroup>,
+        settings: Settings,
+        metrics: Arc<dyn Queryable>,
+        appender: Arc<dyn Appender>,
+        db: Arc<AlertDb>,
+        sink: Arc<dyn AlertSink>,
+        clock: Arc<dyn Clock>,
+        telemetry: Telemetry,
+    ) -> Result<Self, rusqlite::Error> {
+        let mut running = Vec::new();
+        for group in groups {
+            let interval = group.interval.unwrap_or(settings.interval);
+            let mut state = GroupState::default();
+            for at in 0..group.rules.len() {
+                let (alerts, evaluated) = db.rule(&rule_key(&group, at))?;
+                state.rules.push(RuleState {
+                    health: RuleHealth::Unknown,
+                    last_error: String::new(),
+                    last_evaluation: evaluated,
+                    duration: Duration::ZERO,
+                    alerts: alerts.into_iter().map(|alert| (alert.labels.clone(), alert)).collect(),
+                    written: HashSet::new(),
+                });
+            }
+            running.push(Running { group: Arc::new(group), interval, state: Mutex::new(state) });
+        }
+        let groups = running;
+        Ok(Self { groups, metrics, appender, db, sink, clock, telemetry, settings })
+    }
+
+    /// Starts a loop per group on `tasks`, until `stop` fires.
+    pub fn start(self: &Arc<Self>, tasks: &TaskTracker, stop: &CancellationToken) {
+        for at in 0..self.groups.len() {
+            tasks.spawn(Arc::clone(self).run(at, stop.clone()));
+        }
+    }
+
+    async fn run(self: Arc<Self>, at: usize, stop: CancellationToken) {
+        self.append_again(at);
+        let interval = self.groups[at].interval.max(Duration::from_millis(100));
+        let spread = interval * (at as u32 % 10) / 10;
+        let mut ticks = time::interval_at(time::Instant::now() + spread, interval);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+        loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => return,
+                _ = ticks.tick() => {}
+            }
+            let evaluator = Arc::clone(&self);
+            let now = self.clock.now();
+            let done = tokio::task::spawn_blocking(move || evaluator.evaluate(at, now)).await;
+            if let Err(error) = done {
+                tracing::error!(group = self.groups[at].group.name, %error, "evaluation ended abnormally");
+            }
+        }
+    }
+
+    /// The state was committed before its samples: write those of the last evaluation once more.
+    fn append_again(&self, at: usize) {
+        let mut samples = Vec::new();
+        for rule in &self.lock(at).rules {
+            if let Some(evaluated) = rule.last_evaluation {
+                samples.extend(alert_samples(&rule.alerts, evaluated));
+            }
+        }
+        self.append(&samples);
+    }
+
+    /// Evaluates a group's rules in order, at `now`.
+    pub fn evaluate(&self, at: usize, now: Timestamp) {
+        let started = Instant::now();
+        let group = Arc::clone(&self.groups[at].group);
+        for (number, rule) in group.rules.iter().enumerate() {
+            let rule_started = Instant::now();
+            self.telemetry.evaluations.inc();
+            let evaluated = self.evaluate_rule(at, number, &group, rule, now);
+            if let Err(error) = &evaluated {
+                self.telemetry.evaluations_failed.inc();
+                tracing::warn!(group = group.name, rule = rule.name, %error, "rule failed; its state stays");
+            }
+            let mut state = self.lock(at);
+            let state = &mut state.rules[number];
+            state.health = if evaluated.is_ok() { RuleHealth::Ok } else { RuleHealth::Err };
+            state.last_error = evaluated.err().unwrap_or_default();
+            state.last_evaluation = Some(now);
+            state.duration = rule_started.elapsed();
+        }
+        {
+            let mut state = self.lock(at);
+            state.last_evaluation = Some(now);
+            state.duration = started.elapsed();
+        }
+        let firing = self.groups.iter().map(|group| {
+            let state = group.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let alerts = state.rules.iter().flat_map(|rule| rule.alerts.values());
+            alerts.filter(|alert| alert.state == AlertState::Firing).count() as i64
+        });
+        self.telemetry.firing.set(firing.sum());
+    }
+
+    fn evaluate_rule(
+        &self,
+        at: usize,
+        number: usize,
+        group: &RuleGroup,
+        rule: &Rule,
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let found = self.query(group, rule, now)?;
+        if group.limit > 0 && found.len() > group.limit {
+            return Err(format!("exceeded limit of {} with {} series", group.limit, found.len()));
+        }
+        match &rule.kind {
+            RuleKind::Record => self.record(at, number, rule, &found, now),
+            RuleKind::Alert { hold, keep_firing_for, annotations } => {
+                let alerts = self.next_alerts(at, number, rule, &found, annotations, (*hold, *keep_firing_for), now)?;
+                let key = rule_key(group, number);
+                self.db
+                    .save_rule(&key, now, alerts.values())
+                    .map_err(|error| format!("state was not saved: {error}"))?;
+                let mut samples = alert_samples(&alerts, now);
+                let written: HashSet<Labels> = samples.iter().map(|(labels, _)| labels.clone()).collect();
+                let before = {
+                    let mut state = self.lock(at);
+                    let state = &mut state.rules[number];
+                    state.alerts.clone_from(&alerts);
+                    std::mem::replace(&mut state.written, written.clone())
+                };
+                samples.extend(ended(&before, &written, now));
+                self.append(&samples);
+                self.send(rule, alerts.values());
+                Ok(())
+            }
+        }
+    }
+
+    fn query(&self, group: &RuleGroup, rule: &Rule, now: Timestamp) -> Result<Vec<promql::Instant>, String> {
+        let engine = Engine::new(&*self.metrics, self.settings.limits);
+        let at = now.minus(group.query_offset);
+        let output = engine.instant(&rule.expr, at, &Deadline::default());
+        match output.map_err(|error| error.to_string())? {
+            Output::Vector(_, series) => Ok(series),
+            Output::Scalar(_, value) => {
+                Ok(vec![promql::Instant { labels: Labels::default(), value }])
+            }
+            Output::Text(..) | Output::Matrix(_) => {
+                Err("rule result is not a vector or scalar".to_owned())
+            }
+        }
+    }
+
+    fn record(
+        &self,
+        at: usize,
+        number: usize,
+        rule: &Rule,
+        found: &[promql::Instant],
+        now: Timestamp,
+    ) -> Result<(), String> {
+        let mut samples = Vec::with_capacity(found.len());
+        let mut written = HashSet::new();
+        for one in found {
+            let mut labels = one.labels.with(METRIC_NAME, &rule.name);
+            for (name, value) in &rule.labels {
+                labels = labels.with(name, value);
+            }
+            if !written.insert(labels.clone()) {
+                return Err("vector contains metrics with the same labelset after applying rule labels".to_owned());
+            }
+            samples.push((labels, Sample { timestamp: now, value: one.value }));
+        }
+        let before = std::mem::replace(&mut self.lock(at).rules[number].written, written.clone());
+        samples.extend(ended(&before, &written, now));
+        self.append(&samples);
+        Ok(())
+    }
+
+    /// The alerts as they are after an evaluation that found these series.
+    #[allow(clippy::too_many_arguments, reason = "the rule's parts, taken apart by the caller's match")]
+    fn next_alerts(
+        &self,
+        at: usize,
+        number: usize,
+        rule: &Rule,
+        found: &[promql::Instant],
+        annotations: &BTreeMap<String, String>,
+        (hold, keep_firing_for): (Duration, Duration),
+        now: Timestamp,
+    ) -> Result<BTreeMap<Labels, Alert>, String> {
+        let mut alerts = self.lock(at).rules[number].alerts.clone();
+        let mut seen = HashSet::new();
+        for one in found {
+            let of_sample = one.labels.without_name();
+            let ctx = Context {
+                labels: &of_sample,
+                external_labels: &self.settings.external_labels,
+                value: one.value,
+            };
+            let mut labels = of_sample.clone();
+            for (name, text) in &rule.labels {
+                labels = labels.with(name, &expand(text, ctx));
+            }
+            labels = labels.with("alertname", &rule.name);
+            if !seen.insert(labels.clone()) {
+                return Err("vector contains metrics with the same labelset after applying alert labels".to_owned());
+            }
+            let pairs = annotations.iter().map(|(name, text)| (name.as_str(), expand(text, ctx)));
+            let annotations = Labels::new(pairs).unwrap_or_default();
+            let alert = alerts
+                .entry(labels.clone())
+                .or_insert_with(|| Alert::new(labels, annotations.clone(), one.value, now));
+            alert.value = one.value;
+            alert.annotations = annotations;
+            alert.seen(now, hold);
+        }
+        alerts.retain(|labels, alert| seen.contains(labels) || alert.missed(now, keep_firing_for));
+        Ok(alerts)
+    }
+
+    fn send<'a>(&self, rule: &Rule, alerts: impl Iterator<Item = &'a Alert>) {
+        let query: String = percent_encoded(&rule.query);
+        let generator_url = format!("{}/graph?g0.expr={query}&g0.tab=1", self.settings.external_url);
+        let mut sent = Vec::new();
+        for alert in alerts.filter(|alert| alert.state != AlertState::Pending) {
+            let mut labels = alert.labels.clone();
+            for label in &self.settings.external_labels {
+                if labels.get(&label.name).is_none() {
+                    labels = labels.with(&label.name, &label.value);
+                }
+            }
+            sent.push(SentAlert {
+                labels,
+                annotations: alert.annotations.clone(),
+                starts_at: alert.fired_at.unwrap_or(alert.active_at),
+                ends_at: alert.resolved_at,
+                generator_url: generator_url.clone(),
+            });
+        }
+        if !sent.is_empty() {
+            self.sink.receive(sent);
+        }
+    }
+
+    fn append(&self, samples: &[(Labels, Sample)]) {
+        if samples.is_empty() {
+            return;
+        }
+        let names: Vec<Vec<u8>> = samples.iter().map(|(labels, _)| to_bytes(labels)).collect();
+        let pairs = names.iter().zip(samples);
+        let batch: Vec<RawSeries<'_>> = pairs
+            .map(|(labels, (_, sample))| RawSeries { labels, samples: std::slice::from_ref(sample) })
+            .collect();
+        if let Err(error) = self.appender.append(&batch, &RuleLabels) {
+            tracing::warn!(%error, "samples of rules were not stored");
+        }
+    }
+
+    fn lock(&self, at: usize) -> MutexGuard<'_, GroupState> {
+        self.groups[at].state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// All groups as they stand.
+    pub fn status(&self) -> Vec<GroupStatus> {
+        let show = |running: &Running| {
+            let state = running.state.lock().unwrap_or_else(PoisonError::into_inner);
+            let rule = |rule: &RuleState| RuleStatus {
+                health: rule.health,
+                last_error: rule.last_error.clone(),
+                last_evaluation: rule.last_evaluation,
+                duration: rule.duration,
+                alerts: rule.alerts.values().cloned().collect(),
+            };
+            GroupStatus {
+                group: Arc::clone(&running.group),
+                interval: running.interval,
+                last_evaluation: state.last_evaluation,
+                duration: state.duration,
+                rules: state.rules.iter().map(rule).collect(),
+            }
+        };
+        self.groups.iter().map(show).collect()
+    }
+}
+
+/// Staleness markers for the series that were written before and are not now.
+fn ended(before: &HashSet<Labels>, now_there: &HashSet<Labels>, at: Timestamp) -> Vec<(Labels, Sample)> {
+    let marker = Sample { timestamp: at, value: STALE_NAN };
+    before.difference(now_there).map(|labels| (labels.clone(), marker)).collect()
+}
+
+/// `ALERTS` and `ALERTS_FOR_STATE` of the alerts that are pending or firing.
+fn alert_samples(alerts: &BTreeMap<Labels, Alert>, at: Timestamp) -> Vec<(Labels, Sample)> {
+    let mut samples = Vec::new();
+    for alert in alerts.values().filter(|alert| alert.state != AlertState::Resolved) {
+        let shown = alert.labels.with("alertstate", alert.state.as_str()).with(METRIC_NAME, "ALERTS");
+        samples.push((shown, Sample { timestamp: at, value: 1.0 }));
+        let since = alert.labels.with(METRIC_NAME, "ALERTS_FOR_STATE");
+        let value = (alert.active_at.0 / 1000) as f64;
+        samples.push((since, Sample { timestamp: at, value }));
+    }
+    samples
+}
+
+/// Labels as bytes that [`RuleLabels`] reads: names and values with NUL bytes between them.
+fn to_bytes(labels: &Labels) -> Vec<u8> {
+    let mut out = Vec::new();
+    for label in labels {
+        for part in [&label.name, &label.value] {
+            out.extend_from_slice(part.as_bytes());
+            out.push(0);
+        }
+    }
+    out
+}
+
+struct RuleLabels;
+
+impl SeriesDecoder for RuleLabels {
+    fn salt(&self) -> u64 {
+        // Of no meaning but to differ from other senders'.
+        0x7275_6c65_735f_3031
+    }
+
+    fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
+        let text = std::str::from_utf8(raw).map_err(|e| LabelsError::Malformed(e.to_string()))?;
+        let parts: Vec<&str> = text.split_terminator('\0').collect();
+        let pairs: HashMap<&str, &str> =
+            parts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        Labels::new(pairs)
+    }
+}
+
+fn percent_encoded(text: &str) -> String {
+    let mut out = String::new();
+    for byte in text.bytes() {
+        match byte {
+            b' ' => out.push('+'),
+            b if b.is_ascii_alphanumeric() || b"-_.~".contains(&b) => out.push(char::from(b)),
+            b => out.push_str(&format!("%{b:02X}")),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests;
