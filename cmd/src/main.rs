@@ -1,1 +1,221 @@
-fn main() {}
+//! Binnacle: metrics, logs and alerts of a Kubernetes cluster in one binary.
+//!
+//! This crate reads flags and files, opens the store, and introduces the parts to one another; what
+//! they do is in the other crates.
+
+mod check;
+mod client;
+mod clock;
+mod config;
+mod demo;
+mod serve;
+mod server;
+mod web;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Metrics, logs and alerts of a Kubernetes cluster.
+#[derive(Debug, Parser)]
+#[command(name = "binnacle", version, max_term_width = 100)]
+struct Cli {
+    /// What to log about itself: error, warn, info, debug, trace.
+    #[arg(long, global = true, default_value = "info")]
+    log_level: String,
+    /// How to log about itself.
+    #[arg(long, global = true, value_enum, default_value_t = LogFormat::Text)]
+    log_format: LogFormat,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    Text,
+    Json,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Store, query, alerting, and a collector for whatever the file names, in one process.
+    Serve(ServeArgs),
+    /// The whole product on this machine, with a small shop that has troubles of its own.
+    Demo(DemoArgs),
+    /// The node agent: tails logs and scrapes, and sends to a store.
+    Collect(CollectArgs),
+    /// Check files: exit 0 if they are right, 1 if not.
+    Check {
+        #[command(subcommand)]
+        what: CheckCommand,
+    },
+    /// Ask a running server a PromQL query.
+    Query(QueryArgs),
+    /// Search the logs of a running server, or follow them.
+    Logs(LogsArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+struct ServeArgs {
+    /// Directory that holds the data.
+    #[arg(long, alias = "storage.tsdb.path", default_value = "data")]
+    data: PathBuf,
+    /// Address to listen on.
+    #[arg(long, alias = "web.listen-address", default_value = "127.0.0.1:9090")]
+    listen: SocketAddr,
+    /// Binnacle's file or a plain prometheus.yml.
+    #[arg(long, alias = "config.file")]
+    config: Option<PathBuf>,
+    /// A plain alertmanager.yml.
+    #[arg(long)]
+    alertmanager_config: Option<PathBuf>,
+    /// Where this server is seen from outside, for links in notifications.
+    #[arg(long, alias = "web.external-url")]
+    external_url: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct DemoArgs {
+    /// Address to listen on.
+    #[arg(long, default_value = "127.0.0.1:9090")]
+    listen: SocketAddr,
+    /// Directory that holds the data; it is kept.
+    #[arg(long, default_value = ".demo")]
+    data: PathBuf,
+    /// Directory of container logs to read besides the shop's. Default: /var/log/containers, if there.
+    #[arg(long)]
+    logs: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+struct CollectArgs {
+    /// Binnacle's file: `store.url`, `logs`, `scrape_configs`.
+    #[arg(long, required_unless_present = "file")]
+    config: Option<PathBuf>,
+    /// Tail these files instead of containers'; the last part may hold `*`.
+    #[arg(long)]
+    file: Option<PathBuf>,
+    /// Label `service` of lines from --file.
+    #[arg(long, default_value = "app")]
+    service: String,
+    /// The store's URL; wins over the file's.
+    #[arg(long)]
+    store: Option<String>,
+    /// Directory for checkpoints.
+    #[arg(long, default_value = "/var/lib/binnacle")]
+    state: PathBuf,
+    /// Address for /metrics, /livez and /readyz.
+    #[arg(long, default_value = "127.0.0.1:9091")]
+    listen: SocketAddr,
+}
+
+#[derive(Debug, Subcommand)]
+enum CheckCommand {
+    /// Binnacle's file or a prometheus.yml, and the rule files it names.
+    Config {
+        /// Files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// Prometheus rule files.
+    Rules {
+        /// Files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// alertmanager.yml files.
+    Alertmanager {
+        /// Files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+    /// SLO files.
+    Slo {
+        /// Files.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum OutputFormat {
+    Table,
+    Json,
+    Raw,
+}
+
+#[derive(Debug, Clone, Args)]
+struct QueryArgs {
+    /// A PromQL query.
+    query: String,
+    /// The server.
+    #[arg(long, default_value = "http://127.0.0.1:9090")]
+    url: String,
+    /// Moment: RFC 3339 or Unix seconds. Default: now.
+    #[arg(long)]
+    time: Option<String>,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    output: OutputFormat,
+}
+
+#[derive(Debug, Clone, Args)]
+struct LogsArgs {
+    /// A query in Lucene's syntax.
+    #[arg(default_value = "")]
+    query: String,
+    /// The server.
+    #[arg(long, default_value = "http://127.0.0.1:9090")]
+    url: String,
+    /// How far back.
+    #[arg(long, default_value = "1h")]
+    since: String,
+    /// At most so many lines.
+    #[arg(long, default_value_t = 100)]
+    limit: usize,
+    /// Go on with lines as they come.
+    #[arg(short, long)]
+    follow: bool,
+    /// How to print.
+    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
+    output: OutputFormat,
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if let Err(error) = start_logging(&cli) {
+        eprintln!("binnacle: {error:#}");
+        return ExitCode::FAILURE;
+    }
+    // Once per process, before the first client is made; nobody else installs one.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let done = match cli.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Demo(args) => demo::run(args),
+        Command::Collect(args) => serve::collect(args),
+        Command::Check { what } => return check::run(what),
+        Command::Query(args) => client::query(&args),
+        Command::Logs(args) => client::logs(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("binnacle: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_logging(cli: &Cli) -> anyhow::Result<()> {
+    use anyhow::Context;
+    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},tantivy=warn", cli.log_level))
+        .with_context(|| format!("--log-level {:?}", cli.log_level))?;
+    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match cli.log_format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().init(),
+    }
+    Ok(())
+}

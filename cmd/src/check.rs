@@ -1,0 +1,53 @@
+//! `binnacle check`: exit 0 if the files are right, 1 with every error if not.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use binnacle_alerting::rules::parse_rules;
+use binnacle_alerting::slo::parse_slos;
+
+use crate::{CheckCommand, config};
+
+pub(crate) fn run(what: CheckCommand) -> ExitCode {
+    let (files, check): (Vec<PathBuf>, fn(&Path) -> Result<String, String>) = match what {
+        CheckCommand::Config { files } => (files, check_config),
+        CheckCommand::Rules { files } => (files, |path| check_groups(path, parse_rules)),
+        CheckCommand::Alertmanager { files } => (files, check_alertmanager),
+        CheckCommand::Slo { files } => (files, |path| check_groups(path, parse_slos)),
+    };
+    let mut failed = false;
+    for file in files {
+        println!("Checking {}", file.display());
+        match check(&file) {
+            Ok(found) => println!("  SUCCESS: {found}"),
+            Err(errors) => {
+                failed = true;
+                println!("  FAILED:");
+                errors.lines().for_each(|line| println!("{line}"));
+            }
+        }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+fn check_config(path: &Path) -> Result<String, String> {
+    let config = config::load(path).map_err(|error| format!("{error:#}"))?;
+    config.warnings.iter().for_each(|warning| println!("  WARNING: {warning}"));
+    Ok(format!("{} targets, {} rule groups", config.targets.len(), config.groups.len()))
+}
+
+fn check_alertmanager(path: &Path) -> Result<String, String> {
+    let config = config::load_alertmanager(path).map_err(|error| format!("{error:#}"))?;
+    config.warnings.iter().for_each(|warning| println!("  WARNING: {warning}"));
+    Ok("routes and receivers found".to_owned())
+}
+
+fn check_groups(path: &Path, read: config::ReadGroups) -> Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+    let groups = read(&path.display().to_string(), &text).map_err(|errors| {
+        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    })?;
+    let rules: usize = groups.iter().map(|group| group.rules.len()).sum();
+    Ok(format!("{rules} rules found"))
+}

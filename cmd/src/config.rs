@@ -1,0 +1,260 @@
+//! The configuration file: Binnacle's own, or a plain `prometheus.yml`. They are one schema: ours adds
+//! `logs`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use binnacle_alerting::notify::{AlertmanagerConfig, parse_alertmanager};
+use binnacle_alerting::rules::{RuleGroup, parse_rules};
+use binnacle_alerting::slo::parse_slos;
+use binnacle_collector::scrape::{Global, ScrapeConfig, Target};
+use binnacle_model::Labels;
+use binnacle_model::time::optional_duration;
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+
+/// A retention beyond this is a question of cost that belongs to an archive.
+const LOG_RETENTION_ADVISED: Duration = Duration::from_secs(45 * 86_400);
+
+/// The file as the operator wrote it. Nothing here has been checked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawConfig {
+    global: Global,
+    scrape_configs: Vec<ScrapeConfig>,
+    rule_files: Vec<String>,
+    slo_files: Vec<String>,
+    logs: Vec<RawLogs>,
+    storage: RawStorage,
+    store: RawStore,
+    alerting: Option<IgnoredAny>,
+    remote_write: Option<IgnoredAny>,
+    remote_read: Option<IgnoredAny>,
+    scrape_config_files: Option<IgnoredAny>,
+    tracing: Option<IgnoredAny>,
+    otlp: Option<IgnoredAny>,
+    runtime: Option<IgnoredAny>,
+}
+
+/// One of `logs:`.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLogs {
+    /// A directory of links as the kubelet keeps it.
+    containers: PathBuf,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawStore {
+    /// Where `collect` sends to.
+    url: Option<String>,
+    /// Label `node` of what it sends. Default: the host's name.
+    node: Option<String>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawStorage {
+    tsdb: RawTsdb,
+    logs: RawLogStorage,
+    exemplars: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTsdb {
+    retention: RawRetention,
+    out_of_order_time_window: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLogStorage {
+    retention: RawRetention,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawRetention {
+    #[serde(with = "optional_duration")]
+    time: Option<Duration>,
+    size: Option<IgnoredAny>,
+}
+
+/// What the program trusts.
+#[derive(Debug, Default)]
+pub(crate) struct Config {
+    pub(crate) targets: Vec<Target>,
+    pub(crate) groups: Vec<RuleGroup>,
+    pub(crate) evaluation_interval: Option<Duration>,
+    pub(crate) external_labels: Labels,
+    pub(crate) container_logs: Vec<PathBuf>,
+    pub(crate) metric_retention: Option<Duration>,
+    pub(crate) log_retention: Option<Duration>,
+    pub(crate) store_url: Option<String>,
+    pub(crate) node: Option<String>,
+    /// What the file says that changes nothing, or is unwise.
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Reads rule groups from a file's name and text.
+pub(crate) type ReadGroups = fn(&str, &str) -> Result<Vec<RuleGroup>, Vec<binnacle_alerting::FileError>>;
+
+/// Reads a file and the rule and SLO files that it names.
+pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let dir = path.parent().unwrap_or(Path::new("."));
+    parse(&path.display().to_string(), &text, dir)
+}
+
+pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config> {
+    let raw: RawConfig = if text.trim().is_empty() {
+        RawConfig::default()
+    } else {
+        serde_saphyr::from_str(text).map_err(|error| {
+            let place = error.location().map_or((0, 0), |place| (place.line(), place.column()));
+            let reason = error.without_snippet().to_string();
+            let reason = reason.lines().next().unwrap_or_default().to_owned();
+            anyhow::anyhow!("{file}:{}:{}: {reason}", place.0, place.1)
+        })?
+    };
+    let mut config = Config { warnings: unused(file, &raw), ..Config::default() };
+    let mut jobs = BTreeMap::new();
+    for scrape in &raw.scrape_configs {
+        let made = scrape.targets(&raw.global);
+        let (targets, warnings) = made.map_err(|reason| {
+            let line = line_of(text, &scrape.job_name);
+            anyhow::anyhow!("{file}:{line}:1: {reason}")
+        })?;
+        if jobs.insert(scrape.job_name.clone(), ()).is_some() {
+            let line = line_of(text, &scrape.job_name);
+            bail!("{file}:{line}:1: found multiple scrape configs with job name {:?}", scrape.job_name);
+        }
+        config.targets.extend(targets);
+        config.warnings.extend(warnings.into_iter().map(|warning| format!("{file}: {warning}")));
+    }
+    for (patterns, read) in [
+        (&raw.rule_files, parse_rules as ReadGroups),
+        (&raw.slo_files, parse_slos as ReadGroups),
+    ] {
+        for path in named_files(dir, patterns)? {
+            let text = std::fs::read_to_string(&path)
+                .with_context(|| format!("{file}: cannot read {}", path.display()))?;
+            config.groups.extend(read(&path.display().to_string(), &text).map_err(all_of)?);
+        }
+    }
+    config.evaluation_interval = Some(raw.global.evaluation_interval());
+    config.external_labels = Labels::new(raw.global.external_labels)
+        .with_context(|| format!("{file}: global.external_labels"))?;
+    config.container_logs = raw.logs.into_iter().map(|logs| logs.containers).collect();
+    config.metric_retention = raw.storage.tsdb.retention.time;
+    config.log_retention = raw.storage.logs.retention.time;
+    for retention in [config.metric_retention, config.log_retention].into_iter().flatten() {
+        if retention < Duration::from_secs(2 * 3600) {
+            bail!("{file}: storage retention must be 2h at least, the span of one block");
+        }
+    }
+    if config.log_retention.is_some_and(|retention| retention > LOG_RETENTION_ADVISED) {
+        config.warnings.push(format!("{file}: storage.logs.retention.time is above the 45d that are advised"));
+    }
+    (config.store_url, config.node) = (raw.store.url, raw.store.node);
+    Ok(config)
+}
+
+fn unused(file: &str, raw: &RawConfig) -> Vec<String> {
+    let keys = [
+        ("alerting", raw.alerting.is_some()),
+        ("remote_write", raw.remote_write.is_some()),
+        ("remote_read", raw.remote_read.is_some()),
+        ("scrape_config_files", raw.scrape_config_files.is_some()),
+        ("tracing", raw.tracing.is_some()),
+        ("otlp", raw.otlp.is_some()),
+        ("runtime", raw.runtime.is_some()),
+        ("storage.exemplars", raw.storage.exemplars.is_some()),
+        ("storage.tsdb.retention.size", raw.storage.tsdb.retention.size.is_some()),
+        ("storage.tsdb.out_of_order_time_window", raw.storage.tsdb.out_of_order_time_window.is_some()),
+        ("storage.logs.retention.size", raw.storage.logs.retention.size.is_some()),
+        ("global.body_size_limit", raw.global.body_size_limit.is_some()),
+    ];
+    let there = keys.iter().filter(|(_, is_there)| *is_there);
+    there.map(|(key, _)| format!("{file}: {key} is not used by this release")).collect()
+}
+
+/// The line on which a job's name stands.
+fn line_of(text: &str, job: &str) -> usize {
+    let names = |line: &str| line.contains("job_name") && line.contains(job);
+    text.lines().position(names).map_or(1, |at| at + 1)
+}
+
+/// Files that patterns name; in the last part of a path `*` stands for anything.
+fn named_files(dir: &Path, patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+    let mut found = Vec::new();
+    for pattern in patterns {
+        let path = dir.join(pattern);
+        if !pattern.contains('*') {
+            found.push(path);
+            continue;
+        }
+        let parent = path.parent().unwrap_or(dir);
+        let wanted = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((start, end)) = wanted.split_once('*') else {
+            bail!("pattern {pattern:?}: only the last part of a path may hold *");
+        };
+        let Ok(entries) = std::fs::read_dir(parent) else { continue };
+        let mut of_pattern: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+        of_pattern.retain(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            name.len() >= start.len() + end.len() && name.starts_with(start) && name.ends_with(end)
+        });
+        of_pattern.sort();
+        found.extend(of_pattern);
+    }
+    Ok(found)
+}
+
+fn all_of(errors: Vec<binnacle_alerting::FileError>) -> anyhow::Error {
+    let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    anyhow::anyhow!(text.join("\n"))
+}
+
+/// Reads an `alertmanager.yml`.
+pub(crate) fn load_alertmanager(path: &Path) -> anyhow::Result<AlertmanagerConfig> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
+    Ok(parse_alertmanager(&path.display().to_string(), &text)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn error(text: &str) -> String {
+        parse("c.yml", text, Path::new(".")).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_prometheus_file_is_taken_as_it_is() {
+        let text = "
+global: {scrape_interval: 15s, external_labels: {cluster: a}}
+alerting: {alertmanagers: []}
+scrape_configs:
+- job_name: x
+  static_configs: [{targets: ['localhost:1', 'localhost:2'], labels: {env: t}}]
+";
+        let config = parse("c.yml", text, Path::new(".")).unwrap();
+        assert_eq!(config.targets.len(), 2);
+        assert_eq!(config.warnings, ["c.yml: alerting is not used by this release"]);
+        assert!(parse("c.yml", "", Path::new(".")).unwrap().targets.is_empty());
+    }
+
+    #[test]
+    fn errors_name_file_line_and_column() {
+        assert!(error("global:\n  typo: 1\n").starts_with("c.yml:2:3: "), "{}", error("global:\n  typo: 1\n"));
+        assert!(error("scrape_configs:\n- job_name: x\n  relabel_configs: []\n").starts_with("c.yml:2:1: scrape config \"x\": relabel_configs is not supported"));
+        assert!(error("scrape_configs:\n- job_name: x\n- job_name: x\n").contains("multiple scrape configs"));
+        assert!(error("storage: {logs: {retention: {time: 5m}}}").contains("2h at least"));
+        assert!(error("global: {scrape_interval: soon}").contains("not a valid duration"));
+    }
+}

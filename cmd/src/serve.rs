@@ -1,0 +1,401 @@
+//! `serve` and `collect`: opens the parts, introduces them, and stops them in order.
+
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use binnacle_alerting::notify::{AlertSink, Dispatcher, Sender, SentAlert};
+use binnacle_alerting::rules::{Evaluator, Settings};
+use binnacle_alerting::{AlertDb, http as alert_http};
+use binnacle_collector::forward::RemoteStore;
+use binnacle_collector::intake::Intake;
+use binnacle_collector::scrape::{PageSource, Scraper, Target};
+use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
+use binnacle_model::storage::{Appender, LogAppender};
+use binnacle_model::time::Clock;
+use binnacle_query::http::{Gate, ReadApi};
+use binnacle_query::promql::Limits;
+use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, Store, Telemetry};
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::SystemClock;
+use crate::config::{self, Config};
+use crate::{CollectArgs, ServeArgs, server, web};
+
+const QUERY_TIMEOUT: Duration = Duration::from_secs(120);
+const SELF_INTERVAL: Duration = Duration::from_secs(15);
+const SELF_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Everything that `serve` and `demo` run; built from flags and files by one of them.
+pub(crate) struct Plan {
+    pub(crate) args: ServeArgs,
+    pub(crate) config: Config,
+    pub(crate) alertmanager: Option<binnacle_alerting::notify::AlertmanagerConfig>,
+    /// Adds this host and this process as targets, every so often.
+    pub(crate) own_targets: Option<Duration>,
+}
+
+pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
+    let config = match &args.config {
+        Some(path) => config::load(path)?,
+        None => Config::default(),
+    };
+    let alertmanager = args.alertmanager_config.as_deref().map(config::load_alertmanager).transpose()?;
+    let plan = Plan { args, config, alertmanager, own_targets: None };
+    let stop = CancellationToken::new();
+    runtime()?.block_on(async {
+        let stopped = stop.clone();
+        let tasks = TaskTracker::new();
+        tasks.spawn(async move {
+            wait_for_signal().await;
+            stopped.cancel();
+        });
+        start(plan, stop, |url| println!("Binnacle is ready at {url}")).await
+    })
+}
+
+pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")
+}
+
+/// Waits for SIGTERM or SIGINT.
+pub(crate) async fn wait_for_signal() {
+    let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+        Ok(terminate) => terminate,
+        Err(error) => {
+            tracing::error!(%error, "signals cannot be handled");
+            return;
+        }
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = tokio::signal::ctrl_c() => {}
+    }
+    tracing::info!("stopping");
+}
+
+/// Logs alerts where no `alertmanager.yml` says who should hear of them.
+struct NobodyToTell;
+
+impl AlertSink for NobodyToTell {
+    fn receive(&self, _: Vec<SentAlert>) {}
+}
+
+/// Runs all parts until `stop` fires; `ready` hears the URL once requests are answered.
+pub(crate) async fn start(
+    plan: Plan,
+    stop: CancellationToken,
+    ready: impl FnOnce(&str),
+) -> anyhow::Result<()> {
+    let Plan { args, mut config, alertmanager, own_targets } = plan;
+    for warning in config.warnings.iter().chain(alertmanager.iter().flat_map(|config| &config.warnings)) {
+        tracing::warn!("{warning}");
+    }
+    let listener = server::bind(args.listen).await?;
+    let url = format!("http://{}", listener.local_addr().context("cannot listen")?);
+    let external_url = args.external_url.clone().unwrap_or_else(|| url.clone());
+    let mut registry = Registry::with_prefix("binnacle");
+    let store = open_store(&args, &config, &mut registry)?;
+    let maintenance = Maintenance::start(Arc::clone(&store)).context("cannot start a thread")?;
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let collector = binnacle_collector::Telemetry::new(&mut registry);
+    let alerting = binnacle_alerting::Telemetry::new(&mut registry);
+    register_build(&mut registry);
+    let registry = Arc::new(registry);
+
+    // Producers stop first, then rules, then what they write to.
+    let (produce, evaluate) = (CancellationToken::new(), CancellationToken::new());
+    let (producers, rules) = (TaskTracker::new(), TaskTracker::new());
+    if let Some(interval) = own_targets {
+        config.targets.extend(own(interval, &url, &registry));
+    }
+    let scraper = Scraper::new(std::mem::take(&mut config.targets));
+    let appender: Arc<dyn Appender> = store.clone();
+    scraper.start(&appender, &clock, &collector, &producers, &produce);
+    let log_store: Arc<dyn LogAppender> = store.clone();
+    let tailers = Tailers::start(
+        config.container_logs.iter().cloned().map(Input::Containers).collect(),
+        &args.data.join("collector"),
+        &config.node.clone().unwrap_or_else(hostname),
+        &log_store,
+        &clock,
+        &collector,
+    )?;
+
+    let (evaluator, db) = start_alerting(
+        &config, alertmanager, &args, &external_url, &store, &clock, alerting, (&rules, &evaluate),
+    )?;
+    let api = Arc::new(ReadApi {
+        metrics: store.clone(),
+        logs: store.clone(),
+        feed: store.clone(),
+        clock: Arc::clone(&clock),
+        limits: Limits::default(),
+        gate: Gate::new(query_places(), QUERY_TIMEOUT),
+        stop: stop.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+    });
+    let intake = Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone());
+    let router = Router::new()
+        .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry)))
+        .merge(binnacle_query::http::router(api))
+        .merge(alert_http::router(Arc::new(alert_http::AlertApi { evaluator, db })))
+        .merge(binnacle_collector::http::router(scraper.targets()))
+        .merge(binnacle_collector::intake::router(intake))
+        .merge(web::router());
+    ready(&url);
+    server::serve(listener, server::wrap(router), stop).await;
+
+    produce.cancel();
+    producers.close();
+    producers.wait().await;
+    tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")?;
+    evaluate.cancel();
+    rules.close();
+    rules.wait().await;
+    tokio::task::spawn_blocking(move || {
+        maintenance.stop();
+        store.close();
+    })
+    .await
+    .context("store")?;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn open_store(args: &ServeArgs, config: &Config, registry: &mut Registry) -> anyhow::Result<Arc<Store>> {
+    let defaults = (MetricOptions::default(), LogOptions::default());
+    let options = Options {
+        metrics: MetricOptions {
+            retention: config.metric_retention.unwrap_or(defaults.0.retention),
+            ..defaults.0
+        },
+        logs: LogOptions { retention: config.log_retention.unwrap_or(defaults.1.retention) },
+    };
+    let telemetry = Telemetry::new(registry);
+    Ok(Arc::new(Store::open(&args.data, options, Arc::new(SystemClock), telemetry)?))
+}
+
+fn query_places() -> usize {
+    std::thread::available_parallelism().map_or(4, |cores| cores.get() * 2).max(4)
+}
+
+/// This host and this process, as targets.
+fn own(interval: Duration, url: &str, registry: &Arc<Registry>) -> Vec<Target> {
+    let timeout = SELF_TIMEOUT.min(interval);
+    let registry = Arc::clone(registry);
+    let itself = move || encode(&registry);
+    let instance = url.trim_start_matches("http://");
+    vec![
+        Target::new("node", &hostname(), PageSource::Local("host", Arc::new(|| Ok(binnacle_collector::host::page()))), interval, timeout),
+        Target::new("binnacle", instance, PageSource::Local("self", Arc::new(itself)), interval, timeout),
+    ]
+}
+
+fn hostname() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+fn register_build(registry: &mut Registry) {
+    let labels = vec![("version", env!("CARGO_PKG_VERSION"))];
+    let info = prometheus_client::metrics::info::Info::new(labels);
+    registry.register("build", "Which release this is", info);
+}
+
+fn encode(registry: &Registry) -> Result<String, String> {
+    let mut page = String::new();
+    prometheus_client::encoding::text::encode(&mut page, registry).map_err(|error| error.to_string())?;
+    Ok(page)
+}
+
+#[allow(clippy::too_many_arguments, reason = "each collaborator is one of a kind, and this wires them")]
+fn start_alerting(
+    config: &Config,
+    alertmanager: Option<binnacle_alerting::notify::AlertmanagerConfig>,
+    args: &ServeArgs,
+    external_url: &str,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    telemetry: binnacle_alerting::Telemetry,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) -> anyhow::Result<(Arc<Evaluator>, Arc<AlertDb>)> {
+    let db = Arc::new(AlertDb::open(&args.data.join("alerting.sqlite"))?);
+    let sink: Arc<dyn AlertSink> = match alertmanager {
+        None => Arc::new(NobodyToTell),
+        Some(routes) => {
+            let dispatcher = Dispatcher::new(routes, external_url.to_owned(), Arc::clone(&db), Arc::clone(clock));
+            let dispatcher = Arc::new(dispatcher);
+            tasks.spawn(Arc::clone(&dispatcher).run(stop.clone()));
+            dispatcher
+        }
+    };
+    // Also without routes: what an earlier run left in the outbox is still owed.
+    let sender = Sender::new(Arc::clone(&db), Arc::clone(clock), telemetry.clone())?;
+    tasks.spawn(Arc::new(sender).run(stop.clone()));
+    let settings = Settings {
+        interval: config.evaluation_interval.unwrap_or(Duration::from_secs(60)),
+        external_labels: config.external_labels.clone(),
+        external_url: external_url.to_owned(),
+        limits: Limits::default(),
+    };
+    let evaluator = Evaluator::new(
+        config.groups.clone(),
+        settings,
+        store.clone(),
+        store.clone(),
+        Arc::clone(&db),
+        sink,
+        Arc::clone(clock),
+        telemetry,
+    )
+    .context("cannot read the state of alerts")?;
+    let evaluator = Arc::new(evaluator);
+    evaluator.start(tasks, stop);
+    Ok((evaluator, db))
+}
+
+/// Threads that tail.
+struct Tailers {
+    stop: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Tailers {
+    fn start(
+        inputs: Vec<Input>,
+        state_dir: &std::path::Path,
+        node: &str,
+        store: &Arc<dyn LogAppender>,
+        clock: &Arc<dyn Clock>,
+        telemetry: &binnacle_collector::Telemetry,
+    ) -> anyhow::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for (number, input) in inputs.into_iter().enumerate() {
+            let state_dir: PathBuf = state_dir.join(number.to_string());
+            let options = TailOptions { input, node: node.to_owned(), state_dir };
+            let tailer = Tailer::new(options, Arc::clone(store), Arc::clone(clock), telemetry.clone());
+            let stop = Arc::clone(&stop);
+            let thread = std::thread::Builder::new().name(format!("tail-{number}"));
+            threads.push(thread.spawn(move || tailer.run(&stop)).context("cannot start a thread")?);
+        }
+        Ok(Self { stop, threads: Mutex::new(threads) })
+    }
+
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a tailer ended by a panic");
+            }
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Own {
+    store: Option<Arc<Store>>,
+    registry: Arc<Registry>,
+}
+
+/// Health, readiness and our own metrics.
+fn own_routes(store: Option<Arc<Store>>, registry: Arc<Registry>) -> Router {
+    let healthy = || async { "Binnacle is Healthy.\n" };
+    Router::new()
+        .route("/-/healthy", get(healthy).head(healthy))
+        .route("/livez", get(healthy))
+        .route("/-/ready", get(is_ready).head(is_ready))
+        .route("/readyz", get(is_ready))
+        .route("/-/reload", post(reload))
+        .route("/metrics", get(metrics))
+        .with_state(Own { store, registry })
+}
+
+async fn is_ready(State(own): State<Own>) -> Response {
+    match own.store.and_then(|store| store.write_error()) {
+        None => "Binnacle is Ready.\n".into_response(),
+        Some(error) => {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("store takes no writes: {error}\n")).into_response()
+        }
+    }
+}
+
+async fn reload() -> Response {
+    let text = "reloading is not supported by this release; restart to read the files again\n";
+    (StatusCode::NOT_IMPLEMENTED, text).into_response()
+}
+
+async fn metrics(State(own): State<Own>) -> Response {
+    match encode(&own.registry) {
+        Ok(page) => {
+            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+            ([(header::CONTENT_TYPE, kind)], page).into_response()
+        }
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
+    }
+}
+
+/// The node agent.
+pub(crate) fn collect(args: CollectArgs) -> anyhow::Result<()> {
+    let config = match &args.config {
+        Some(path) => config::load(path)?,
+        None => Config::default(),
+    };
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    let runtime = runtime()?;
+    runtime.block_on(run_collector(args, config))
+}
+
+async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<()> {
+    let url = args.store.clone().or_else(|| config.store_url.clone());
+    let url = url.context("where is the store? Say --store URL, or store.url in the file")?;
+    let listener = server::bind(args.listen).await?;
+    let remote = RemoteStore::new(&url, tokio::runtime::Handle::current()).map_err(anyhow::Error::msg)?;
+    let remote = Arc::new(remote);
+    let mut registry = Registry::with_prefix("binnacle");
+    let telemetry = binnacle_collector::Telemetry::new(&mut registry);
+    register_build(&mut registry);
+    let registry = Arc::new(registry);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stop = CancellationToken::new();
+    let producers = TaskTracker::new();
+    let node = config.node.clone().unwrap_or_else(hostname);
+    if args.file.is_none() {
+        let own_url = format!("http://{node}");
+        config.targets.extend(own(SELF_INTERVAL, &own_url, &registry));
+    }
+    let scraper = Scraper::new(std::mem::take(&mut config.targets));
+    let appender: Arc<dyn Appender> = remote.clone();
+    scraper.start(&appender, &clock, &telemetry, &producers, &stop);
+    let inputs = match args.file {
+        Some(pattern) => vec![Input::Files { pattern, service: args.service }],
+        None => config.container_logs.iter().cloned().map(Input::Containers).collect(),
+    };
+    let log_store: Arc<dyn LogAppender> = remote;
+    let tailers = Tailers::start(inputs, &args.state, &node, &log_store, &clock, &telemetry)?;
+    let router = own_routes(None, registry).merge(binnacle_collector::http::router(scraper.targets()));
+    println!("Binnacle collects for {url}");
+    let signalled = stop.clone();
+    let signals = TaskTracker::new();
+    signals.spawn(async move {
+        wait_for_signal().await;
+        signalled.cancel();
+    });
+    server::serve(listener, server::wrap(router), stop).await;
+    producers.close();
+    producers.wait().await;
+    tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")?;
+    Ok(())
+}

@@ -1,0 +1,120 @@
+//! The listener: bounded in connections, in the time for a request's head, and in its size.
+//!
+//! axum's own `serve` sets no timer, so that hyper's header timeout would never fire.
+
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context;
+use axum::Router;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::IntoResponse;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::ServiceBuilder;
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::set_header::SetResponseHeaderLayer;
+
+/// As many as Prometheus allows.
+const MAX_CONNECTIONS: usize = 512;
+const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
+const HEAD_MAX_BYTES: usize = 32 * 1024;
+const MAX_HEADERS: usize = 100;
+/// Requests under way may end after the stop.
+const DRAIN: Duration = Duration::from_secs(10);
+
+/// What the page may do: its own scripts and styles, and nothing else.
+const CSP: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; \
+    img-src 'self' data:; font-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+
+/// Binds the address, or says what to do about it.
+pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
+    let bound = TcpListener::bind(address).await;
+    bound.with_context(|| format!("cannot listen on {address}; choose another address with --listen"))
+}
+
+/// The router with what every answer needs.
+pub(crate) fn wrap(router: Router) -> Router {
+    let set = |name: HeaderName, value: &'static str| {
+        SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
+    };
+    let not_found = || async { (StatusCode::NOT_FOUND, "404 page not found\n").into_response() };
+    router.fallback(not_found).layer(
+        ServiceBuilder::new()
+            .layer(CatchPanicLayer::new())
+            .layer(set(header::CONTENT_SECURITY_POLICY, CSP))
+            .layer(set(header::X_CONTENT_TYPE_OPTIONS, "nosniff"))
+            .layer(set(header::REFERRER_POLICY, "no-referrer"))
+            .layer(CompressionLayer::new()),
+    )
+}
+
+/// Serves until `stop` fires; then lets requests under way end.
+pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+    let tracker = TaskTracker::new();
+    let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
+    let builder = Arc::new(connection_builder());
+    loop {
+        let place = tokio::select! {
+            () = stop.cancelled() => break,
+            place = Arc::clone(&places).acquire_owned() => match place {
+                Ok(place) => place,
+                Err(_) => break,
+            },
+        };
+        let stream = tokio::select! {
+            () = stop.cancelled() => break,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    // No file descriptors left, most likely: some will be free in a moment.
+                    tracing::warn!(%error, "connection was not accepted");
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let service = TowerToHyperService::new(router.clone());
+        let (builder, stop) = (Arc::clone(&builder), stop.clone());
+        tracker.spawn(async move {
+            let _place = place;
+            let _ = stream.set_nodelay(true);
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            let done = tokio::select! {
+                done = connection.as_mut() => done,
+                () = stop.cancelled() => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
+            if let Err(error) = done {
+                tracing::debug!(%error, "connection ended");
+            }
+        });
+    }
+    drop(listener);
+    tracker.close();
+    if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
+        tracing::warn!(connections = tracker.len(), "connections were still open at the stop");
+    }
+}
+
+/// HTTP/1 only: telling HTTP/2 apart would mean to wait, without a limit, for a client's first bytes.
+fn connection_builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(HEAD_MAX_BYTES)
+        .max_headers(MAX_HEADERS);
+    builder
+}
