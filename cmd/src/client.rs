@@ -26,7 +26,8 @@ fn url_of(base: &str, path: &str, params: &[(&str, &str)]) -> anyhow::Result<req
 async fn get(url: reqwest::Url) -> anyhow::Result<Value> {
     let client = binnacle_collector::http_client(Duration::from_secs(130))?;
     let response = client.get(url.clone()).send().await;
-    let response = response.with_context(|| format!("no answer from {}", url.origin().ascii_serialization()))?;
+    let response =
+        response.with_context(|| format!("no answer from {}", url.origin().ascii_serialization()))?;
     let status = response.status();
     let body: Value = response.json().await.with_context(|| format!("server answered {status}"))?;
     if !status.is_success() {
@@ -115,7 +116,11 @@ async fn open_tail(args: &LogsArgs) -> anyhow::Result<reqwest::Response> {
     // A tail has no end, so that only the connecting is bounded.
     let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).no_proxy();
     let client = client.build().or_else(|_| {
-        reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).no_proxy().tls_certs_only([]).build()
+        reqwest::Client::builder()
+            .connect_timeout(Duration::from_secs(5))
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
     })?;
     let response = client.get(url).send().await.context("no answer from the server")?;
     if !response.status().is_success() {

@@ -136,10 +136,9 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         config.targets.extend(targets);
         config.warnings.extend(warnings.into_iter().map(|warning| format!("{file}: {warning}")));
     }
-    for (patterns, read) in [
-        (&raw.rule_files, parse_rules as ReadGroups),
-        (&raw.slo_files, parse_slos as ReadGroups),
-    ] {
+    for (patterns, read) in
+        [(&raw.rule_files, parse_rules as ReadGroups), (&raw.slo_files, parse_slos as ReadGroups)]
+    {
         for path in named_files(dir, patterns)? {
             let text = std::fs::read_to_string(&path)
                 .with_context(|| format!("{file}: cannot read {}", path.display()))?;
@@ -147,8 +146,8 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         }
     }
     config.evaluation_interval = Some(raw.global.evaluation_interval());
-    config.external_labels = Labels::new(raw.global.external_labels)
-        .with_context(|| format!("{file}: global.external_labels"))?;
+    config.external_labels =
+        Labels::new(raw.global.external_labels).with_context(|| format!("{file}: global.external_labels"))?;
     config.container_logs = raw.logs.into_iter().map(|logs| logs.containers).collect();
     config.metric_retention = raw.storage.tsdb.retention.time;
     config.log_retention = raw.storage.logs.retention.time;
@@ -158,7 +157,9 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         }
     }
     if config.log_retention.is_some_and(|retention| retention > LOG_RETENTION_ADVISED) {
-        config.warnings.push(format!("{file}: storage.logs.retention.time is above the 45d that are advised"));
+        config
+            .warnings
+            .push(format!("{file}: storage.logs.retention.time is above the 45d that are advised"));
     }
     (config.store_url, config.node) = (raw.store.url, raw.store.node);
     Ok(config)
@@ -251,8 +252,15 @@ scrape_configs:
 
     #[test]
     fn errors_name_file_line_and_column() {
-        assert!(error("global:\n  typo: 1\n").starts_with("c.yml:2:3: "), "{}", error("global:\n  typo: 1\n"));
-        assert!(error("scrape_configs:\n- job_name: x\n  relabel_configs: []\n").starts_with("c.yml:2:1: scrape config \"x\": relabel_configs is not supported"));
+        assert!(
+            error("global:\n  typo: 1\n").starts_with("c.yml:2:3: "),
+            "{}",
+            error("global:\n  typo: 1\n")
+        );
+        assert!(
+            error("scrape_configs:\n- job_name: x\n  relabel_configs: []\n")
+                .starts_with("c.yml:2:1: scrape config \"x\": relabel_configs is not supported")
+        );
         assert!(error("scrape_configs:\n- job_name: x\n- job_name: x\n").contains("multiple scrape configs"));
         assert!(error("storage: {logs: {retention: {time: 5m}}}").contains("2h at least"));
         assert!(error("global: {scrape_interval: soon}").contains("not a valid duration"));

@@ -133,7 +133,14 @@ pub(crate) async fn start(
     )?;
 
     let (evaluator, db) = start_alerting(
-        &config, alertmanager, &args, &external_url, &store, &clock, alerting, (&rules, &evaluate),
+        &config,
+        alertmanager,
+        &args,
+        &external_url,
+        &store,
+        &clock,
+        alerting,
+        (&rules, &evaluate),
     )?;
     let api = Arc::new(ReadApi {
         metrics: store.clone(),
@@ -197,7 +204,13 @@ fn own(interval: Duration, url: &str, registry: &Arc<Registry>) -> Vec<Target> {
     let itself = move || encode(&registry);
     let instance = url.trim_start_matches("http://");
     vec![
-        Target::new("node", &hostname(), PageSource::Local("host", Arc::new(|| Ok(binnacle_collector::host::page()))), interval, timeout),
+        Target::new(
+            "node",
+            &hostname(),
+            PageSource::Local("host", Arc::new(|| Ok(binnacle_collector::host::page()))),
+            interval,
+            timeout,
+        ),
         Target::new("binnacle", instance, PageSource::Local("self", Arc::new(itself)), interval, timeout),
     ]
 }
@@ -235,7 +248,8 @@ fn start_alerting(
     let sink: Arc<dyn AlertSink> = match alertmanager {
         None => Arc::new(NobodyToTell),
         Some(routes) => {
-            let dispatcher = Dispatcher::new(routes, external_url.to_owned(), Arc::clone(&db), Arc::clone(clock));
+            let dispatcher =
+                Dispatcher::new(routes, external_url.to_owned(), Arc::clone(&db), Arc::clone(clock));
             let dispatcher = Arc::new(dispatcher);
             tasks.spawn(Arc::clone(&dispatcher).run(stop.clone()));
             dispatcher

@@ -54,7 +54,8 @@ mod embedded {
             _ => "application/octet-stream",
         };
         // Names under assets/ change with their content.
-        let cache = if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+        let cache =
+            if path.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
         ([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, cache)], file.data.into_owned())
             .into_response()
     }

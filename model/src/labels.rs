@@ -119,8 +119,7 @@ impl Labels {
     /// With `name` set to `value`; an empty value takes the label away.
     #[must_use]
     pub fn with(&self, name: &str, value: &str) -> Self {
-        let mut labels: Vec<Label> =
-            self.0.iter().filter(|label| &*label.name != name).cloned().collect();
+        let mut labels: Vec<Label> = self.0.iter().filter(|label| &*label.name != name).cloned().collect();
         if !value.is_empty() {
             let at = labels.partition_point(|label| &*label.name < name);
             labels.insert(at, Label { name: name.into(), value: value.into() });
@@ -208,10 +207,9 @@ impl Interner {
 
     /// `labels` with all strings shared.
     pub fn intern_labels(&mut self, labels: &Labels) -> Labels {
-        let shared = labels.iter().map(|label| Label {
-            name: self.intern(&label.name),
-            value: self.intern(&label.value),
-        });
+        let shared = labels
+            .iter()
+            .map(|label| Label { name: self.intern(&label.name), value: self.intern(&label.value) });
         Labels(shared.collect())
     }
 

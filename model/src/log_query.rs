@@ -89,18 +89,14 @@ impl LogQuery {
 
 fn text_matches(entry: &LogEntry, field: &Field, text: &str, prefix: bool) -> bool {
     match field {
-        Field::Message => {
-            has_phrase(&String::from_utf8_lossy(&entry.message), text, prefix)
-        }
+        Field::Message => has_phrase(&String::from_utf8_lossy(&entry.message), text, prefix),
         Field::Stream(name) => {
             let value = entry.stream_field(name).to_lowercase();
             let text = text.to_lowercase();
             !value.is_empty() && if prefix { value.starts_with(&text) } else { value == text }
         }
         // Only signs: the index holds no signs to decide by, so that the field need only be there.
-        Field::Parsed(name) if words(text).next().is_none() => {
-            entry.field_values(name).next().is_some()
-        }
+        Field::Parsed(name) if words(text).next().is_none() => entry.field_values(name).next().is_some(),
         Field::Parsed(name) => entry.field_values(name).any(|value| match value {
             FieldValue::Text(value) => has_phrase(value, text, prefix),
             FieldValue::Int(_) | FieldValue::Float(_) => {

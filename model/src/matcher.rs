@@ -180,9 +180,7 @@ mod tests {
 
     #[test]
     fn literals_are_known_only_where_they_decide() {
-        let literals = |op, value| {
-            Matcher::new("l", op, value).unwrap().literals().map(<[String]>::to_vec)
-        };
+        let literals = |op, value| Matcher::new("l", op, value).unwrap().literals().map(<[String]>::to_vec);
         assert_eq!(literals(MatchOp::Regex, "a|b"), Some(vec!["a".into(), "b".into()]));
         assert_eq!(literals(MatchOp::Regex, "a|"), None);
         assert_eq!(literals(MatchOp::NotEqual, "a"), None);

@@ -4,8 +4,8 @@
 //! ever: a collector of one release talks to a store of another.
 
 use crate::labels::{Labels, LabelsError};
-use crate::log::{FieldValue, LogEntry, Origin};
 use crate::log::FileId;
+use crate::log::{FieldValue, LogEntry, Origin};
 use crate::time::LogTime;
 
 /// Lines of any number of files.

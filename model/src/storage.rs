@@ -261,5 +261,4 @@ pub trait LogFeed: Send + Sync {
 }
 
 /// A range that covers all time.
-pub const ALL_TIME: TimeRange =
-    TimeRange { start: Timestamp(i64::MIN), end: Timestamp(i64::MAX) };
+pub const ALL_TIME: TimeRange = TimeRange { start: Timestamp(i64::MIN), end: Timestamp(i64::MAX) };

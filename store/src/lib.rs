@@ -27,9 +27,9 @@ use std::time::Duration;
 
 use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, Deadline, LogAppendReport, LogAppender, LogBar, LogCursor,
-    LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Queryable, RawSeries,
-    SeriesDecoder, SeriesSet, StorageError,
+    AppendError, AppendReport, Appender, Deadline, LogAppendReport, LogAppender, LogBar, LogCursor, LogFeed,
+    LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Queryable, RawSeries, SeriesDecoder,
+    SeriesSet, StorageError,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{Labels, LogTime, Matcher, TimeRange};
@@ -135,8 +135,7 @@ impl Store {
         let seed = clock.now_ns().0 as u64 ^ u64::from(std::process::id()).rotate_left(32);
         let mut metrics =
             metrics::Opening::new(Arc::clone(&disk), &dir.join("metrics"), options.metrics, seed)?;
-        let mut logs =
-            logs::Opening::new(Arc::clone(&disk), &dir.join("logs"), options.logs, &catalog)?;
+        let mut logs = logs::Opening::new(Arc::clone(&disk), &dir.join("logs"), options.logs, &catalog)?;
         let mut unreadable = 0u64;
         let (wal, report) = Wal::open(disk, &dir.join("wal"), &mut |file, sequence, kind, payload| {
             let sound = match kind {
@@ -150,8 +149,10 @@ impl Store {
         }
         telemetry.wal_damaged_bytes.inc_by(report.damaged_bytes);
         tracing::info!(
-            records = report.records, torn_bytes = report.torn_bytes,
-            damaged_bytes = report.damaged_bytes, "write-ahead log replayed"
+            records = report.records,
+            torn_bytes = report.torn_bytes,
+            damaged_bytes = report.damaged_bytes,
+            "write-ahead log replayed"
         );
         let wal = Arc::new(wal);
         let metrics = metrics.finish(Arc::clone(&wal), telemetry.clone());

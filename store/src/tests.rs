@@ -58,8 +58,7 @@ impl World {
         let clock: Arc<dyn Clock> = self.clock.clone();
         let telemetry = Telemetry::default();
         let options = Options::default();
-        let store =
-            Store::open_on(disk, Path::new("/data"), options, clock, telemetry, self.catalog)?;
+        let store = Store::open_on(disk, Path::new("/data"), options, clock, telemetry, self.catalog)?;
         Ok((store, self.disk, self.clock))
     }
 }
@@ -169,8 +168,7 @@ fn pages_of_a_search_follow_one_another_without_a_gap() {
     LogAppender::append(&store, push("a", 0..50), LogTime(1)).unwrap();
     LogAppender::append(&store, push("b", 0..50), LogTime(86_400_000_000_001)).unwrap();
     let all = lines(&store);
-    let request =
-        LogRequest { query: LogQuery::All, start: LogTime(0), end: LogTime(1_000) };
+    let request = LogRequest { query: LogQuery::All, start: LogTime(0), end: LogTime(1_000) };
     let mut paged = Vec::new();
     let mut cursor = None;
     loop {
@@ -193,8 +191,7 @@ struct Acked {
 /// Writes samples over some hours and lines over two days, with maintenance, until the disk dies.
 fn run(disk: &SimDisk, clock: &Arc<TestClock>) -> Acked {
     let mut acked = Acked::default();
-    let world =
-        World { disk: disk.clone(), clock: Arc::clone(clock), catalog: Catalog::in_memory() };
+    let world = World { disk: disk.clone(), clock: Arc::clone(clock), catalog: Catalog::in_memory() };
     let Ok((store, ..)) = world.open() else { return acked };
     for step in 0..10u64 {
         let at = step as i64 * HOUR_MS;

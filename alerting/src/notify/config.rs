@@ -119,7 +119,16 @@ pub(super) struct Webhook {
 /// Reads a configuration.
 pub fn parse_alertmanager(file: &str, text: &str) -> Result<AlertmanagerConfig, FileError> {
     let raw: RawConfig = serde_saphyr::from_str(text).map_err(|error| FileError::yaml(file, &error))?;
-    let RawConfig { global, route, receivers, inhibit_rules, templates, mute_time_intervals, time_intervals, tracing } = raw;
+    let RawConfig {
+        global,
+        route,
+        receivers,
+        inhibit_rules,
+        templates,
+        mute_time_intervals,
+        time_intervals,
+        tracing,
+    } = raw;
     let mut warnings = Vec::new();
     let unused = [
         ("global", global.is_some()),
@@ -200,7 +209,8 @@ fn check_receiver(
         check_url(&url).map_err(refuse)?;
         for (key, is_there) in [("http_config", http_config.is_some()), ("timeout", timeout.is_some())] {
             if is_there {
-                warnings.push(format!("{file}: receiver {:?}: {key} is not used by this release", name.value));
+                warnings
+                    .push(format!("{file}: receiver {:?}: {key} is not used by this release", name.value));
             }
         }
         webhooks.push(Webhook { url, send_resolved, max_alerts });
@@ -218,7 +228,9 @@ fn check_url(url: &str) -> Result<(), String> {
     let host = parsed.host_str().unwrap_or_default().trim_matches(['[', ']']);
     let is_link_local = match host.parse::<IpAddr>() {
         Ok(IpAddr::V4(ip)) => ip.is_link_local(),
-        Ok(IpAddr::V6(ip)) => ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local()),
+        Ok(IpAddr::V6(ip)) => {
+            ip.is_unicast_link_local() || ip.to_ipv4_mapped().is_some_and(|ip| ip.is_link_local())
+        }
         Err(_) => false,
     };
     if is_link_local { Err("webhook url: link-local addresses are refused".to_owned()) } else { Ok(()) }
@@ -239,7 +251,9 @@ fn build_route(
         return Err(refuse(format!("undefined receiver {receiver:?} used in route")));
     }
     if raw.mute_time_intervals.is_some() || raw.active_time_intervals.is_some() {
-        warnings.push(format!("{file}: time intervals of the route to {receiver:?} are not used by this release"));
+        warnings.push(format!(
+            "{file}: time intervals of the route to {receiver:?} are not used by this release"
+        ));
     }
     let mut matchers = Vec::new();
     for (name, value) in &raw.equal {
@@ -294,7 +308,12 @@ fn parse_matchers(text: &str) -> Result<Vec<Matcher>, String> {
         let bad = || format!("bad matcher format: {text}");
         let at = rest.find(['=', '!']).ok_or_else(bad)?;
         let (name, after) = rest.split_at(at);
-        let ops = [("=~", MatchOp::Regex), ("!~", MatchOp::NotRegex), ("!=", MatchOp::NotEqual), ("=", MatchOp::Equal)];
+        let ops = [
+            ("=~", MatchOp::Regex),
+            ("!~", MatchOp::NotRegex),
+            ("!=", MatchOp::NotEqual),
+            ("=", MatchOp::Equal),
+        ];
         let (sign, op) = ops.into_iter().find(|(sign, _)| after.starts_with(sign)).ok_or_else(bad)?;
         let after = after[sign.len()..].trim_start();
         let (value, tail) = if let Some(quoted) = after.strip_prefix('"') {
@@ -392,17 +411,24 @@ receivers:
     #[test]
     fn bad_configurations_are_refused() {
         let error = |text: &str| parse_alertmanager("a.yml", text).unwrap_err().to_string();
-        assert!(error(&CONFIG.replace("receiver: b\n", "receiver: c\n")).contains("undefined receiver \"c\""));
+        assert!(
+            error(&CONFIG.replace("receiver: b\n", "receiver: c\n")).contains("undefined receiver \"c\"")
+        );
         assert!(error("receivers: []").contains("no route provided"));
         assert!(error("route: {receiver: x}\nreceivers: [{name: x, webhook_configs: [{url: 'http://169.254.169.254/'}]}]").contains("link-local"));
-        assert!(error("route: {receiver: x}\nreceivers: [{name: x, webhook_configs: [{}]}]").contains("url or url_file"));
+        assert!(
+            error("route: {receiver: x}\nreceivers: [{name: x, webhook_configs: [{}]}]")
+                .contains("url or url_file")
+        );
         assert!(error("routes: {}").starts_with("a.yml:1:1"));
     }
 
     #[test]
     fn real_configurations_are_read() {
         let shared = std::env::var("BINNACLE_SHARED").unwrap_or_else(|_| "../../shared".to_owned());
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join(shared).join("real/alertmanager/configs/good");
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join(shared)
+            .join("real/alertmanager/configs/good");
         if !dir.is_dir() {
             println!("SKIPPED 1: no configurations at {}", dir.display());
             return;

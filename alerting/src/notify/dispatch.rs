@@ -95,13 +95,7 @@ impl Dispatcher {
         groups.retain(|_, group| !group.alerts.is_empty());
     }
 
-    fn flush(
-        &self,
-        route: &str,
-        labels: &Labels,
-        group: &mut Group,
-        now: Timestamp,
-    ) -> rusqlite::Result<()> {
+    fn flush(&self, route: &str, labels: &Labels, group: &mut Group, now: Timestamp) -> rusqlite::Result<()> {
         let group_key = format!("{route}:{}", quoted_set(labels));
         let webhooks = self.config.receivers.get(&group.receiver).map_or(&[][..], Vec::as_slice);
         for (at, webhook) in webhooks.iter().enumerate() {
@@ -151,9 +145,7 @@ impl Dispatcher {
     fn group_labels(route: &Route, labels: &Labels) -> Labels {
         match &route.group_by {
             GroupBy::All => labels.clone(),
-            GroupBy::Labels(names) => {
-                labels.filtered(|label| names.iter().any(|name| **name == *label.name))
-            }
+            GroupBy::Labels(names) => labels.filtered(|label| names.iter().any(|name| **name == *label.name)),
         }
     }
 }
@@ -201,9 +193,7 @@ impl AlertSink for Dispatcher {
                 let print = fingerprint(&alert.labels);
                 let id = (route.key.clone(), labels);
                 // An ended alert opens no group of its own: there would be nothing to say.
-                if alert.ends_at.is_some()
-                    && !groups.contains_key(&id)
-                    && !self.was_told(route, &id, &print)
+                if alert.ends_at.is_some() && !groups.contains_key(&id) && !self.was_told(route, &id, &print)
                 {
                     continue;
                 }
@@ -310,7 +300,8 @@ receivers: [{name: r, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}]
         assert_eq!(bed.at(130), 2);
         bed.alert("3", 75, Some(140));
         assert_eq!(bed.at(190), 3);
-        let statuses: Vec<_> = bed.last()["alerts"].as_array().unwrap().iter().map(|a| a["status"].clone()).collect();
+        let statuses: Vec<_> =
+            bed.last()["alerts"].as_array().unwrap().iter().map(|a| a["status"].clone()).collect();
         assert_eq!(statuses, ["firing", "firing", "resolved"]);
         assert_eq!(bed.at(250), 3);
         assert_eq!(bed.at(190 + 3600 + 60), 4, "repeats");

@@ -58,9 +58,8 @@ pub(super) fn payload(about: &About<'_>, alerts: &[&SentAlert]) -> Payload {
     let is_firing = alerts.iter().any(|alert| alert.ends_at.is_none());
     let common = |of: fn(&SentAlert) -> &Labels| {
         let first = alerts.first().map(|alert| of(alert).clone()).unwrap_or_default();
-        map(&first.filtered(|label| {
-            alerts.iter().all(|alert| of(alert).get(&label.name) == Some(&label.value))
-        }))
+        map(&first
+            .filtered(|label| alerts.iter().all(|alert| of(alert).get(&label.name) == Some(&label.value))))
     };
     Payload {
         receiver: about.receiver.to_owned(),

@@ -42,7 +42,11 @@ impl Sender {
     ///
     /// # Errors
     /// This machine's TLS cannot be set up.
-    pub fn new(db: Arc<AlertDb>, clock: Arc<dyn Clock>, telemetry: Telemetry) -> Result<Self, reqwest::Error> {
+    pub fn new(
+        db: Arc<AlertDb>,
+        clock: Arc<dyn Clock>,
+        telemetry: Telemetry,
+    ) -> Result<Self, reqwest::Error> {
         let builder = || {
             reqwest::Client::builder()
                 .timeout(ATTEMPT_TIMEOUT)

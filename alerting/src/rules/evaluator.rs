@@ -17,8 +17,8 @@ use super::alert::{Alert, AlertState};
 use super::file::{Rule, RuleGroup, RuleKind};
 use crate::notify::{AlertSink, SentAlert};
 use crate::state::AlertDb;
-use crate::template::{Context, expand};
 use crate::telemetry::Telemetry;
+use crate::template::{Context, expand};
 
 /// Whether the last evaluation of a rule succeeded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -237,7 +237,8 @@ impl Evaluator {
         match &rule.kind {
             RuleKind::Record => self.record(at, number, rule, &found, now),
             RuleKind::Alert { hold, keep_firing_for, annotations } => {
-                let alerts = self.next_alerts(at, number, rule, &found, annotations, (*hold, *keep_firing_for), now)?;
+                let alerts =
+                    self.next_alerts(at, number, rule, &found, annotations, (*hold, *keep_firing_for), now)?;
                 let key = rule_key(group, number);
                 self.db
                     .save_rule(&key, now, alerts.values())
@@ -264,12 +265,8 @@ impl Evaluator {
         let output = engine.instant(&rule.expr, at, &Deadline::default());
         match output.map_err(|error| error.to_string())? {
             Output::Vector(_, series) => Ok(series),
-            Output::Scalar(_, value) => {
-                Ok(vec![promql::Instant { labels: Labels::default(), value }])
-            }
-            Output::Text(..) | Output::Matrix(_) => {
-                Err("rule result is not a vector or scalar".to_owned())
-            }
+            Output::Scalar(_, value) => Ok(vec![promql::Instant { labels: Labels::default(), value }]),
+            Output::Text(..) | Output::Matrix(_) => Err("rule result is not a vector or scalar".to_owned()),
         }
     }
 
@@ -289,7 +286,9 @@ impl Evaluator {
                 labels = labels.with(name, value);
             }
             if !written.insert(labels.clone()) {
-                return Err("vector contains metrics with the same labelset after applying rule labels".to_owned());
+                return Err(
+                    "vector contains metrics with the same labelset after applying rule labels".to_owned()
+                );
             }
             samples.push((labels, Sample { timestamp: now, value: one.value }));
         }
@@ -326,7 +325,9 @@ impl Evaluator {
             }
             labels = labels.with("alertname", &rule.name);
             if !seen.insert(labels.clone()) {
-                return Err("vector contains metrics with the same labelset after applying alert labels".to_owned());
+                return Err(
+                    "vector contains metrics with the same labelset after applying alert labels".to_owned()
+                );
             }
             let pairs = annotations.iter().map(|(name, text)| (name.as_str(), expand(text, ctx)));
             let annotations = Labels::new(pairs).unwrap_or_default();
@@ -448,8 +449,7 @@ impl SeriesDecoder for RuleLabels {
     fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
         let text = std::str::from_utf8(raw).map_err(|e| LabelsError::Malformed(e.to_string()))?;
         let parts: Vec<&str> = text.split_terminator('\0').collect();
-        let pairs: HashMap<&str, &str> =
-            parts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
+        let pairs: HashMap<&str, &str> = parts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
         Labels::new(pairs)
     }
 }

@@ -103,8 +103,7 @@ pub fn parse_rules(file: &str, text: &str) -> Result<Vec<RuleGroup>, Vec<FileErr
     if text.trim().is_empty() {
         return Ok(Vec::new());
     }
-    let raw: RawFile =
-        serde_saphyr::from_str(text).map_err(|error| vec![FileError::yaml(file, &error)])?;
+    let raw: RawFile = serde_saphyr::from_str(text).map_err(|error| vec![FileError::yaml(file, &error)])?;
     let mut errors = Vec::new();
     let mut groups: Vec<RuleGroup> = Vec::new();
     for raw in raw.groups.unwrap_or_default() {
@@ -223,9 +222,17 @@ groups:
             "r.yml:5:11: group \"g\", rule \"A\": could not parse expression: 1:5: parse error: unexpected end of input, expected an expression"
         );
         assert!(error("groups:\n- name: g\n  typo: 1\n").starts_with("r.yml:3:"));
-        assert!(error("groups:\n- name: g\n  rules:\n  - expr: up\n").contains("one of 'record' or 'alert' must be set"));
-        assert!(error("groups:\n- name: g\n- name: g\n").starts_with("r.yml:3:9: groupname: \"g\" is repeated"));
-        assert!(error("groups:\n- name: g\n  rules:\n  - {record: a, expr: up, for: 1m}\n").contains("'for' in recording rule"));
+        assert!(
+            error("groups:\n- name: g\n  rules:\n  - expr: up\n")
+                .contains("one of 'record' or 'alert' must be set")
+        );
+        assert!(
+            error("groups:\n- name: g\n- name: g\n").starts_with("r.yml:3:9: groupname: \"g\" is repeated")
+        );
+        assert!(
+            error("groups:\n- name: g\n  rules:\n  - {record: a, expr: up, for: 1m}\n")
+                .contains("'for' in recording rule")
+        );
         assert!(error("groups:\n- name: g\n  interval: soon\n").contains("not a valid duration"));
     }
 

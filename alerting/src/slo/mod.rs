@@ -55,7 +55,11 @@ fn default_period() -> Duration {
 }
 
 fn default_scale() -> Spanned<u32> {
-    Spanned { value: 1, referenced: serde_saphyr::Location::UNKNOWN, defined: serde_saphyr::Location::UNKNOWN }
+    Spanned {
+        value: 1,
+        referenced: serde_saphyr::Location::UNKNOWN,
+        defined: serde_saphyr::Location::UNKNOWN,
+    }
 }
 
 /// Windows of 30 days, shortest first.
@@ -82,8 +86,7 @@ const EVALUATE_EVERY: Duration = Duration::from_secs(30);
 
 /// Reads an SLO file; answers a rule group for each SLO, series under Sloth's names.
 pub fn parse_slos(file: &str, text: &str) -> Result<Vec<RuleGroup>, Vec<FileError>> {
-    let raw: RawFile =
-        serde_saphyr::from_str(text).map_err(|error| vec![FileError::yaml(file, &error)])?;
+    let raw: RawFile = serde_saphyr::from_str(text).map_err(|error| vec![FileError::yaml(file, &error)])?;
     let mut errors = Vec::new();
     let mut groups = Vec::new();
     for slo in &raw.slos {
@@ -92,7 +95,11 @@ pub fn parse_slos(file: &str, text: &str) -> Result<Vec<RuleGroup>, Vec<FileErro
                 Ok(made) => groups.extend(made),
                 // The queries are the only part of the text that is not ours.
                 Err(made) => errors.extend(made.into_iter().take(1).map(|error| {
-                    FileError::at(file, &slo.total.referenced, format!("SLO {:?}: {}", slo.name.value, error.reason))
+                    FileError::at(
+                        file,
+                        &slo.total.referenced,
+                        format!("SLO {:?}: {}", slo.name.value, error.reason),
+                    )
                 })),
             },
             Err(error) => errors.push(error),
@@ -133,8 +140,7 @@ fn rules_of(slo: &RawSlo) -> String {
     };
     let budget = (100.0 - slo.objective.value) / 100.0;
     let interval = (EVALUATE_EVERY / scale).max(Duration::from_secs(1));
-    let selector =
-        format!("sloth_service={},sloth_slo={}", json(&slo.service), json(&slo.name.value));
+    let selector = format!("sloth_service={},sloth_slo={}", json(&slo.service), json(&slo.name.value));
     let mut out = String::new();
     // Writing to a string cannot fail.
     let _ = writeln!(
@@ -172,7 +178,8 @@ fn rules_of(slo: &RawSlo) -> String {
 }
 
 fn record(out: &mut String, name: &str, expr: &str, labels: &BTreeMap<String, String>) {
-    let _ = writeln!(out, "  - record: {}\n    expr: {}\n    labels: {}", json(name), json(expr), map(labels));
+    let _ =
+        writeln!(out, "  - record: {}\n    expr: {}\n    labels: {}", json(name), json(expr), map(labels));
 }
 
 fn alert(
@@ -268,7 +275,10 @@ slos:
     fn an_slo_becomes_recording_and_burn_rate_rules() {
         let groups = parse_slos("s.yml", FILE).unwrap();
         let group = &groups[0];
-        assert_eq!((group.name.as_str(), group.interval), ("slo:payment:availability", Some(Duration::from_secs(1))));
+        assert_eq!(
+            (group.name.as_str(), group.interval),
+            ("slo:payment:availability", Some(Duration::from_secs(1)))
+        );
         let hour = group.rules.iter().find(|rule| rule.name == "slo:sli_error:ratio_rate1h").unwrap();
         assert!(hour.query.contains("[1m]"), "{}", hour.query);
         let alerts: Vec<_> =
@@ -280,10 +290,17 @@ slos:
 
     #[test]
     fn errors_name_the_place() {
-        let error = |from: &str, to: &str| parse_slos("s.yml", &FILE.replace(from, to)).unwrap_err()[0].to_string();
+        let error =
+            |from: &str, to: &str| parse_slos("s.yml", &FILE.replace(from, to)).unwrap_err()[0].to_string();
         assert!(error("99.5", "100").starts_with("s.yml:5:14: objective 100 must lie"));
         assert!(error("[{{.window}}]))\n  total", "[5m]))\n  total").contains("must say {{.window}}"));
-        assert!(error("sum(rate(http_requests_total{service=\"payment\"}[", "sum((http_requests_total{service=\"payment\"}[").contains("parse error"));
+        assert!(
+            error(
+                "sum(rate(http_requests_total{service=\"payment\"}[",
+                "sum((http_requests_total{service=\"payment\"}["
+            )
+            .contains("parse error")
+        );
         assert!(error("owner", "ovner").starts_with("s.yml:7:"));
     }
 }

@@ -206,7 +206,11 @@ mod tests {
 
     #[test]
     fn what_goes_wrong_is_shown() {
-        check("{{ if true }}x{{ end }}", 0.0, "<error expanding template: \"true\" is not supported in templates here>");
+        check(
+            "{{ if true }}x{{ end }}",
+            0.0,
+            "<error expanding template: \"true\" is not supported in templates here>",
+        );
         check("{{ $value", 0.0, "<error expanding template: an action {{ is not closed>");
         check("{{ \"x\" | humanize }}", 0.0, "<error expanding template: \"x\" is no number>");
         check("{{ nothing 1 }}", 0.0, "<error expanding template: function \"nothing\" not defined>");

@@ -30,7 +30,8 @@ struct Open {
 impl RuntimeLog {
     /// Opens `pods/shop_POD_UID/app/0.log` below `root` and its link in `containers/`.
     pub(super) fn open(root: &Path, pod: &str) -> io::Result<Self> {
-        let uid = format!("{:032x}", pod.bytes().fold(7u128, |hash, b| hash.wrapping_mul(131) + u128::from(b)));
+        let uid =
+            format!("{:032x}", pod.bytes().fold(7u128, |hash, b| hash.wrapping_mul(131) + u128::from(b)));
         let dir = root.join("pods").join(format!("shop_{pod}_{uid}")).join("app");
         fs::create_dir_all(&dir)?;
         let containers = root.join("containers");

@@ -72,11 +72,7 @@ struct Node {
 }
 
 /// Starts the services, their customers, and the pager on `tasks`.
-pub(super) async fn open(
-    logs: &Path,
-    tasks: &TaskTracker,
-    stop: &CancellationToken,
-) -> anyhow::Result<Shop> {
+pub(super) async fn open(logs: &Path, tasks: &TaskTracker, stop: &CancellationToken) -> anyhow::Result<Shop> {
     let mut services = Vec::new();
     let mut next = None;
     for (name, route, pod) in [
@@ -85,10 +81,7 @@ pub(super) async fn open(
         ("front", "/buy", "front-5c7d8f9b6-k4m2p"),
     ] {
         let node = Arc::new(Node::new(name, route, logs, pod, next.take())?);
-        let router = Router::new()
-            .route(route, get(handle))
-            .route("/metrics", get(metrics))
-            .with_state(node);
+        let router = Router::new().route(route, get(handle)).route("/metrics", get(metrics)).with_state(node);
         let address = listen(router, tasks, stop).await?;
         next = Some(format!("http://{address}{route}"));
         services.push(Service { address, pod });
@@ -144,8 +137,7 @@ impl Node {
         next: Option<String>,
     ) -> anyhow::Result<Self> {
         let requests = Family::<RequestLabels, Counter>::default();
-        let durations =
-            Family::<RouteLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
+        let durations = Family::<RouteLabels, Histogram>::new_with_constructor(|| Histogram::new(BUCKETS));
         let mut registry = Registry::default();
         registry.register("http_requests", "Requests answered", requests.clone());
         registry.register("http_request_duration_seconds", "Time to answer", durations.clone());

@@ -65,11 +65,7 @@ pub struct PageError {
 }
 
 /// Shows every line of `page` to `see`; stops at the first that is malformed.
-pub fn parse<'a>(
-    page: &'a [u8],
-    format: Format,
-    mut see: impl FnMut(Line<'a>),
-) -> Result<(), PageError> {
+pub fn parse<'a>(page: &'a [u8], format: Format, mut see: impl FnMut(Line<'a>)) -> Result<(), PageError> {
     let mut rest = page;
     let mut number = 0;
     let mut ended = false;
@@ -95,11 +91,7 @@ pub fn parse<'a>(
 type Failure = (usize, &'static str);
 
 /// Answers whether the line was `# EOF`.
-fn parse_line<'a>(
-    line: &'a [u8],
-    format: Format,
-    see: &mut impl FnMut(Line<'a>),
-) -> Result<bool, Failure> {
+fn parse_line<'a>(line: &'a [u8], format: Format, see: &mut impl FnMut(Line<'a>)) -> Result<bool, Failure> {
     let start = skip_spaces(line, 0);
     match line.get(start) {
         None if format == Format::OpenMetrics => Err((0, "empty line")),
@@ -141,8 +133,15 @@ fn comment<'a>(
             let kind = rest.trim();
             let known = matches!(
                 kind,
-                "counter" | "gauge" | "histogram" | "summary" | "untyped" | "unknown"
-                    | "gaugehistogram" | "info" | "stateset"
+                "counter"
+                    | "gauge"
+                    | "histogram"
+                    | "summary"
+                    | "untyped"
+                    | "unknown"
+                    | "gaugehistogram"
+                    | "info"
+                    | "stateset"
             );
             if !known {
                 return Err((start, "unknown metric type"));

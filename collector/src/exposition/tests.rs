@@ -52,9 +52,23 @@ fn malformed_pages_are_refused_with_a_place() {
     let error = |page: &str| samples(page, Format::Text).unwrap_err();
     assert_eq!(error("a 1\nb{c=\"d\" 2"), "line 2, column 9: a comma or a closing brace was expected");
     assert_eq!(error("a one"), "line 1, column 3: the value is no number");
-    for page in ["1a 1", "a", "a{b=c} 1", "a{b=\"c} 1", "a{b} 1", "a{b=\"c\"} 1 2 3", "a 1 x", "{} 1",
-        "a{1b=\"c\"} 1", "a 1 # {} 1", "# TYPE a nothing", "a{b=\"\u{fffd}\"} ", "a\t", "a{,} 1",
-        "{\"a\",\"b\"} 1"] {
+    for page in [
+        "1a 1",
+        "a",
+        "a{b=c} 1",
+        "a{b=\"c} 1",
+        "a{b} 1",
+        "a{b=\"c\"} 1 2 3",
+        "a 1 x",
+        "{} 1",
+        "a{1b=\"c\"} 1",
+        "a 1 # {} 1",
+        "# TYPE a nothing",
+        "a{b=\"\u{fffd}\"} ",
+        "a\t",
+        "a{,} 1",
+        "{\"a\",\"b\"} 1",
+    ] {
         assert!(samples(page, Format::Text).is_err(), "{page}");
     }
     assert!(parse(b"a{b=\"\xff\"} 1", Format::Text, |_| {}).is_err());

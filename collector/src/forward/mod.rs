@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, LogAppendReport, LogAppender, Metadata, RawSeries,
-    SeriesDecoder,
+    AppendError, AppendReport, Appender, LogAppendReport, LogAppender, Metadata, RawSeries, SeriesDecoder,
 };
 use binnacle_model::{Labels, LogTime, Sample};
 use prost::Message;
@@ -75,9 +74,7 @@ impl RemoteStore {
             let reason = String::from_utf8_lossy(&body[..body.len().min(REASON_MAX_BYTES)]).into_owned();
             let reason = format!("{status}: {}", reason.trim());
             Err(match status {
-                StatusCode::TOO_MANY_REQUESTS => {
-                    AppendError::Full { what: "the store's queue", retry_after }
-                }
+                StatusCode::TOO_MANY_REQUESTS => AppendError::Full { what: "the store's queue", retry_after },
                 status if status.is_client_error() => AppendError::Invalid(reason),
                 _ => AppendError::Unavailable(reason),
             })

@@ -9,9 +9,32 @@ use procfs::prelude::*;
 
 /// Filesystems without a disk behind them, or that may hang when it is away.
 const SKIPPED_FILESYSTEMS: [&str; 26] = [
-    "autofs", "binfmt_misc", "bpf", "cgroup", "cgroup2", "cifs", "configfs", "debugfs", "devpts",
-    "devtmpfs", "fuse.sshfs", "fusectl", "hugetlbfs", "iso9660", "mqueue", "nfs", "nfs4", "nsfs",
-    "overlay", "proc", "pstore", "rpc_pipefs", "securityfs", "squashfs", "sysfs", "tracefs",
+    "autofs",
+    "binfmt_misc",
+    "bpf",
+    "cgroup",
+    "cgroup2",
+    "cifs",
+    "configfs",
+    "debugfs",
+    "devpts",
+    "devtmpfs",
+    "fuse.sshfs",
+    "fusectl",
+    "hugetlbfs",
+    "iso9660",
+    "mqueue",
+    "nfs",
+    "nfs4",
+    "nsfs",
+    "overlay",
+    "proc",
+    "pstore",
+    "rpc_pipefs",
+    "securityfs",
+    "squashfs",
+    "sysfs",
+    "tracefs",
 ];
 
 type Part = fn(&mut String) -> Result<(), String>;
@@ -99,9 +122,11 @@ fn cpu(page: &mut String) -> Result<(), String> {
 
 fn load(page: &mut String) -> Result<(), String> {
     let load = procfs::LoadAverage::current().map_err(text)?;
-    for (name, span, value) in
-        [("node_load1", "1m", load.one), ("node_load5", "5m", load.five), ("node_load15", "15m", load.fifteen)]
-    {
+    for (name, span, value) in [
+        ("node_load1", "1m", load.one),
+        ("node_load5", "5m", load.five),
+        ("node_load15", "15m", load.fifteen),
+    ] {
         family(page, name, "gauge", &format!("{span} load average."));
         // Through the text, so that 0.1 does not become 0.10000000149.
         sample(page, name, &[], value.to_string().parse().unwrap_or(f64::from(value)));
@@ -155,9 +180,13 @@ fn disks(page: &mut String) -> Result<(), String> {
         ("node_disk_read_time_seconds_total", "Seconds spent by all reads.", |d| d.time_reading as f64 / 1e3),
         ("node_disk_writes_completed_total", "Writes completed.", |d| d.writes as f64),
         ("node_disk_written_bytes_total", "Bytes written.", |d| d.sectors_written as f64 * 512.0),
-        ("node_disk_write_time_seconds_total", "Seconds spent by all writes.", |d| d.time_writing as f64 / 1e3),
+        ("node_disk_write_time_seconds_total", "Seconds spent by all writes.", |d| {
+            d.time_writing as f64 / 1e3
+        }),
         ("node_disk_io_time_seconds_total", "Seconds spent doing I/Os.", |d| d.time_in_progress as f64 / 1e3),
-        ("node_disk_io_time_weighted_seconds_total", "Weighted seconds spent doing I/Os.", |d| d.weighted_time_in_progress as f64 / 1e3),
+        ("node_disk_io_time_weighted_seconds_total", "Weighted seconds spent doing I/Os.", |d| {
+            d.weighted_time_in_progress as f64 / 1e3
+        }),
         ("node_disk_io_now", "I/Os in progress.", |d| d.in_progress as f64),
     ];
     for (name, help, read) in columns {
@@ -187,8 +216,12 @@ fn filesystems(page: &mut String) -> Result<(), String> {
     type Read = fn(&rustix::fs::StatVfs) -> f64;
     let columns: [(&str, &str, Read); 6] = [
         ("node_filesystem_size_bytes", "Filesystem size in bytes.", |s| (s.f_blocks * s.f_frsize) as f64),
-        ("node_filesystem_free_bytes", "Filesystem free space in bytes.", |s| (s.f_bfree * s.f_frsize) as f64),
-        ("node_filesystem_avail_bytes", "Filesystem space available to non-root users in bytes.", |s| (s.f_bavail * s.f_frsize) as f64),
+        ("node_filesystem_free_bytes", "Filesystem free space in bytes.", |s| {
+            (s.f_bfree * s.f_frsize) as f64
+        }),
+        ("node_filesystem_avail_bytes", "Filesystem space available to non-root users in bytes.", |s| {
+            (s.f_bavail * s.f_frsize) as f64
+        }),
         ("node_filesystem_files", "Filesystem total file nodes.", |s| s.f_files as f64),
         ("node_filesystem_files_free", "Filesystem total free file nodes.", |s| s.f_ffree as f64),
         ("node_filesystem_readonly", "Filesystem read-only status.", |s| {
@@ -263,8 +296,14 @@ mod tests {
             }
         })
         .unwrap();
-        for name in ["node_cpu_seconds_total", "node_memory_MemAvailable_bytes", "node_load1",
-            "node_network_receive_bytes_total", "node_uname_info", "node_boot_time_seconds"] {
+        for name in [
+            "node_cpu_seconds_total",
+            "node_memory_MemAvailable_bytes",
+            "node_load1",
+            "node_network_receive_bytes_total",
+            "node_uname_info",
+            "node_boot_time_seconds",
+        ] {
             assert!(names.contains(name), "{name} in {names:?}");
         }
     }

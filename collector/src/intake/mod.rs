@@ -65,7 +65,8 @@ impl Intake {
             work()
         });
         let done = task.await;
-        let done = done.unwrap_or_else(|error| Err(Refusal::Failed(format!("write ended abnormally: {error}"))));
+        let done =
+            done.unwrap_or_else(|error| Err(Refusal::Failed(format!("write ended abnormally: {error}"))));
         if matches!(done, Err(Refusal::Busy(_))) {
             self.telemetry.intake_shed.inc();
         }

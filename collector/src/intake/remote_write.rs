@@ -51,7 +51,11 @@ pub(super) async fn handle(
     // As Prometheus: the rest is kept, and sending these again will not help.
     Err(Refusal::Bad(format!(
         "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one; {} kept",
-        report.refused(), report.too_old, report.too_far_ahead, report.conflicting, report.appended,
+        report.refused(),
+        report.too_old,
+        report.too_far_ahead,
+        report.conflicting,
+        report.appended,
     )))
 }
 
@@ -99,11 +103,7 @@ pub fn write_request(body: &[u8]) -> Result<WriteRequest<'_>, WireError> {
     Ok(request)
 }
 
-fn time_series<'a>(
-    body: &'a [u8],
-    at: usize,
-    request: &mut WriteRequest<'a>,
-) -> Result<(), WireError> {
+fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) -> Result<(), WireError> {
     let first = request.samples.len();
     let mut labels: Option<Range<usize>> = None;
     let mut scattered: Option<Vec<u8>> = None;
@@ -160,7 +160,16 @@ fn metadata(body: &[u8], at: usize) -> Result<(String, Metadata), WireError> {
         let text = || field.bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         match field.number {
             1 => {
-                let kinds = ["unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
+                let kinds = [
+                    "unknown",
+                    "counter",
+                    "gauge",
+                    "histogram",
+                    "gaugehistogram",
+                    "summary",
+                    "info",
+                    "stateset",
+                ];
                 let kind = kinds.get(field.number_value as usize).unwrap_or(&"unknown");
                 (*kind).clone_into(&mut described.kind);
             }
@@ -264,8 +273,7 @@ impl<'a> Fields<'a> {
         }
         let start = self.position;
         let tag = self.varint()?;
-        let mut field =
-            Field { number: tag >> 3, start, at: 0, bytes: None, number_value: 0 };
+        let mut field = Field { number: tag >> 3, start, at: 0, bytes: None, number_value: 0 };
         match tag & 7 {
             0 => field.number_value = self.varint()?,
             1 => {
@@ -287,9 +295,7 @@ impl<'a> Fields<'a> {
 }
 
 /// A body, not yet compressed, of series with one set of samples each.
-pub fn encode_write_request<'a>(
-    series: impl IntoIterator<Item = (&'a Labels, &'a [Sample])>,
-) -> Vec<u8> {
+pub fn encode_write_request<'a>(series: impl IntoIterator<Item = (&'a Labels, &'a [Sample])>) -> Vec<u8> {
     let mut out = Vec::new();
     let (mut one, mut part) = (Vec::new(), Vec::new());
     for (labels, samples) in series {

@@ -78,16 +78,38 @@ pub struct StaticConfig {
 /// Keys that this release does not use. Those that decide *what* is scraped or stored are refused,
 /// because leaving them out would scrape or store something else.
 const REFUSED: [&str; 12] = [
-    "relabel_configs", "metric_relabel_configs", "kubernetes_sd_configs", "file_sd_configs",
-    "dns_sd_configs", "http_sd_configs", "consul_sd_configs", "ec2_sd_configs", "basic_auth",
-    "authorization", "oauth2", "tls_config",
+    "relabel_configs",
+    "metric_relabel_configs",
+    "kubernetes_sd_configs",
+    "file_sd_configs",
+    "dns_sd_configs",
+    "http_sd_configs",
+    "consul_sd_configs",
+    "ec2_sd_configs",
+    "basic_auth",
+    "authorization",
+    "oauth2",
+    "tls_config",
 ];
 const IGNORED: [&str; 19] = [
-    "body_size_limit", "sample_limit", "label_limit", "label_name_length_limit",
-    "label_value_length_limit", "target_limit", "enable_compression", "follow_redirects",
-    "enable_http2", "scrape_protocols", "scrape_fallback_protocol", "scrape_classic_histograms",
-    "always_scrape_classic_histograms", "track_timestamps_staleness", "keep_dropped_targets",
-    "scrape_failure_log_file", "native_histogram_bucket_limit", "native_histogram_min_bucket_factor",
+    "body_size_limit",
+    "sample_limit",
+    "label_limit",
+    "label_name_length_limit",
+    "label_value_length_limit",
+    "target_limit",
+    "enable_compression",
+    "follow_redirects",
+    "enable_http2",
+    "scrape_protocols",
+    "scrape_fallback_protocol",
+    "scrape_classic_histograms",
+    "always_scrape_classic_histograms",
+    "track_timestamps_staleness",
+    "keep_dropped_targets",
+    "scrape_failure_log_file",
+    "native_histogram_bucket_limit",
+    "native_histogram_min_bucket_factor",
     "convert_classic_histograms_to_nhcb",
 ];
 
@@ -117,7 +139,9 @@ impl ScrapeConfig {
             if IGNORED.contains(&key.as_str()) {
                 warnings.push(format!("{place}: {key} is not used by this release"));
             } else if REFUSED.contains(&key.as_str()) {
-                return Err(format!("{place}: {key} is not supported by this release; remove it to go on without"));
+                return Err(format!(
+                    "{place}: {key} is not supported by this release; remove it to go on without"
+                ));
             } else {
                 return Err(format!("{place}: unknown key {key:?}"));
             }

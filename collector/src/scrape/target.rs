@@ -20,7 +20,8 @@ use crate::exposition::{Format, Line, decode_series, parse};
 const PAGE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// What we can read, best first.
-const ACCEPT: &str = "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
+const ACCEPT: &str =
+    "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
 
 /// Where a page comes from.
 #[derive(Clone)]
@@ -92,13 +93,7 @@ pub struct Target {
 
 impl Target {
     /// A target with labels `job` and `instance`.
-    pub fn new(
-        job: &str,
-        instance: &str,
-        source: PageSource,
-        interval: Duration,
-        timeout: Duration,
-    ) -> Self {
+    pub fn new(job: &str, instance: &str, source: PageSource, interval: Duration, timeout: Duration) -> Self {
         let labels = Labels::default().with("job", job).with("instance", instance);
         let status = TargetStatus {
             health: Health::Unknown,
@@ -232,18 +227,15 @@ impl Run {
         };
         let client = self.client.as_ref().map_err(Clone::clone)?;
         let seconds = self.target.timeout.as_secs_f64().to_string();
-        let request = client
-            .get(url)
-            .header("accept", ACCEPT)
-            .header("x-prometheus-scrape-timeout-seconds", seconds);
+        let request =
+            client.get(url).header("accept", ACCEPT).header("x-prometheus-scrape-timeout-seconds", seconds);
         let mut response = request.send().await.map_err(|error| chain(&error))?;
         if !response.status().is_success() {
             return Err(format!("server returned HTTP status {}", response.status()));
         }
         let content_type = response.headers().get("content-type");
-        let format = content_type
-            .and_then(|value| value.to_str().ok())
-            .map_or(Format::Text, Format::of_content_type);
+        let format =
+            content_type.and_then(|value| value.to_str().ok()).map_or(Format::Text, Format::of_content_type);
         let mut page = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
             if page.len() + chunk.len() > PAGE_MAX_BYTES {
@@ -303,8 +295,7 @@ impl Run {
                 .map(|(labels, sample)| RawSeries { labels, samples: std::slice::from_ref(sample) })
                 .collect();
             let salt = xxh3_64(format!("{} {}", target.honor_labels, target.labels).as_bytes());
-            let decoder =
-                TargetLabels { salt, labels: &target.labels, honor_labels: target.honor_labels };
+            let decoder = TargetLabels { salt, labels: &target.labels, honor_labels: target.honor_labels };
             appender.append(&batch, &decoder).map(|_| ())
         })
         .await;
@@ -415,8 +406,7 @@ mod tests {
             page => Ok(page.to_owned()),
         };
         let source = PageSource::Local("test", Arc::new(page));
-        let mut target =
-            Target::new("j", "i", source, Duration::from_secs(1), Duration::from_secs(1));
+        let mut target = Target::new("j", "i", source, Duration::from_secs(1), Duration::from_secs(1));
         target.honor_labels = honor_labels;
         let recorder = Arc::new(Recorder::default());
         let clock = Arc::new(Ticking(AtomicI64::new(0)));
@@ -444,7 +434,8 @@ mod tests {
         let show: Vec<String> = stored
             .iter()
             .map(|(series, at, value)| {
-                let value = if binnacle_model::sample::is_stale(*value) { "stale".into() } else { value.to_string() };
+                let value =
+                    if binnacle_model::sample::is_stale(*value) { "stale".into() } else { value.to_string() };
                 format!("{} {} {value}", series.split('{').next().unwrap(), at / 1000)
             })
             .collect();

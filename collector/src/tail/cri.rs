@@ -54,8 +54,14 @@ mod tests {
 
     #[test]
     fn other_lines_have_no_header() {
-        for line in ["", "hello world", "2016-10-06 stdout F x", "2016-10-06T00:17:09Z stdin F x",
-            "2016-10-06T00:17:09Z stdout X x", "{\"log\":\"x\"}"] {
+        for line in [
+            "",
+            "hello world",
+            "2016-10-06 stdout F x",
+            "2016-10-06T00:17:09Z stdin F x",
+            "2016-10-06T00:17:09Z stdout X x",
+            "{\"log\":\"x\"}",
+        ] {
             assert_eq!(parse(line.as_bytes()), None, "{line}");
         }
     }

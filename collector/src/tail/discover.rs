@@ -179,9 +179,8 @@ fn pairs(of: &[(&str, &str)]) -> Vec<Pair> {
 /// StatefulSets add. A guess, until the API server says it.
 fn app_of(pod: &str) -> &str {
     // Names made by Kubernetes avoid vowels and look-alikes.
-    let is_random = |part: &str| {
-        !part.is_empty() && part.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b))
-    };
+    let is_random =
+        |part: &str| !part.is_empty() && part.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b));
     let is_ordinal = |part: &str| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit());
     let Some((rest, last)) = pod.rsplit_once('-') else { return pod };
     if last.len() == 5 && is_random(last) {

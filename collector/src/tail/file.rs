@@ -127,11 +127,7 @@ impl TailedFile {
     }
 
     /// Reads on; answers what can be sent, if there is anything.
-    pub(super) fn read(
-        &mut self,
-        now: LogTime,
-        telemetry: &Telemetry,
-    ) -> io::Result<Option<FileBatch>> {
+    pub(super) fn read(&mut self, now: LogTime, telemetry: &Telemetry) -> io::Result<Option<FileBatch>> {
         self.size = self.file.metadata()?.len();
         if self.size < self.position {
             // Copied and truncated: what is there now is another file under the same identity (L3).

@@ -67,7 +67,9 @@ fn level_of_word(word: &str) -> &'static str {
         "info" | "inf" | "information" | "informational" | "notice" => "info",
         "warn" | "warning" | "wrn" => "warn",
         "error" | "err" | "eror" | "severe" => "error",
-        "fatal" | "ftl" | "critical" | "crit" | "alert" | "emerg" | "emergency" | "panic" | "dpanic" => "fatal",
+        "fatal" | "ftl" | "critical" | "crit" | "alert" | "emerg" | "emergency" | "panic" | "dpanic" => {
+            "fatal"
+        }
         _ => "",
     }
 }
@@ -231,8 +233,12 @@ mod tests {
             r#"{"level":"WARN","msg":"a b","http":{"status":503,"ok":false},"tags":["x","y"],"n":null,"f":0.5}"#,
             "warn",
             &[
-                ("level", text("WARN")), ("msg", text("a b")), ("http.status", FieldValue::Int(503)),
-                ("http.ok", FieldValue::Bool(false)), ("tags", text("x")), ("tags", text("y")),
+                ("level", text("WARN")),
+                ("msg", text("a b")),
+                ("http.status", FieldValue::Int(503)),
+                ("http.ok", FieldValue::Bool(false)),
+                ("tags", text("x")),
+                ("tags", text("y")),
                 ("f", FieldValue::Float(0.5)),
             ],
         );
@@ -246,8 +252,12 @@ mod tests {
             r#"ts=2026-11-21T20:50:57Z level=error msg="it \"broke\"" dur=1.5 n=-3 ok=true"#,
             "error",
             &[
-                ("ts", text("2026-11-21T20:50:57Z")), ("level", text("error")), ("msg", text("it \"broke\"")),
-                ("dur", FieldValue::Float(1.5)), ("n", FieldValue::Int(-3)), ("ok", FieldValue::Bool(true)),
+                ("ts", text("2026-11-21T20:50:57Z")),
+                ("level", text("error")),
+                ("msg", text("it \"broke\"")),
+                ("dur", FieldValue::Float(1.5)),
+                ("n", FieldValue::Int(-3)),
+                ("ok", FieldValue::Bool(true)),
             ],
         );
         check("x=1 of many words", "", &[]);

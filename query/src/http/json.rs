@@ -125,9 +125,8 @@ pub fn entry_json(entry: &LogEntry) -> Value {
         let value = match value {
             FieldValue::Text(value) => Value::from(value.as_str()),
             FieldValue::Int(value) => Value::from(*value),
-            FieldValue::Float(value) => {
-                serde_json::Number::from_f64(*value).map_or_else(|| format_value(*value).into(), Value::Number)
-            }
+            FieldValue::Float(value) => serde_json::Number::from_f64(*value)
+                .map_or_else(|| format_value(*value).into(), Value::Number),
             FieldValue::Bool(value) => Value::from(*value),
         };
         fields.insert(name.clone(), value);
@@ -173,8 +172,16 @@ mod tests {
 
     #[test]
     fn values_are_written_as_go_does() {
-        let cases = [(1.0, "1"), (0.1, "0.1"), (-0.0, "-0"), (1e21, "1000000000000000000000"),
-            (1e-7, "0.0000001"), (f64::NAN, "NaN"), (f64::INFINITY, "+Inf"), (f64::NEG_INFINITY, "-Inf")];
+        let cases = [
+            (1.0, "1"),
+            (0.1, "0.1"),
+            (-0.0, "-0"),
+            (1e21, "1000000000000000000000"),
+            (1e-7, "0.0000001"),
+            (f64::NAN, "NaN"),
+            (f64::INFINITY, "+Inf"),
+            (f64::NEG_INFINITY, "-Inf"),
+        ];
         for (value, want) in cases {
             assert_eq!(format_value(value), want);
         }

@@ -84,10 +84,8 @@ pub(super) async fn histogram(State(api): Api, params: Params) -> Result<Respons
     let total: u64 = bars.iter().flat_map(|bar| bar.values()).sum();
     let width = i128::from(end.0) - i128::from(start.0);
     let begin = |at: usize| (i128::from(start.0) + width * at as i128 / count as i128).to_string();
-    let shown = bars
-        .iter()
-        .enumerate()
-        .map(|(at, counts)| json!({ "start_ns": begin(at), "counts": counts }));
+    let shown =
+        bars.iter().enumerate().map(|(at, counts)| json!({ "start_ns": begin(at), "counts": counts }));
     Ok(success(&json!({
         "bars": shown.collect::<Vec<_>>(),
         "total": total,

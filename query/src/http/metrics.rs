@@ -80,8 +80,7 @@ fn limits(api: &ReadApi, params: &Params) -> Result<crate::promql::Limits, ApiEr
 
 /// No exemplars are kept yet: the answer is an empty list, which Grafana takes as "none here".
 pub(super) async fn exemplars(_: Api, params: Params) -> Result<Response, ApiError> {
-    parse(params.get("query").unwrap_or_default())
-        .map_err(|error| ApiError::parameter("query", error))?;
+    parse(params.get("query").unwrap_or_default()).map_err(|error| ApiError::parameter("query", error))?;
     Ok(success(&json!([])))
 }
 

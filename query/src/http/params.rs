@@ -65,8 +65,7 @@ impl Params {
     /// A moment of the metrics side.
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
-        let refuse =
-            || ApiError::parameter(name, format!("cannot parse {text:?} to a valid timestamp"));
+        let refuse = || ApiError::parameter(name, format!("cannot parse {text:?} to a valid timestamp"));
         Timestamp::parse(text).map(Some).ok_or_else(refuse)
     }
 
@@ -75,8 +74,7 @@ impl Params {
         let Some(text) = self.get(name) else { return Ok(None) };
         if let Ok(seconds) = text.parse::<f64>() {
             let span = Duration::try_from_secs_f64(seconds).ok();
-            let refuse =
-                || ApiError::parameter(name, format!("cannot parse {text:?} to a valid duration"));
+            let refuse = || ApiError::parameter(name, format!("cannot parse {text:?} to a valid duration"));
             return span.map(Some).ok_or_else(refuse);
         }
         parse_duration(text).map(Some).map_err(|reason| ApiError::parameter(name, reason))
@@ -94,9 +92,7 @@ impl Params {
         let Some(text) = self.get(name) else { return Ok(None) };
         if let Some(back) = text.strip_prefix("now") {
             let span = match back.strip_prefix('-') {
-                Some(span) => {
-                    parse_duration(span).map_err(|reason| ApiError::parameter(name, reason))?
-                }
+                Some(span) => parse_duration(span).map_err(|reason| ApiError::parameter(name, reason))?,
                 None if back.is_empty() => Duration::ZERO,
                 None => return Err(ApiError::parameter(name, format!("{text:?} is no time; write now-1h"))),
             };

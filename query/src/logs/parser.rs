@@ -60,8 +60,7 @@ pub fn parse(text: &str) -> Result<ParsedQuery, QueryTooLarge> {
         Err(Failure::TooLarge(reason)) => Err(QueryTooLarge(reason)),
         Err(Failure::Syntax { at, reason }) => {
             let column = text[..at].chars().count() + 1;
-            let query =
-                LogQuery::Text { field: Field::Message, text: text.trim().to_owned(), prefix: false };
+            let query = LogQuery::Text { field: Field::Message, text: text.trim().to_owned(), prefix: false };
             let hint = format!("searched for the whole text as a phrase: {reason} at column {column}");
             Ok(ParsedQuery { query, hint: Some(hint) })
         }
@@ -215,8 +214,7 @@ impl<'a> Parser<'a> {
                 self.skip_spaces();
                 let number = self.number()?;
                 let bound = if inclusive { Bound::Included(number) } else { Bound::Excluded(number) };
-                let (low, high) =
-                    if low { (bound, Bound::Unbounded) } else { (Bound::Unbounded, bound) };
+                let (low, high) = if low { (bound, Bound::Unbounded) } else { (Bound::Unbounded, bound) };
                 return Ok(LogQuery::Range { field, low, high });
             }
         }
@@ -373,8 +371,7 @@ fn field_name(text: &str) -> Option<(&str, usize)> {
     let is_url = value.starts_with("//");
     let is_drive = name.len() == 1 && value.starts_with('\\');
     let is_time = value.is_empty() || value.starts_with(char::is_whitespace);
-    (begins && name.chars().all(is_part) && !is_url && !is_drive && !is_time)
-        .then_some((name, colon + 1))
+    (begins && name.chars().all(is_part) && !is_url && !is_drive && !is_time).then_some((name, colon + 1))
 }
 
 fn joined(mut parts: Vec<LogQuery>, join: impl FnOnce(Vec<LogQuery>) -> LogQuery) -> LogQuery {
@@ -431,8 +428,10 @@ mod tests {
         check("status:{* TO 5]", "status:Unbounded..Included(5.0)");
         check("user.name:*", "user.name:exists");
         check("_exists_:trace_id", "trace_id:exists");
-        check("log:(WARN OR ERROR) AND namespace:shop -\"health check\"",
-            "(and (or 'WARN' 'ERROR') namespace='shop' (not 'health check'))");
+        check(
+            "log:(WARN OR ERROR) AND namespace:shop -\"health check\"",
+            "(and (or 'WARN' 'ERROR') namespace='shop' (not 'health check'))",
+        );
         check("path:/var/log/app", "path:'/var/log/app'");
         check("10.0.0.1:8080", "'10.0.0.1:8080'");
         check("http://foo/bar", "'http://foo/bar'");
@@ -444,15 +443,32 @@ mod tests {
 
     #[test]
     fn pasted_text_is_a_phrase_with_a_hint() {
-        for text in ["{\"json\":1}", "\"unclosed", "(a", "a)", "con?ection", "c*n", "f(x)", "a[0]",
-            "status:[1 5]", "latency:>fast", "x = \"y", "-", "level:", "AND"] {
+        for text in [
+            "{\"json\":1}",
+            "\"unclosed",
+            "(a",
+            "a)",
+            "con?ection",
+            "c*n",
+            "f(x)",
+            "a[0]",
+            "status:[1 5]",
+            "latency:>fast",
+            "x = \"y",
+            "-",
+            "level:",
+            "AND",
+        ] {
             let parsed = parse(text).unwrap();
             if let LogQuery::Text { text: phrase, .. } = &parsed.query {
                 assert_eq!(phrase, text);
             }
         }
         let hint = parse("(a").unwrap().hint.unwrap();
-        assert_eq!(hint, "searched for the whole text as a phrase: an open parenthesis is not closed at column 3");
+        assert_eq!(
+            hint,
+            "searched for the whole text as a phrase: an open parenthesis is not closed at column 3"
+        );
         assert!(parse("C:\\Windows\\x").unwrap().hint.is_none());
     }
 

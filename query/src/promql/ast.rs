@@ -283,8 +283,8 @@ impl Expr {
             Self::Matrix(..) | Self::Subquery { .. } => ValueType::Matrix,
             Self::Negate(inner) | Self::Paren(inner) => inner.value_type(),
             Self::Binary { left, right, .. } => {
-                let scalars = left.value_type() == ValueType::Scalar
-                    && right.value_type() == ValueType::Scalar;
+                let scalars =
+                    left.value_type() == ValueType::Scalar && right.value_type() == ValueType::Scalar;
                 if scalars { ValueType::Scalar } else { ValueType::Vector }
             }
             Self::Call(call) => super::functions::signature(call.name)

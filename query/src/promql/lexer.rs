@@ -28,8 +28,8 @@ pub(super) struct Placed {
 
 /// Longest first, so that `==` is not two `=`.
 const SIGNS: [&str; 25] = [
-    "=~", "!~", "==", "!=", ">=", "<=", "=", "<", ">", "+", "-", "*", "/", "%", "^", "(", ")", "{",
-    "}", "[", "]", ",", "@", ":", ";",
+    "=~", "!~", "==", "!=", ">=", "<=", "=", "<", ">", "+", "-", "*", "/", "%", "^", "(", ")", "{", "}", "[",
+    "]", ",", "@", ":", ";",
 ];
 
 /// All tokens of `text`, the last of which is [`Token::End`].
@@ -61,9 +61,8 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Placed>, ParseError> {
                 token
             }
             b if b == b'_' || b.is_ascii_alphabetic() || (b == b':' && bracket_depth == 0) => {
-                let is_part = |b: &u8| {
-                    *b == b'_' || b.is_ascii_alphanumeric() || (*b == b':' && bracket_depth == 0)
-                };
+                let is_part =
+                    |b: &u8| *b == b'_' || b.is_ascii_alphanumeric() || (*b == b':' && bracket_depth == 0);
                 at += bytes[at..].iter().take_while(|b| is_part(b)).count();
                 Token::Name(text[start..at].to_owned())
             }
@@ -108,9 +107,7 @@ fn number_or_duration(text: &str, start: usize) -> Result<(Token, usize), ParseE
     }
     match parse_duration(word) {
         Ok(duration) => Ok((Token::Duration(duration), at)),
-        Err(_) => {
-            Err(ParseError::new(text, start, format!("bad number or duration syntax: {word:?}")))
-        }
+        Err(_) => Err(ParseError::new(text, start, format!("bad number or duration syntax: {word:?}"))),
     }
 }
 

@@ -6,8 +6,7 @@ use binnacle_model::labels::METRIC_NAME;
 use binnacle_model::{MatchOp, Matcher, Timestamp};
 
 use super::ast::{
-    AggregateOp, Aggregation, At, BinaryOp, Call, Card, Expr, Grouping, Matching, Selector,
-    ValueType,
+    AggregateOp, Aggregation, At, BinaryOp, Call, Card, Expr, Grouping, Matching, Selector, ValueType,
 };
 use super::functions::{self, Signature};
 use super::lexer::{Placed, Token, parse_number, tokens};
@@ -55,9 +54,7 @@ pub fn parse(text: &str) -> Result<Expr, ParseError> {
 /// Reads a series selector, as `match[]` parameters have it.
 pub fn parse_selector(text: &str) -> Result<Vec<Matcher>, ParseError> {
     match parse(text)? {
-        Expr::Vector(selector) if selector.offset_ms == 0 && selector.at.is_none() => {
-            Ok(selector.matchers)
-        }
+        Expr::Vector(selector) if selector.offset_ms == 0 && selector.at.is_none() => Ok(selector.matchers),
         _ => Err(ParseError::new(text, 0, "expected a series selector".to_owned())),
     }
 }
@@ -486,8 +483,7 @@ impl<'a> Parser<'a> {
         };
         check(&expr, ValueType::Vector, &format!("aggregation expression {name:?}"))?;
         if let Some(param) = &param {
-            let want =
-                if op == AggregateOp::CountValues { ValueType::String } else { ValueType::Scalar };
+            let want = if op == AggregateOp::CountValues { ValueType::String } else { ValueType::Scalar };
             check(param, want, "aggregation parameter")?;
         }
         let grouping = grouping.unwrap_or(Grouping::By(Vec::new()));
@@ -632,7 +628,8 @@ mod tests {
     }
 
     fn same(left: &str, right: &str) {
-        let strip = |text: &str| format!("{:?}", parse(text).unwrap()).replace("Paren", "").replace(['(', ')'], "");
+        let strip =
+            |text: &str| format!("{:?}", parse(text).unwrap()).replace("Paren", "").replace(['(', ')'], "");
         assert_eq!(strip(left), strip(right));
     }
 
@@ -658,13 +655,45 @@ mod tests {
     #[test]
     fn what_prometheus_accepts_is_accepted() {
         for text in [
-            "up", "up{}", "{__name__=\"up\"}", "{\"my.metric\", \"a.b\"=\"c\"}", "sum by (a) (x)",
-            "sum(x) by (a,)", "sum without() (x)", "SUM(x)", "rate(x[5m] offset 1h)", "x @ start()",
-            "rate(x[5m:1m])", "max_over_time(rate(x[5m])[1h:])", "a * on(b) group_left(c) d",
-            "a == bool 1", "1 < bool 2", "-x", "+x", "x offset -5m", "topk(3, x)", "job:a:sum",
-            "quantile(0.9, x)", "count_values(\"v\", x)", "0x1f", "1e3", ".5", "Inf", "nan", "5m",
-            "sum", "by", "offset", "x{by=\"1\"}", "# comment\nup", "x[300]", "time()", "vector(1)",
-            "label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\")", "x{a=~\"b|c\",d!=\"\",}", "absent(x)",
+            "up",
+            "up{}",
+            "{__name__=\"up\"}",
+            "{\"my.metric\", \"a.b\"=\"c\"}",
+            "sum by (a) (x)",
+            "sum(x) by (a,)",
+            "sum without() (x)",
+            "SUM(x)",
+            "rate(x[5m] offset 1h)",
+            "x @ start()",
+            "rate(x[5m:1m])",
+            "max_over_time(rate(x[5m])[1h:])",
+            "a * on(b) group_left(c) d",
+            "a == bool 1",
+            "1 < bool 2",
+            "-x",
+            "+x",
+            "x offset -5m",
+            "topk(3, x)",
+            "job:a:sum",
+            "quantile(0.9, x)",
+            "count_values(\"v\", x)",
+            "0x1f",
+            "1e3",
+            ".5",
+            "Inf",
+            "nan",
+            "5m",
+            "sum",
+            "by",
+            "offset",
+            "x{by=\"1\"}",
+            "# comment\nup",
+            "x[300]",
+            "time()",
+            "vector(1)",
+            "label_replace(x, \"a\", \"$1\", \"b\", \"(.*)\")",
+            "x{a=~\"b|c\",d!=\"\",}",
+            "absent(x)",
         ] {
             assert!(parse(text).is_ok(), "{text}: {}", error(text));
         }
@@ -672,16 +701,24 @@ mod tests {
 
     #[test]
     fn errors_name_the_place() {
-        assert_eq!(error("sum(rate(x[5m])"), "1:16: parse error: unexpected end of input, expected \",\" or \")\"");
+        assert_eq!(
+            error("sum(rate(x[5m])"),
+            "1:16: parse error: unexpected end of input, expected \",\" or \")\""
+        );
         assert_eq!(error(""), "1:1: parse error: no expression found in input");
         assert_eq!(error("a\n+ foo(b)"), "2:3: parse error: unknown function with name \"foo\"");
-        assert!(error("rate(x)").contains("expected type range vector in call to function \"rate\", got instant vector"));
+        assert!(
+            error("rate(x)")
+                .contains("expected type range vector in call to function \"rate\", got instant vector")
+        );
         assert!(error("{}").contains("at least one non-empty matcher"));
         assert!(error("1 == 1").contains("must use BOOL modifier"));
         assert!(error("1 and x").contains("set operator \"and\" not allowed"));
         assert!(error("x{a=~\"(\"}").contains("error parsing regexp"));
         assert!(error("x[5m] offset 1m offset 2m").contains("multiple times"));
-        for text in ["a b", "x{", "x{a}", "x[", "x[5m", "sum()", "@", "\"abc", "1h1h", "a ==", "((1)", "x[0]", "café"] {
+        for text in
+            ["a b", "x{", "x{a}", "x[", "x[5m", "sum()", "@", "\"abc", "1h1h", "a ==", "((1)", "x[0]", "café"]
+        {
             assert!(parse(text).is_err(), "{text}");
         }
     }
@@ -689,7 +726,11 @@ mod tests {
     #[test]
     fn bombs_are_refused_and_long_flat_queries_are_not() {
         for bomb in ["(".repeat(5000), "sum(".repeat(5000), "-".repeat(5000), "a+".repeat(5000) + "a"] {
-            assert!(error(&bomb).contains("deeper") || error(&bomb).contains("unexpected"), "{}", &bomb[..20]);
+            assert!(
+                error(&bomb).contains("deeper") || error(&bomb).contains("unexpected"),
+                "{}",
+                &bomb[..20]
+            );
         }
         let flat = format!("x{{a=~\"{}\"}}", "word|".repeat(5000));
         assert!(parse(&flat).is_ok());

@@ -105,8 +105,7 @@ impl DirectoryLock {
     /// Takes the directory, or says who has it (`Ok(Err(owner))`).
     pub fn take(dir: &Path) -> io::Result<Result<Self, String>> {
         let path = dir.join("LOCK");
-        let mut file =
-            File::options().create(true).read(true).write(true).truncate(false).open(&path)?;
+        let mut file = File::options().create(true).read(true).write(true).truncate(false).open(&path)?;
         match file.try_lock() {
             Ok(()) => {
                 file.set_len(0)?;

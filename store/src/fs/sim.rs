@@ -56,9 +56,7 @@ enum NameChange {
 impl NameChange {
     fn is_in(&self, dir: &Path) -> bool {
         match self {
-            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(_, path, _) => {
-                path.parent() == Some(dir)
-            }
+            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(_, path, _) => path.parent() == Some(dir),
         }
     }
 
@@ -235,8 +233,7 @@ impl Disk for SimDisk {
         let paths = state.names.keys().chain(&state.directories);
         let children = paths.filter(|path| path.parent() == Some(dir));
         let names = children.filter_map(|path| path.file_name());
-        let mut names: Vec<String> =
-            names.map(|name| name.to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
         names.sort_unstable();
         Ok(names)
     }

@@ -3,14 +3,13 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
-use binnacle_model::storage::{Deadline, LogBar, LogCursor};
 use binnacle_model::LogTime;
+use binnacle_model::storage::{Deadline, LogBar, LogCursor};
 use tantivy::collector::{Collector, SegmentCollector};
 use tantivy::columnar::{Column, StrColumn};
 use tantivy::query::Weight;
 use tantivy::{
-    COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocId, DocSet, Score, SegmentOrdinal, SegmentReader,
-    TantivyError,
+    COLLECT_BLOCK_BUFFER_LEN, DocAddress, DocId, DocSet, Score, SegmentOrdinal, SegmentReader, TantivyError,
 };
 
 /// Text of the error by which a collector says that its time is over.
@@ -32,9 +31,7 @@ impl Span {
     }
 
     fn misses(self, column: &Column<i64>) -> bool {
-        column.num_docs() == 0
-            || column.max_value() < self.start.0
-            || column.min_value() >= self.end.0
+        column.num_docs() == 0 || column.max_value() < self.start.0 || column.min_value() >= self.end.0
     }
 }
 
@@ -65,11 +62,7 @@ impl Collector for Newest<'_> {
     type Fruit = (u64, Vec<Found>);
     type Child = NewestChild;
 
-    fn for_segment(
-        &self,
-        segment: SegmentOrdinal,
-        reader: &SegmentReader,
-    ) -> tantivy::Result<NewestChild> {
+    fn for_segment(&self, segment: SegmentOrdinal, reader: &SegmentReader) -> tantivy::Result<NewestChild> {
         let fast = reader.fast_fields();
         Ok(NewestChild {
             span: self.span,

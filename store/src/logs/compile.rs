@@ -7,8 +7,8 @@ use binnacle_model::log_query::LogQuery;
 use binnacle_model::tokens::words;
 use tantivy::Term;
 use tantivy::query::{
-    AllQuery, BooleanQuery, EmptyQuery, InvertedIndexRangeQuery, Occur, PhrasePrefixQuery,
-    PhraseQuery, Query, TermQuery,
+    AllQuery, BooleanQuery, EmptyQuery, InvertedIndexRangeQuery, Occur, PhrasePrefixQuery, PhraseQuery,
+    Query, TermQuery,
 };
 use tantivy::schema::IndexRecordOption;
 
@@ -40,16 +40,12 @@ fn compile_inner(fields: &Fields, query: &LogQuery) -> Box<dyn Query> {
     match query {
         LogQuery::All => Box::new(AllQuery),
         LogQuery::Text { field, text, prefix } => compile_text(fields, field, text, *prefix),
-        LogQuery::Range { field: Field::Parsed(name), low, high } => {
-            number_range(fields, name, *low, *high)
-        }
+        LogQuery::Range { field: Field::Parsed(name), low, high } => number_range(fields, name, *low, *high),
         LogQuery::Range { .. } => Box::new(EmptyQuery),
         LogQuery::Exists(field) => match field {
             // An empty message is a line without a character, which hardly anybody asks for.
             Field::Message => prefix_query(&Term::from_field_text(fields.message, "")),
-            Field::Stream(name) => {
-                prefix_query(&Term::from_field_text(stream_field(fields, name), ""))
-            }
+            Field::Stream(name) => prefix_query(&Term::from_field_text(stream_field(fields, name), "")),
             Field::Parsed(name) => exact(Term::from_field_text(fields.key, &index_key(name))),
         },
         LogQuery::And(parts) => clauses(fields, parts, Occur::Must),
@@ -70,9 +66,7 @@ fn clauses(fields: &Fields, parts: &[LogQuery], occur: Occur) -> Box<dyn Query> 
         _ => {
             // `a AND NOT b` needs no list of all documents to take `b` from.
             let clause = |part: &LogQuery| match part {
-                LogQuery::Not(part) if occur == Occur::Must => {
-                    (Occur::MustNot, compile_inner(fields, part))
-                }
+                LogQuery::Not(part) if occur == Occur::Must => (Occur::MustNot, compile_inner(fields, part)),
                 part => (occur, compile_inner(fields, part)),
             };
             let mut clauses: Vec<(Occur, Box<dyn Query>)> = parts.iter().map(clause).collect();
@@ -86,9 +80,9 @@ fn clauses(fields: &Fields, parts: &[LogQuery], occur: Occur) -> Box<dyn Query> 
 
 fn compile_text(fields: &Fields, field: &Field, text: &str, prefix: bool) -> Box<dyn Query> {
     match field {
-        Field::Message => phrase(text, prefix, Box::new(AllQuery), |word| {
-            Term::from_field_text(fields.message, word)
-        }),
+        Field::Message => {
+            phrase(text, prefix, Box::new(AllQuery), |word| Term::from_field_text(fields.message, word))
+        }
         Field::Stream(name) => {
             let term = Term::from_field_text(stream_field(fields, name), &text.to_lowercase());
             if prefix { prefix_query(&term) } else { exact(term) }
@@ -115,12 +109,7 @@ fn compile_text(fields: &Fields, field: &Field, text: &str, prefix: bool) -> Box
 }
 
 /// The words of `text` one after the other; `wordless` is the answer if it has none.
-fn phrase(
-    text: &str,
-    prefix: bool,
-    wordless: Box<dyn Query>,
-    term: impl Fn(&str) -> Term,
-) -> Box<dyn Query> {
+fn phrase(text: &str, prefix: bool, wordless: Box<dyn Query>, term: impl Fn(&str) -> Term) -> Box<dyn Query> {
     let mut terms: Vec<Term> = words(text).map(|word| term(&word.text)).collect();
     match (terms.len(), prefix) {
         (0, _) => wordless,

@@ -165,8 +165,7 @@ impl Opening {
         shared.queue.set_committed(before);
         self.missing.into_iter().for_each(|batch| shared.queue.push(batch));
         let indexer = Indexer::new(Arc::clone(&shared));
-        let thread =
-            std::thread::Builder::new().name("log-indexer".into()).spawn(move || indexer.run())?;
+        let thread = std::thread::Builder::new().name("log-indexer".into()).spawn(move || indexer.run())?;
         let (marks, indexer) = (Mutex::new(self.marks), Mutex::new(Some(thread)));
         Ok(Logs { shared, options: self.options, marks, indexer })
     }

@@ -41,10 +41,7 @@ struct Stored {
 
 pub(crate) fn build() -> (Schema, Fields) {
     let indexing = |tokenizer, option| {
-        TextFieldIndexing::default()
-            .set_tokenizer(tokenizer)
-            .set_index_option(option)
-            .set_fieldnorms(false)
+        TextFieldIndexing::default().set_tokenizer(tokenizer).set_index_option(option).set_fieldnorms(false)
     };
     let words = || indexing(WORDS, IndexRecordOption::WithFreqsAndPositions);
     let whole = || indexing("raw", IndexRecordOption::Basic);
@@ -55,15 +52,11 @@ pub(crate) fn build() -> (Schema, Fields) {
         time: schema.add_i64_field("time", fast.clone()),
         file: schema.add_u64_field("file", fast.clone()),
         offset: schema.add_u64_field("offset", fast),
-        message: schema
-            .add_text_field("message", TextOptions::default().set_indexing_options(words())),
-        stream: STREAM_FIELDS
-            .map(|name| schema.add_text_field(name, keyword.clone().set_fast("raw"))),
+        message: schema.add_text_field("message", TextOptions::default().set_indexing_options(words())),
+        stream: STREAM_FIELDS.map(|name| schema.add_text_field(name, keyword.clone().set_fast("raw"))),
         key: schema.add_text_field("key", keyword),
-        text: schema
-            .add_json_field("text", JsonObjectOptions::default().set_indexing_options(words())),
-        number: schema
-            .add_json_field("number", JsonObjectOptions::default().set_indexing_options(whole())),
+        text: schema.add_json_field("text", JsonObjectOptions::default().set_indexing_options(words())),
+        number: schema.add_json_field("number", JsonObjectOptions::default().set_indexing_options(whole())),
         entry: schema.add_bytes_field("entry", BytesOptions::default().set_stored()),
     };
     (schema.build(), fields)

@@ -2,9 +2,9 @@
 
 use std::ops::Bound;
 
+use binnacle_model::Labels;
 use binnacle_model::log::{Field, FieldValue, LogEntry, Origin};
 use binnacle_model::log_query::LogQuery;
-use binnacle_model::Labels;
 use proptest::prelude::*;
 use tantivy::{Index, IndexSettings};
 
@@ -49,7 +49,8 @@ fn query() -> impl Strategy<Value = LogQuery> {
         Just(Field::Stream("level")),
         name().prop_map(Field::Parsed),
     ];
-    let texts = ["a", "AB", "ab cd", "a ab", "10.0.0.1", "web-1", "web", "error", "503", "503.0", "true", "--", "é"];
+    let texts =
+        ["a", "AB", "ab cd", "a ab", "10.0.0.1", "web-1", "web", "error", "503", "503.0", "true", "--", "é"];
     let text = proptest::sample::select(texts.to_vec()).prop_map(str::to_owned);
     let bound = prop_oneof![
         Just(Bound::Unbounded),

@@ -254,8 +254,7 @@ impl Footer {
     fn decode(bytes: &[u8; FOOTER_BYTES]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
         let range = TimeRange { start: Timestamp(reader.i64()?), end: Timestamp(reader.i64()?) };
-        let cut =
-            Cut { before: Timestamp(reader.i64()?), wal_file: WalFileId(reader.u64()?) };
+        let cut = Cut { before: Timestamp(reader.i64()?), wal_file: WalFileId(reader.u64()?) };
         let (index_offset, index_bytes) = (reader.u64()?, reader.u64()?);
         let (index_crc, samples) = (reader.u32()?, reader.u64()?);
         let crc = reader.u32()?;

@@ -202,8 +202,18 @@ mod tests {
 
     #[test]
     fn odd_values_survive_to_the_bit() {
-        let values = [0.0, -0.0, f64::INFINITY, f64::NEG_INFINITY, f64::NAN, STALE_NAN,
-            f64::from_bits(0x7ff8_dead_beef_0001), f64::MIN_POSITIVE, 1e300, 1.0];
+        let values = [
+            0.0,
+            -0.0,
+            f64::INFINITY,
+            f64::NEG_INFINITY,
+            f64::NAN,
+            STALE_NAN,
+            f64::from_bits(0x7ff8_dead_beef_0001),
+            f64::MIN_POSITIVE,
+            1e300,
+            1.0,
+        ];
         let samples: Vec<Sample> =
             values.iter().enumerate().map(|(i, v)| sample(i as i64 * 15_000, *v)).collect();
         check(&samples);
@@ -213,8 +223,7 @@ mod tests {
 
     #[test]
     fn a_regular_counter_is_small() {
-        let samples: Vec<Sample> =
-            (0..120).map(|i| sample(i * 15_000, (i / 4) as f64)).collect();
+        let samples: Vec<Sample> = (0..120).map(|i| sample(i * 15_000, (i / 4) as f64)).collect();
         let bytes = check(&samples);
         assert!(bytes < 200, "{bytes} bytes");
     }

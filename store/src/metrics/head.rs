@@ -265,12 +265,8 @@ impl Head {
         found
     }
 
-    fn matching<'a>(
-        &'a self,
-        matchers: &'a [Matcher],
-    ) -> Box<dyn Iterator<Item = &'a MemSeries> + 'a> {
-        let fits =
-            |series: &&MemSeries| binnacle_model::matcher::all_match(matchers, &series.labels);
+    fn matching<'a>(&'a self, matchers: &'a [Matcher]) -> Box<dyn Iterator<Item = &'a MemSeries> + 'a> {
+        let fits = |series: &&MemSeries| binnacle_model::matcher::all_match(matchers, &series.labels);
         match self.postings.candidates(matchers) {
             Candidates::Some(numbers) => {
                 Box::new(numbers.into_iter().map(|number| &self.series[&number]).filter(fits))

@@ -25,10 +25,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
+use binnacle_model::storage::Series;
 use binnacle_model::storage::{
     AppendError, AppendReport, Deadline, RawSeries, SeriesDecoder, SeriesSet, StorageError,
 };
-use binnacle_model::storage::Series;
 use binnacle_model::{Labels, Matcher, Sample, TimeRange, Timestamp};
 
 pub use block::BlockError;
@@ -229,11 +229,7 @@ impl Metrics {
 
     /// Blocks and samples of the head that belong to one moment: a compaction that ends in between
     /// is seen by both or by neither.
-    fn snapshot(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-    ) -> (Vec<Arc<Block>>, Vec<(Labels, Held)>) {
+    fn snapshot(&self, matchers: &[Matcher], range: TimeRange) -> (Vec<Arc<Block>>, Vec<(Labels, Held)>) {
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
         let held = self.head().select(matchers, range);
         let touching = blocks.iter().filter(|block| block.range().overlaps(range));
@@ -362,7 +358,9 @@ fn windows(parked: &Parked, span: i64) -> BTreeMap<i64, Vec<NewSeries>> {
         samples.clear();
         held.decode(&mut samples);
         sort_unique(&mut samples);
-        for window in samples.chunk_by(|a, b| a.timestamp.0.div_euclid(span) == b.timestamp.0.div_euclid(span)) {
+        for window in
+            samples.chunk_by(|a, b| a.timestamp.0.div_euclid(span) == b.timestamp.0.div_euclid(span))
+        {
             let chunks = window.chunks(CHUNK_MAX_SAMPLES).map(|part| NewChunk {
                 bytes: chunk::encode(part),
                 range: TimeRange { start: part[0].timestamp, end: part[part.len() - 1].timestamp },

@@ -62,9 +62,7 @@ impl<I: Copy + Ord> Postings<I> {
             };
             let lists: Vec<&Vec<I>> = match matcher.literals() {
                 Some(words) => words.iter().filter_map(|word| values.get(word.as_str())).collect(),
-                None => {
-                    values.iter().filter(|(v, _)| matcher.matches(v)).map(|(_, list)| list).collect()
-                }
+                None => values.iter().filter(|(v, _)| matcher.matches(v)).map(|(_, list)| list).collect(),
             };
             let size = |lists: &[&Vec<I>]| lists.iter().map(|list| list.len()).sum::<usize>();
             if best.as_ref().is_none_or(|best| size(&lists) < size(best)) {

@@ -203,8 +203,7 @@ impl Wal {
 
     /// Removes sealed files up to and with `through`, whose records are kept elsewhere.
     pub fn remove_through(&self, through: WalFileId) -> io::Result<()> {
-        let gone: Vec<SealedFile> =
-            self.sealed().into_iter().filter(|file| file.id <= through).collect();
+        let gone: Vec<SealedFile> = self.sealed().into_iter().filter(|file| file.id <= through).collect();
         for file in gone {
             let path = reader::path_of(&self.dir, file.id);
             if self.disk.exists(&path)? {

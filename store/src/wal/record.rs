@@ -98,8 +98,10 @@ mod tests {
         let golden = "REC\\x01\\x05\\x00\\x00\\x00\\x07\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02";
         assert!(bytes.escape_ascii().to_string().starts_with(golden));
         let (record, size) = decode(&bytes).unwrap();
-        assert_eq!((record.sequence, record.kind, record.payload, size),
-            (Sequence(7), RecordKind::Lines, &b"hello"[..], 26));
+        assert_eq!(
+            (record.sequence, record.kind, record.payload, size),
+            (Sequence(7), RecordKind::Lines, &b"hello"[..], 26)
+        );
         for at in 4..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;

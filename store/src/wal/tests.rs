@@ -10,13 +10,11 @@ const SMALL_FILE_BYTES: u64 = 200;
 
 fn open(disk: &SimDisk) -> (Wal, Vec<Vec<u8>>) {
     let mut found = Vec::new();
-    let (wal, _) = Wal::open_with(
-        Arc::new(disk.clone()),
-        Path::new(DIR),
-        SMALL_FILE_BYTES,
-        &mut |_, _, _, payload| found.push(payload.to_vec()),
-    )
-    .unwrap();
+    let (wal, _) =
+        Wal::open_with(Arc::new(disk.clone()), Path::new(DIR), SMALL_FILE_BYTES, &mut |_, _, _, payload| {
+            found.push(payload.to_vec())
+        })
+        .unwrap();
     (wal, found)
 }
 
@@ -32,12 +30,9 @@ fn records() -> impl Strategy<Value = Vec<Vec<u8>>> {
 /// acknowledged.
 fn write(disk: &SimDisk, records: &[Vec<u8>], every: usize) -> usize {
     let mut committed = 0;
-    let Ok((wal, _)) = Wal::open_with(
-        Arc::new(disk.clone()),
-        Path::new(DIR),
-        SMALL_FILE_BYTES,
-        &mut |_, _, _, _| {},
-    ) else {
+    let Ok((wal, _)) =
+        Wal::open_with(Arc::new(disk.clone()), Path::new(DIR), SMALL_FILE_BYTES, &mut |_, _, _, _| {})
+    else {
         return 0;
     };
     for (i, record) in records.iter().enumerate() {

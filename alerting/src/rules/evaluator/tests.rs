@@ -1,9 +1,7 @@
 //! The life of an alert through evaluations and restarts, over a list of samples.
 
 use binnacle_model::LogTime;
-use binnacle_model::storage::{
-    AppendError, AppendReport, Metadata, Series, SeriesSet, StorageError,
-};
+use binnacle_model::storage::{AppendError, AppendReport, Metadata, Series, SeriesSet, StorageError};
 use binnacle_model::{Matcher, TimeRange};
 
 use super::super::file::parse_rules;
@@ -39,7 +37,12 @@ impl World {
 }
 
 impl Queryable for World {
-    fn select(&self, matchers: &[Matcher], range: TimeRange, _: &Deadline) -> Result<SeriesSet<'_>, StorageError> {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        _: &Deadline,
+    ) -> Result<SeriesSet<'_>, StorageError> {
         if self.broken.load(std::sync::atomic::Ordering::Relaxed) {
             return Err(StorageError::Broken("test".into()));
         }
@@ -66,7 +69,11 @@ impl Queryable for World {
 }
 
 impl Appender for World {
-    fn append(&self, batch: &[RawSeries<'_>], decoder: &dyn SeriesDecoder) -> Result<AppendReport, AppendError> {
+    fn append(
+        &self,
+        batch: &[RawSeries<'_>],
+        decoder: &dyn SeriesDecoder,
+    ) -> Result<AppendReport, AppendError> {
         let mut series = self.series.lock().unwrap();
         for one in batch {
             let samples = series.entry(decoder.decode(one.labels).unwrap()).or_default();
@@ -157,7 +164,10 @@ fn an_alert_lives_through_restarts_and_failures() {
     assert_eq!(states(&fourth), ["inactive"]);
     let sent = world.sent.lock().unwrap().clone();
     assert_eq!(sent.len(), 2, "one while firing, one when resolved");
-    assert_eq!(sent[0].labels.to_string(), r#"{alertname="Down", cluster="c", job="a", severity="page", who="a"}"#);
+    assert_eq!(
+        sent[0].labels.to_string(),
+        r#"{alertname="Down", cluster="c", job="a", severity="page", who="a"}"#
+    );
     assert_eq!(sent[0].annotations.to_string(), r#"{summary="a has 0"}"#);
     assert_eq!((sent[0].starts_at, sent[0].ends_at), (Timestamp(20_000), None));
     assert_eq!(sent[0].generator_url, "http://b/graph?g0.expr=doubled+%3D%3D+0&g0.tab=1");

@@ -17,11 +17,7 @@ struct Group {
 }
 
 impl Run<'_> {
-    pub(super) fn aggregate(
-        &mut self,
-        aggregation: &Aggregation,
-        grid: Grid,
-    ) -> Result<Value, EvalError> {
+    pub(super) fn aggregate(&mut self, aggregation: &Aggregation, grid: Grid) -> Result<Value, EvalError> {
         let columns = self.columns(&aggregation.expr, grid)?;
         if aggregation.op == AggregateOp::CountValues {
             return self.count_values(aggregation, columns, grid);

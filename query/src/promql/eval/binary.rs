@@ -27,9 +27,8 @@ impl Run<'_> {
                 Ok(Value::Scalar(values.collect()))
             }
             (Value::Vector(left), Value::Scalar(right)) => {
-                let apply = |step: usize, value: f64| {
-                    apply(op, value, right[step], returns_bool).unwrap_or(ABSENT)
-                };
+                let apply =
+                    |step: usize, value: f64| apply(op, value, right[step], returns_bool).unwrap_or(ABSENT);
                 Ok(Value::Vector(with_number(op, left, returns_bool, apply)?))
             }
             (Value::Scalar(left), Value::Vector(right)) => {
@@ -123,10 +122,7 @@ fn signature(labels: &Labels, matching: &Matching) -> Labels {
     }
 }
 
-fn by_signature<'c>(
-    columns: &'c [Column],
-    matching: &Matching,
-) -> HashMap<Labels, Vec<&'c Column>> {
+fn by_signature<'c>(columns: &'c [Column], matching: &Matching) -> HashMap<Labels, Vec<&'c Column>> {
     let mut groups: HashMap<Labels, Vec<&Column>> = HashMap::new();
     for column in columns {
         groups.entry(signature(&column.labels, matching)).or_default().push(column);
@@ -159,12 +155,7 @@ fn set_and(
     left
 }
 
-fn set_or(
-    left: Vec<Column>,
-    mut right: Vec<Column>,
-    matching: &Matching,
-    grid: Grid,
-) -> Vec<Column> {
+fn set_or(left: Vec<Column>, mut right: Vec<Column>, matching: &Matching, grid: Grid) -> Vec<Column> {
     {
         let groups = by_signature(&left, matching);
         for column in &mut right {
@@ -241,12 +232,7 @@ fn matched(
 }
 
 /// The "one" side may have one series per step and group.
-fn check_one(
-    key: &Labels,
-    partners: &[&Column],
-    side: &str,
-    grid: Grid,
-) -> Result<(), EvalError> {
+fn check_one(key: &Labels, partners: &[&Column], side: &str, grid: Grid) -> Result<(), EvalError> {
     if partners.len() < 2 {
         return Ok(());
     }

@@ -6,11 +6,7 @@ use super::super::ast::Expr;
 use super::{Column, EvalError, Grid, Run, unique};
 
 impl Run<'_> {
-    pub(super) fn label_replace(
-        &mut self,
-        args: &[Expr],
-        grid: Grid,
-    ) -> Result<Vec<Column>, EvalError> {
+    pub(super) fn label_replace(&mut self, args: &[Expr], grid: Grid) -> Result<Vec<Column>, EvalError> {
         let [_, target, replacement, source, pattern] = args else {
             unreachable!("the parser checked the count")
         };
@@ -31,11 +27,7 @@ impl Run<'_> {
         unique(columns)
     }
 
-    pub(super) fn label_join(
-        &mut self,
-        args: &[Expr],
-        grid: Grid,
-    ) -> Result<Vec<Column>, EvalError> {
+    pub(super) fn label_join(&mut self, args: &[Expr], grid: Grid) -> Result<Vec<Column>, EvalError> {
         let target = Self::text(&args[1])?;
         let separator = Self::text(&args[2])?;
         check_label("label_join", target)?;

@@ -119,12 +119,7 @@ impl<'a> Engine<'a> {
     }
 
     /// The answer at one moment.
-    pub fn instant(
-        &self,
-        expr: &Expr,
-        at: Timestamp,
-        deadline: &Deadline,
-    ) -> Result<Output, EvalError> {
+    pub fn instant(&self, expr: &Expr, at: Timestamp, deadline: &Deadline) -> Result<Output, EvalError> {
         let params = QueryParams::instant(at);
         let mut run = self.run(params, deadline);
         if expr.value_type() == ValueType::Matrix {
@@ -157,7 +152,8 @@ impl<'a> Engine<'a> {
             Value::Scalar(values) => vec![Column { labels: Labels::default(), values }],
             Value::Vector(columns) => columns,
             Value::Text(_) => {
-                let reason = "invalid expression type \"string\" for range query, must be Scalar or instant Vector";
+                let reason =
+                    "invalid expression type \"string\" for range query, must be Scalar or instant Vector";
                 return Err(EvalError::Execution(reason.to_owned()));
             }
         };
@@ -379,27 +375,20 @@ impl Run<'_> {
             "clamp_min" => go_max(value, param(0, step).unwrap_or(f64::NAN)),
             "clamp_max" => go_min(value, param(0, step).unwrap_or(f64::NAN)),
             _ => {
-                let (low, high) =
-                    (param(0, step).unwrap_or(f64::NAN), param(1, step).unwrap_or(f64::NAN));
+                let (low, high) = (param(0, step).unwrap_or(f64::NAN), param(1, step).unwrap_or(f64::NAN));
                 if high < low { ABSENT } else { go_max(low, go_min(high, value)) }
             }
         })
     }
 
-    fn histogram_quantile(
-        &mut self,
-        q: &Expr,
-        arg: &Expr,
-        grid: Grid,
-    ) -> Result<Vec<Column>, EvalError> {
+    fn histogram_quantile(&mut self, q: &Expr, arg: &Expr, grid: Grid) -> Result<Vec<Column>, EvalError> {
         let q = self.numbers(q, grid)?;
         let columns = self.columns(arg, grid)?;
         let mut groups: HashMap<Labels, Vec<(f64, usize)>> = HashMap::new();
         let mut order = Vec::new();
         for (at, column) in columns.iter().enumerate() {
             let Ok(upper) = parse_le(column.labels.value("le")) else { continue };
-            let labels =
-                column.labels.filtered(|label| &*label.name != "le" && &*label.name != METRIC_NAME);
+            let labels = column.labels.filtered(|label| &*label.name != "le" && &*label.name != METRIC_NAME);
             match groups.entry(labels.clone()) {
                 Entry::Occupied(mut entry) => entry.get_mut().push((upper, at)),
                 Entry::Vacant(entry) => {

@@ -132,8 +132,7 @@ impl Run<'_> {
         function: fn(Window<'_>, f64) -> Option<f64>,
         grid: Grid,
     ) -> Result<Vec<Column>, EvalError> {
-        let is_window =
-            |arg: &&Expr| arg.value_type() == super::super::ast::ValueType::Matrix;
+        let is_window = |arg: &&Expr| arg.value_type() == super::super::ast::ValueType::Matrix;
         let window_arg = call.args.iter().find(is_window).expect("the parser checked the type");
         let param = match call.args.iter().find(|arg| !is_window(arg)) {
             Some(arg) => self.numbers(arg, grid)?,
@@ -178,11 +177,7 @@ impl Run<'_> {
         Ok(present(Column { labels: absent_labels(arg), values }))
     }
 
-    pub(super) fn absent_over_time(
-        &mut self,
-        arg: &Expr,
-        grid: Grid,
-    ) -> Result<Vec<Column>, EvalError> {
+    pub(super) fn absent_over_time(&mut self, arg: &Expr, grid: Grid) -> Result<Vec<Column>, EvalError> {
         let windows = self.windows(arg, grid)?;
         let mut values = vec![1.0; grid.steps];
         for (_, samples) in &windows.series {

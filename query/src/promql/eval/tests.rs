@@ -48,9 +48,11 @@ fn storage(text: &str) -> Listed {
             "stale" => STALE_NAN,
             text => text.parse().unwrap(),
         };
-        let samples = values.split(' ').enumerate().filter(|(_, text)| *text != "_").map(|(i, text)| {
-            Sample { timestamp: Timestamp(i as i64 * 10_000), value: value(text) }
-        });
+        let samples = values
+            .split(' ')
+            .enumerate()
+            .filter(|(_, text)| *text != "_")
+            .map(|(i, text)| Sample { timestamp: Timestamp(i as i64 * 10_000), value: value(text) });
         all.push(Series { labels, samples: samples.collect() });
     }
     all.sort_by(|a, b| a.labels.cmp(&b.labels));
@@ -139,8 +141,10 @@ fn aggregations_group() {
 
 #[test]
 fn operators_match_series() {
-    check("req * on(job) group_left(team) owner",
-        r#"{job="a", path="/x", team="red"} 60; {job="a", path="/y", team="red"} 15; {job="b", path="/x", team="blue"} 100"#);
+    check(
+        "req * on(job) group_left(team) owner",
+        r#"{job="a", path="/x", team="red"} 60; {job="a", path="/y", team="red"} 15; {job="b", path="/x", team="blue"} 100"#,
+    );
     check("sum by (job) (req) / on(job) owner", r#"{job="a"} 75; {job="b"} 100"#);
     check("req > 50", r#"req{job="a", path="/x"} 60; req{job="b", path="/x"} 100"#);
     check("50 < req", r#"req{job="a", path="/x"} 60; req{job="b", path="/x"} 100"#);
@@ -153,7 +157,11 @@ fn operators_match_series() {
     check("7 % 4 - -1", "4");
     check("1 / 0", "+Inf");
     assert!(answer("req * on(job) owner", 60).starts_with("error: multiple matches for labels: many-to-one"));
-    assert!(answer("owner * on(job) req", 60).starts_with("error: found duplicate series for the match group {job=\"a\"} on the right hand-side"));
+    assert!(
+        answer("owner * on(job) req", 60).starts_with(
+            "error: found duplicate series for the match group {job=\"a\"} on the right hand-side"
+        )
+    );
 }
 
 #[test]
@@ -170,7 +178,10 @@ fn functions_answer() {
     check("round(vector(2.5))", "{} 3");
     check("round(vector(0.37), 0.1)", "{} 0.4");
     check("label_replace(up, \"n\", \"$1-x\", \"job\", \"(.*)\")", r#"up{job="a", n="a-x"} 1"#);
-    check("label_join(req{job=\"b\"}, \"n\", \"-\", \"job\", \"path\")", r#"req{job="b", n="b-/x", path="/x"} 100"#);
+    check(
+        "label_join(req{job=\"b\"}, \"n\", \"-\", \"job\", \"path\")",
+        r#"req{job="b", n="b-/x", path="/x"} 100"#,
+    );
     check("year(vector(0)) + month(vector(0))", "{} 1971");
     check("sort_desc(req{job=\"a\"})", r#"req{job="a", path="/x"} 60; req{job="a", path="/y"} 15"#);
     check("max_over_time(sum(req)[60s:10s])", "{} 175");
@@ -182,8 +193,7 @@ fn functions_answer() {
 fn ranges_have_a_sample_per_step_and_series_in_order() {
     let storage = storage(DATA);
     let engine = Engine::new(&storage, Limits::default());
-    let params =
-        QueryParams { start: Timestamp(0), end: Timestamp(60_000), step: Duration::from_secs(20) };
+    let params = QueryParams { start: Timestamp(0), end: Timestamp(60_000), step: Duration::from_secs(20) };
     let expr = parse("sum by (job) (req) or vector(1)").unwrap();
     let found = engine.range(&expr, params, &Deadline::default()).unwrap();
     let values = |at: usize| found[at].samples.iter().map(|s| s.value).collect::<Vec<_>>();

@@ -1,0 +1,64 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+# They need a Rust toolchain (rust-toolchain.toml says which), Node 20.19 or newer, and Python 3 only if
+# Node is too old. Chromium and Debian's Prometheus programs are needed by the tests alone.
+
+SHELL := /bin/bash
+WEB := dashboards/web
+LISTEN ?= 127.0.0.1:9090
+UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
+export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
+
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench fuzz conformance clean
+
+demo: build
+	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
+
+CARGO_TARGET := $(or $(CARGO_TARGET_DIR),target)/debug
+
+build: ui
+	cargo build --workspace --locked
+
+ui: $(WEB)/dist/index.html
+
+$(WEB)/node_modules/.installed: $(WEB)/package-lock.json
+	cd $(WEB) && npm ci --no-audit --no-fund
+	touch $@
+
+$(WEB)/dist/index.html: $(WEB)/node_modules/.installed $(UI_SOURCES)
+	cd $(WEB) && npm run build
+
+test: lint test-rust test-web
+
+# Everything is built with one set of features: `-p` would build the dependencies once more.
+test-rust: ui
+	cargo test --workspace --locked
+
+test-web: build
+	cd $(WEB) && npm run check
+	cd $(WEB) && BINNACLE_BIN=$(abspath $(CARGO_TARGET))/binnacle npm run e2e
+
+e2e: test-web
+
+lint: ui
+	cargo fmt --all --check
+	cargo clippy --workspace --all-targets --locked -- -D warnings
+	@if cargo deny --version >/dev/null 2>&1; then cargo deny check bans licenses sources; \
+	else echo "cargo-deny is not installed: bans, licences and sources are not checked"; fi
+
+fmt:
+	cargo fmt --all
+
+bench: ui
+	cargo bench --workspace --locked
+
+# Needs nightly and cargo-fuzz; a minute for each target.
+fuzz:
+	cd store && cargo +nightly fuzz run wal_replay -- -max_total_time=60
+	cd query && cargo +nightly fuzz run promql -- -max_total_time=60
+	cd query && cargo +nightly fuzz run log_query -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run exposition -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run remote_write -- -max_total_time=60
+
+clean:
+	cargo clean
+	rm -rf $(WEB)/dist $(WEB)/node_modules

@@ -1,0 +1,112 @@
+//! A server to test, and somebody to receive its notifications.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// Longest wait for anything.
+pub const CAP: Duration = Duration::from_secs(60);
+
+pub fn binnacle() -> Command {
+    Command::new(env!("CARGO_BIN_EXE_binnacle"))
+}
+
+/// A running server; killed when dropped.
+pub struct Server {
+    pub child: Child,
+    pub url: String,
+}
+
+impl Server {
+    /// Starts `binnacle serve` on a free port and waits until it answers.
+    pub fn start(data: &Path, args: &[&str]) -> Self {
+        Self::start_on(data, "127.0.0.1:0", args)
+    }
+
+    pub fn start_on(data: &Path, listen: &str, args: &[&str]) -> Self {
+        let mut child = binnacle()
+            .arg("serve")
+            .args(["--data".as_ref(), data.as_os_str()])
+            .args(["--listen", listen, "--log-level", "warn"])
+            .args(args)
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        let url = line.trim().rsplit(' ').next().unwrap_or_default().to_owned();
+        assert!(url.starts_with("http://"), "the server did not start: {line:?}");
+        Self { child, url }
+    }
+
+    /// Ends the process at once, as a power cut would.
+    pub fn kill(mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+pub fn client() -> reqwest::Client {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let timeout = Duration::from_secs(20);
+    reqwest::Client::builder().timeout(timeout).no_proxy().tls_certs_only([]).build().unwrap()
+}
+
+/// Asks and answers status and JSON.
+pub async fn get(url: &str) -> (u16, Value) {
+    let response = client().get(url).send().await.unwrap();
+    let status = response.status().as_u16();
+    (status, response.json().await.unwrap_or_default())
+}
+
+/// Asks again and again until `found` says yes.
+pub async fn poll<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+    let until = Instant::now() + CAP;
+    loop {
+        if let Some(found) = found().await {
+            return found;
+        }
+        assert!(Instant::now() < until, "waited {CAP:?} for {what}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Takes POSTs and hands over their bodies.
+pub fn sink() -> (String, Receiver<Value>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/hook", listener.local_addr().unwrap());
+    let (sender, receiver) = sync_channel(100);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { return };
+            let mut reader = BufReader::new(stream.try_clone().unwrap());
+            let mut length = 0;
+            let mut line = String::new();
+            while reader.read_line(&mut line).is_ok_and(|read| read > 0) && line.trim() != "" {
+                if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                    length = value.trim().parse().unwrap();
+                }
+                line.clear();
+            }
+            let mut body = vec![0; length];
+            reader.read_exact(&mut body).unwrap();
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n");
+            if sender.send(serde_json::from_slice(&body).unwrap()).is_err() {
+                return;
+            }
+        }
+    });
+    (url, receiver)
+}
