@@ -106,6 +106,22 @@ impl AlertDb {
         Ok((alerts, at.map(Timestamp)))
     }
 
+    /// All rules that were ever evaluated and not forgotten.
+    pub(crate) fn rules(&self) -> rusqlite::Result<Vec<String>> {
+        let connection = self.lock();
+        let mut query = connection.prepare_cached("SELECT rule FROM evaluations")?;
+        query.query_map([], |row| row.get(0))?.collect()
+    }
+
+    /// Forgets a rule with its alerts.
+    pub(crate) fn forget_rule(&self, rule: &str) -> rusqlite::Result<()> {
+        let mut connection = self.lock();
+        let change = connection.transaction()?;
+        change.execute("DELETE FROM alerts WHERE rule = ?1", [rule])?;
+        change.execute("DELETE FROM evaluations WHERE rule = ?1", [rule])?;
+        change.commit()
+    }
+
     /// Replaces the alerts of a rule by those of an evaluation, durably, all or none.
     pub(crate) fn save_rule<'a>(
         &self,

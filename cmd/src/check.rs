@@ -8,8 +8,11 @@ use binnacle_alerting::slo::parse_slos;
 
 use crate::{CheckCommand, config};
 
+/// Says what is in a file, or all that is wrong with it.
+type Check = fn(&Path) -> Result<String, String>;
+
 pub(crate) fn run(what: CheckCommand) -> ExitCode {
-    let (files, check): (Vec<PathBuf>, fn(&Path) -> Result<String, String>) = match what {
+    let (files, check): (Vec<PathBuf>, Check) = match what {
         CheckCommand::Config { files } => (files, check_config),
         CheckCommand::Rules { files } => (files, |path| check_groups(path, parse_rules)),
         CheckCommand::Alertmanager { files } => (files, check_alertmanager),

@@ -81,6 +81,19 @@ fn metric_text(metric: &Value) -> String {
 }
 
 pub(crate) fn logs(args: &LogsArgs) -> anyhow::Result<()> {
+    quiet_on_closed_pipe(print_logs(args))
+}
+
+/// `binnacle logs | head` ends when head has enough; that is no failure.
+fn quiet_on_closed_pipe(done: anyhow::Result<()>) -> anyhow::Result<()> {
+    let is_closed = |error: &anyhow::Error| {
+        let io = error.downcast_ref::<std::io::Error>();
+        io.is_some_and(|error| error.kind() == std::io::ErrorKind::BrokenPipe)
+    };
+    done.or_else(|error| if is_closed(&error) { Ok(()) } else { Err(error) })
+}
+
+fn print_logs(args: &LogsArgs) -> anyhow::Result<()> {
     let printer = Printer::new(args.output);
     runtime()?.block_on(async {
         let limit = args.limit.to_string();
@@ -181,7 +194,7 @@ impl Printer {
         let message = entry["message"].as_str().unwrap_or_default();
         match self.format {
             OutputFormat::Json => writeln!(out, "{entry}")?,
-            OutputFormat::Raw => writeln!(out, "{}", self.shown(message))?,
+            OutputFormat::Raw => writeln!(out, "{}", Self::shown(message))?,
             OutputFormat::Table => {
                 let time = entry["time"].as_str().unwrap_or_default();
                 let time = time.get(..23).unwrap_or(time);
@@ -189,14 +202,14 @@ impl Printer {
                 let stream = &entry["stream"];
                 let source = stream["pod"].as_str().or_else(|| stream["service"].as_str()).unwrap_or("-");
                 let (on, off) = if self.colour { (colour_of(level), "\x1b[0m") } else { ("", "") };
-                writeln!(out, "{time} {on}{level:<5}{off} {source}: {}", self.shown(message))?;
+                writeln!(out, "{time} {on}{level:<5}{off} {source}: {}", Self::shown(message))?;
             }
         }
         Ok(out.flush()?)
     }
 
     /// On a terminal, without what could move its cursor or change its title.
-    fn shown(&self, message: &str) -> String {
+    fn shown(message: &str) -> String {
         if !std::io::stdout().is_terminal() {
             return message.to_owned();
         }

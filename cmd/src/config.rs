@@ -1,7 +1,7 @@
 //! The configuration file: Binnacle's own, or a plain `prometheus.yml`. They are one schema: ours adds
 //! `logs`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 /// A retention beyond this is a question of cost that belongs to an archive.
-const LOG_RETENTION_ADVISED: Duration = Duration::from_secs(45 * 86_400);
+const LOG_RETENTION_ADVISED: Duration = Duration::from_hours(1080);
 
 /// The file as the operator wrote it. Nothing here has been checked.
 #[derive(Debug, Default, Deserialize)]
@@ -122,14 +122,14 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         })?
     };
     let mut config = Config { warnings: unused(file, &raw), ..Config::default() };
-    let mut jobs = BTreeMap::new();
+    let mut jobs = BTreeSet::new();
     for scrape in &raw.scrape_configs {
         let made = scrape.targets(&raw.global);
         let (targets, warnings) = made.map_err(|reason| {
             let line = line_of(text, &scrape.job_name);
             anyhow::anyhow!("{file}:{line}:1: {reason}")
         })?;
-        if jobs.insert(scrape.job_name.clone(), ()).is_some() {
+        if !jobs.insert(scrape.job_name.clone()) {
             let line = line_of(text, &scrape.job_name);
             bail!("{file}:{line}:1: found multiple scrape configs with job name {:?}", scrape.job_name);
         }
@@ -152,7 +152,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     config.metric_retention = raw.storage.tsdb.retention.time;
     config.log_retention = raw.storage.logs.retention.time;
     for retention in [config.metric_retention, config.log_retention].into_iter().flatten() {
-        if retention < Duration::from_secs(2 * 3600) {
+        if retention < Duration::from_hours(2) {
             bail!("{file}: storage retention must be 2h at least, the span of one block");
         }
     }
@@ -216,6 +216,7 @@ fn named_files(dir: &Path, patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> 
     Ok(found)
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it maps an error")]
 fn all_of(errors: Vec<binnacle_alerting::FileError>) -> anyhow::Error {
     let text: Vec<String> = errors.iter().map(ToString::to_string).collect();
     anyhow::anyhow!(text.join("\n"))

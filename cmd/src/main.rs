@@ -193,7 +193,7 @@ fn main() -> ExitCode {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let done = match cli.command {
         Command::Serve(args) => serve::run(args),
-        Command::Demo(args) => demo::run(args),
+        Command::Demo(args) => demo::run(&args),
         Command::Collect(args) => serve::collect(args),
         Command::Check { what } => return check::run(what),
         Command::Query(args) => client::query(&args),

@@ -32,7 +32,7 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::{CollectArgs, ServeArgs, server, web};
 
-const QUERY_TIMEOUT: Duration = Duration::from_secs(120);
+const QUERY_TIMEOUT: Duration = Duration::from_mins(2);
 const SELF_INTERVAL: Duration = Duration::from_secs(15);
 const SELF_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -164,18 +164,26 @@ pub(crate) async fn start(
     server::serve(listener, server::wrap(router), stop).await;
 
     produce.cancel();
-    producers.close();
-    producers.wait().await;
-    tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")?;
+    finish(&producers, tailers).await?;
     evaluate.cancel();
     rules.close();
     rules.wait().await;
-    tokio::task::spawn_blocking(move || {
+    close(maintenance, store).await
+}
+
+/// Waits for all that produces samples and lines.
+async fn finish(producers: &TaskTracker, tailers: Tailers) -> anyhow::Result<()> {
+    producers.close();
+    producers.wait().await;
+    tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")
+}
+
+async fn close(maintenance: Maintenance, store: Arc<Store>) -> anyhow::Result<()> {
+    let closing = tokio::task::spawn_blocking(move || {
         maintenance.stop();
         store.close();
-    })
-    .await
-    .context("store")?;
+    });
+    closing.await.context("store")?;
     tracing::info!("stopped");
     Ok(())
 }
@@ -259,7 +267,7 @@ fn start_alerting(
     let sender = Sender::new(Arc::clone(&db), Arc::clone(clock), telemetry.clone())?;
     tasks.spawn(Arc::new(sender).run(stop.clone()));
     let settings = Settings {
-        interval: config.evaluation_interval.unwrap_or(Duration::from_secs(60)),
+        interval: config.evaluation_interval.unwrap_or(Duration::from_mins(1)),
         external_labels: config.external_labels.clone(),
         external_url: external_url.to_owned(),
         limits: Limits::default(),

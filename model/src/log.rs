@@ -7,6 +7,9 @@ use crate::time::LogTime;
 pub const STREAM_FIELDS: [&str; 8] =
     ["namespace", "pod", "container", "node", "app", "service", "iostream", "level"];
 
+/// The levels an entry may have, besides none.
+pub const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
+
 /// OpenTelemetry's names for what we call by a short one.
 pub const FIELD_ALIASES: [(&str, &str); 10] = [
     ("k8s.namespace.name", "namespace"),

@@ -132,7 +132,8 @@ fn contains(low: Bound<f64>, high: Bound<f64>, value: f64) -> bool {
         Bound::Excluded(high) => value < high,
         Bound::Unbounded => true,
     };
-    above && below
+    // Not a number is in no range, not even in one without bounds.
+    above && below && !value.is_nan()
 }
 
 #[cfg(test)]

@@ -6,8 +6,8 @@ use regex::{Regex, RegexBuilder};
 
 use crate::labels::{Labels, quoted};
 
-/// Compiled size of one regular expression; RE2 in Prometheus has a bound of this order.
-const REGEX_MAX_BYTES: usize = 10 * 1024 * 1024;
+/// Compiled size of one regular expression. A query may hold many.
+const REGEX_MAX_BYTES: usize = 1024 * 1024;
 
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -5,7 +5,7 @@
 
 use crate::labels::{Labels, LabelsError};
 use crate::log::FileId;
-use crate::log::{FieldValue, LogEntry, Origin};
+use crate::log::{FieldValue, LEVELS, LogEntry, Origin};
 use crate::time::LogTime;
 
 /// Lines of any number of files.
@@ -110,7 +110,8 @@ impl FileBatch {
             time: LogTime(entry.time_ns),
             received,
             stream: stream.with("iostream", &entry.iostream),
-            level: entry.level.clone(),
+            // Anything else would be a level that nobody asks for, and a name that nobody bounds.
+            level: if LEVELS.contains(&entry.level.as_str()) { entry.level.clone() } else { String::new() },
             message: entry.message.clone(),
             fields: entry.fields.iter().filter_map(PushField::to_pair).collect(),
             origin: Origin { file: FileId(self.file.clone()), offset: entry.offset },

@@ -223,6 +223,8 @@ pub struct LogPage {
     pub entries: Vec<(LogCursor, LogEntry)>,
     /// How many entries satisfy the request, all of them counted.
     pub total: u64,
+    /// Whether there are more behind the last one.
+    pub more: bool,
 }
 
 /// A histogram's bar: a count per level. Entries without a level count under `""`.

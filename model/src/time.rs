@@ -54,7 +54,8 @@ impl Timestamp {
     /// The moment `seconds` after 1970; `None` outside of the type's range.
     pub fn from_secs_f64(seconds: f64) -> Option<Self> {
         let millis = (seconds * 1000.0).round();
-        (millis.abs() < 9.2e18).then_some(Self(millis as i64))
+        // A little more than the calendar has, and far from where sums of times overflow.
+        (millis.abs() < 9e15).then_some(Self(millis as i64))
     }
 
     /// The same moment on the log side.
@@ -100,8 +101,13 @@ impl LogTime {
     pub fn parse(text: &str) -> Option<Self> {
         if let Ok(number) = text.parse::<i64>() {
             // Ten digits are seconds until the year 2286; nanoseconds have nineteen.
-            let is_seconds = number.abs() < 100_000_000_000;
-            return Some(Self(if is_seconds { number * 1_000_000_000 } else { number }));
+            let unit = match number.unsigned_abs() {
+                ..100_000_000_000 => 1_000_000_000,
+                100_000_000_000..100_000_000_000_000 => 1_000_000,
+                100_000_000_000_000..100_000_000_000_000_000 => 1_000,
+                100_000_000_000_000_000.. => 1,
+            };
+            return number.checked_mul(unit).map(Self);
         }
         if let Ok(seconds) = text.parse::<f64>() {
             return (seconds.abs() < 9.2e9).then_some(Self((seconds * 1e9) as i64));
@@ -273,6 +279,9 @@ mod tests {
         assert_eq!(Timestamp::parse("soon"), None);
         assert_eq!(LogTime::parse("1700000000"), Some(LogTime(1_700_000_000_000_000_000)));
         assert_eq!(LogTime::parse("1700000000000000001"), Some(LogTime(1_700_000_000_000_000_001)));
+        assert_eq!(LogTime::parse("1700000000123"), Some(LogTime(1_700_000_000_123_000_000)));
+        assert_eq!(LogTime::parse("20000000000"), None);
+        assert_eq!(LogTime::parse("-9223372036854775808"), Some(LogTime(i64::MIN)));
         assert_eq!(LogTime(-1).to_timestamp(), Timestamp(-1));
     }
 }

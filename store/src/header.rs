@@ -8,17 +8,17 @@
 //! ```
 
 /// A write-ahead log file.
-pub const MAGIC_WAL: [u8; 4] = *b"bwal";
+pub(crate) const MAGIC_WAL: [u8; 4] = *b"bwal";
 /// A block of metrics.
-pub const MAGIC_BLOCK: [u8; 4] = *b"bblk";
+pub(crate) const MAGIC_BLOCK: [u8; 4] = *b"bblk";
 /// The newest version of every kind.
-pub const VERSION: u8 = 1;
+pub(crate) const VERSION: u8 = 1;
 /// Size of a header.
-pub const HEADER_BYTES: usize = 8;
+pub(crate) const HEADER_BYTES: usize = 8;
 
 /// Why a file's first bytes are not a header that this release can read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HeaderError {
+pub(crate) enum HeaderError {
     /// It is another kind of file, or damaged.
     #[error("the file does not begin with the magic of its kind")]
     Magic,
@@ -31,13 +31,13 @@ pub enum HeaderError {
 }
 
 /// The header of a new file.
-pub fn encode(magic: [u8; 4]) -> [u8; HEADER_BYTES] {
+pub(crate) fn encode(magic: [u8; 4]) -> [u8; HEADER_BYTES] {
     let [a, b, c, d] = magic;
     [a, b, c, d, VERSION, 0, 0, 0]
 }
 
 /// Checks the first bytes of a file.
-pub fn decode(bytes: &[u8], magic: [u8; 4]) -> Result<(), HeaderError> {
+pub(crate) fn decode(bytes: &[u8], magic: [u8; 4]) -> Result<(), HeaderError> {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Err(HeaderError::Damaged) };
     if header[..4] != magic {
         return Err(HeaderError::Magic);

@@ -43,7 +43,7 @@ use catalog::Catalog;
 use fs::{DirectoryLock, Disk, RealDisk};
 use logs::Logs;
 use metrics::Metrics;
-use wal::{RecordKind, Wal, WalOpenError};
+use wal::{Floor, RecordKind, Wal, WalOpenError};
 
 /// Pause between two rounds of compaction and expiry.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
@@ -99,7 +99,9 @@ pub struct Store {
     logs: Logs,
     catalog: Catalog,
     telemetry: Telemetry,
-    _lock: Option<DirectoryLock>,
+    /// Held, never read.
+    #[allow(dead_code, reason = "its drop is its use")]
+    lock: Option<DirectoryLock>,
 }
 
 impl Store {
@@ -119,7 +121,7 @@ impl Store {
         };
         let catalog = Catalog::open(&dir.join("catalog.sqlite"))?;
         let mut store = Self::open_on(disk, dir, options, clock, telemetry, catalog)?;
-        store._lock = Some(lock);
+        store.lock = Some(lock);
         Ok(store)
     }
 
@@ -137,13 +139,16 @@ impl Store {
             metrics::Opening::new(Arc::clone(&disk), &dir.join("metrics"), options.metrics, seed)?;
         let mut logs = logs::Opening::new(Arc::clone(&disk), &dir.join("logs"), options.logs, &catalog)?;
         let mut unreadable = 0u64;
-        let (wal, report) = Wal::open(disk, &dir.join("wal"), &mut |file, sequence, kind, payload| {
-            let sound = match kind {
-                RecordKind::Samples => metrics.replay(file, payload),
-                RecordKind::Lines => logs.replay(sequence, payload),
-            };
-            unreadable += u64::from(!sound);
-        })?;
+        let floor =
+            Floor { file: metrics.wal_floor(), sequence: logs.wal_floor(), seed: seed.rotate_left(17) };
+        let (wal, report) =
+            Wal::open(disk, &dir.join("wal"), floor, &mut |file, sequence, kind, payload| {
+                let sound = match kind {
+                    RecordKind::Samples => metrics.replay(file, payload),
+                    RecordKind::Lines => logs.replay(sequence, payload),
+                };
+                unreadable += u64::from(!sound);
+            })?;
         if unreadable > 0 {
             tracing::error!(records = unreadable, "records of the write-ahead log contradict their format");
         }
@@ -157,7 +162,7 @@ impl Store {
         let wal = Arc::new(wal);
         let metrics = metrics.finish(Arc::clone(&wal), telemetry.clone());
         let logs = logs.finish(Arc::clone(&wal), telemetry.clone()).map_err(io)?;
-        Ok(Self { clock, wal, metrics, logs, catalog, telemetry, _lock: None })
+        Ok(Self { clock, wal, metrics, logs, catalog, telemetry, lock: None })
     }
 
     /// Writes blocks that are due, expires what is too old, and removes WAL files not needed any more.

@@ -258,7 +258,7 @@ fn a_damaged_block_is_set_aside_and_the_rest_is_served() {
     assert!(disk.exists(&dir.join(&name)).unwrap());
     // The flipped bit lies in the footer of this small block, or in what a query reads.
     let found = reopened.select(&[], ALL_TIME, &Deadline::default());
-    let read = found.and_then(|set| set.collect::<Result<Vec<_>, _>>());
+    let read = found.and_then(std::iter::Iterator::collect::<Result<Vec<_>, _>>);
     if let Ok(series) = read {
         assert!(series[0].samples.len() < 12, "a damaged block was answered");
     }

@@ -90,6 +90,8 @@ pub struct AlertmanagerConfig {
 /// A node of the route tree.
 #[derive(Debug, Clone)]
 pub(super) struct Route {
+    /// Tells it from a sibling with the same matchers.
+    pub(super) number: usize,
     /// The path to it, as group keys begin.
     pub(super) key: String,
     pub(super) receiver: String,
@@ -164,18 +166,26 @@ pub fn parse_alertmanager(file: &str, text: &str) -> Result<AlertmanagerConfig, 
         return refuse("root route must not have any matchers");
     }
     let defaults = Route {
+        number: 0,
         key: String::new(),
         receiver: String::new(),
         group_by: GroupBy::Labels(Vec::new()),
         group_wait: Duration::from_secs(30),
-        group_interval: Duration::from_secs(300),
-        repeat_interval: Duration::from_secs(4 * 3600),
+        group_interval: Duration::from_mins(5),
+        repeat_interval: Duration::from_hours(4),
         matchers: Vec::new(),
         goes_on: false,
         routes: Vec::new(),
     };
-    let root = build_route(file, route, &defaults, &known, &mut warnings)?;
+    let mut root = build_route(file, route, &defaults, &known, &mut warnings)?;
+    number(&mut root, &mut 0);
     Ok(AlertmanagerConfig { root, receivers: known, warnings })
+}
+
+fn number(route: &mut Route, next: &mut usize) {
+    route.number = *next;
+    *next += 1;
+    route.routes.iter_mut().for_each(|child| number(child, next));
 }
 
 fn check_receiver(
@@ -281,6 +291,7 @@ fn build_route(
     let own = format!("{{{}}}", own.join(","));
     let key = if parent.key.is_empty() { own } else { format!("{}/{own}", parent.key) };
     let mut route = Route {
+        number: 0,
         key,
         receiver,
         group_by,

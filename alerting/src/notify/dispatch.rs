@@ -27,10 +27,12 @@ pub struct Dispatcher {
     changed: Notify,
 }
 
-/// A route's key and the labels of the group.
-type GroupId = (String, Labels);
+/// A route's number and the labels of the group.
+type GroupId = (usize, Labels);
 
 struct Group {
+    /// As the payload and the database name it.
+    key: String,
     receiver: String,
     interval: Duration,
     repeat: Duration,
@@ -81,25 +83,24 @@ impl Dispatcher {
     /// Flushes the groups whose time has come. A group that could not be saved is tried again.
     pub fn flush_due(&self, now: Timestamp) {
         let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        for ((route, labels), group) in groups.iter_mut() {
+        for ((_, labels), group) in groups.iter_mut() {
             if group.next_flush > now {
                 continue;
             }
             group.next_flush = now.plus(group.interval);
-            let flushed = self.flush(route, labels, group, now);
+            let flushed = self.flush(labels, group, now);
             if let Err(error) = flushed {
-                tracing::error!(%error, group = route, "notification was not saved; will try again");
+                tracing::error!(%error, group = group.key, "notification was not saved; will try again");
                 group.next_flush = now.plus(LOOK_EVERY);
             }
         }
         groups.retain(|_, group| !group.alerts.is_empty());
     }
 
-    fn flush(&self, route: &str, labels: &Labels, group: &mut Group, now: Timestamp) -> rusqlite::Result<()> {
-        let group_key = format!("{route}:{}", quoted_set(labels));
+    fn flush(&self, labels: &Labels, group: &mut Group, now: Timestamp) -> rusqlite::Result<()> {
         let webhooks = self.config.receivers.get(&group.receiver).map_or(&[][..], Vec::as_slice);
         for (at, webhook) in webhooks.iter().enumerate() {
-            self.tell(webhook, at, &group_key, labels, group, now)?;
+            self.tell(webhook, at, labels, group, now)?;
         }
         // Those that ended have been spoken of, or need not be.
         group.alerts.retain(|_, alert| alert.ends_at.is_none());
@@ -110,11 +111,11 @@ impl Dispatcher {
         &self,
         webhook: &Webhook,
         number: usize,
-        group_key: &str,
         labels: &Labels,
         group: &Group,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
+        let group_key = group.key.as_str();
         let prints = |ended: bool| -> Vec<String> {
             let alerts = group.alerts.iter().filter(|(_, alert)| alert.ends_at.is_some() == ended);
             alerts.map(|(print, _)| print.clone()).collect()
@@ -191,9 +192,10 @@ impl AlertSink for Dispatcher {
             for route in routes {
                 let labels = Self::group_labels(route, &alert.labels);
                 let print = fingerprint(&alert.labels);
-                let id = (route.key.clone(), labels);
+                let key = format!("{}:{}", route.key, quoted_set(&labels));
+                let id = (route.number, labels);
                 // An ended alert opens no group of its own: there would be nothing to say.
-                if alert.ends_at.is_some() && !groups.contains_key(&id) && !self.was_told(route, &id, &print)
+                if alert.ends_at.is_some() && !groups.contains_key(&id) && !self.was_told(route, &key, &print)
                 {
                     continue;
                 }
@@ -201,6 +203,7 @@ impl AlertSink for Dispatcher {
                 let waited = alert.starts_at.plus(route.group_wait) <= now;
                 let next_flush = if waited { now } else { now.plus(route.group_wait) };
                 let group = groups.entry(id).or_insert_with(|| Group {
+                    key,
                     receiver: route.receiver.clone(),
                     interval: route.group_interval,
                     repeat: route.repeat_interval,
@@ -217,12 +220,11 @@ impl AlertSink for Dispatcher {
 
 impl Dispatcher {
     /// Whether a receiver of the route was told that this alert fires, and not yet that it ended.
-    fn was_told(&self, route: &Route, (key, labels): &GroupId, print: &str) -> bool {
-        let group_key = format!("{key}:{}", quoted_set(labels));
+    fn was_told(&self, route: &Route, group_key: &str, print: &str) -> bool {
         let webhooks = self.config.receivers.get(&route.receiver).map_or(0, Vec::len);
         (0..webhooks).any(|number| {
             let receiver = format!("{}/webhook/{number}", route.receiver);
-            let told = self.db.notified(&receiver, &group_key);
+            let told = self.db.notified(&receiver, group_key);
             told.is_ok_and(|told| told.is_some_and(|told| told.firing.iter().any(|one| one == print)))
         })
     }
@@ -311,6 +313,25 @@ receivers: [{name: r, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}]
         assert_eq!(bed.last()["status"], "resolved");
         bed.alert("1", 0, Some(4000));
         assert_eq!(bed.at(5000), 5, "an ended alert is told once");
+    }
+
+    #[test]
+    fn siblings_with_equal_matchers_are_both_told() {
+        let config = "
+route:
+  receiver: a
+  group_wait: 0s
+  routes: [{receiver: a, continue: true}, {receiver: b}]
+receivers:
+- {name: a, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}
+- {name: b, webhook_configs: [{url: 'http://127.0.0.1:2/'}]}
+";
+        let mut bed = bed(&Arc::new(AlertDb::in_memory().unwrap()));
+        bed.dispatcher.config = parse_alertmanager("a.yml", config).unwrap();
+        bed.alert("1", 0, None);
+        assert_eq!(bed.at(1), 2);
+        let told: Vec<String> = bed.db.history(9).unwrap().into_iter().map(|one| one.receiver).collect();
+        assert_eq!(told, ["b/webhook/0", "a/webhook/0"]);
     }
 
     #[test]

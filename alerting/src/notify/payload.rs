@@ -53,7 +53,7 @@ pub(super) struct About<'a> {
 /// The body for `alerts`, of which there is one at least.
 pub(super) fn payload(about: &About<'_>, alerts: &[&SentAlert]) -> Payload {
     let mut alerts: Vec<&SentAlert> = alerts.to_vec();
-    alerts.sort_by(|a, b| order_key(&a.labels).cmp(&order_key(&b.labels)));
+    alerts.sort_by_key(|a| order_key(&a.labels));
     let shown = if about.max_alerts == 0 { alerts.len() } else { about.max_alerts.min(alerts.len()) };
     let is_firing = alerts.iter().any(|alert| alert.ends_at.is_none());
     let common = |of: fn(&SentAlert) -> &Labels| {

@@ -1,5 +1,6 @@
 //! Empties the outbox: each message until its receiver takes it, or says that it never will.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,14 @@ const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(10);
 const BACKOFF_MIN_MS: i64 = 1_000;
 const BACKOFF_MAX_MS: i64 = 60_000;
 
+/// A receiver that asks for a longer pause is asked again all the same.
+const RETRY_AFTER_MAX: Duration = Duration::from_hours(1);
+
 /// A notification that is this old is of no use any more.
-const GIVE_UP_AFTER: Duration = Duration::from_secs(24 * 3600);
+const GIVE_UP_AFTER: Duration = Duration::from_hours(24);
 
 /// Done messages are shown for this long.
-const HISTORY_KEPT: Duration = Duration::from_secs(30 * 86_400);
+const HISTORY_KEPT: Duration = Duration::from_hours(720);
 
 /// Sends what is in the outbox.
 pub struct Sender {
@@ -30,6 +34,9 @@ pub struct Sender {
     client: reqwest::Client,
     telemetry: Telemetry,
 }
+
+/// A receiver and its URL.
+type Address = (String, String);
 
 enum Outcome {
     Sent,
@@ -62,16 +69,23 @@ impl Sender {
     /// Sends until `stop` fires; attempts under way are finished.
     pub async fn run(self: Arc<Self>, stop: CancellationToken) {
         let mut swept = self.clock.now();
+        // An address has one attempt at a time, and a slow one keeps no other waiting.
+        let mut attempts: JoinSet<Address> = JoinSet::new();
+        let mut under_way: HashSet<Address> = HashSet::new();
         loop {
             let now = self.clock.now();
             match self.db.due(now) {
                 Ok(messages) => {
-                    let mut attempts = JoinSet::new();
                     for message in messages {
-                        let sender = Arc::clone(&self);
-                        attempts.spawn(async move { sender.attempt(&message).await });
+                        let address = (message.receiver.clone(), message.url.clone());
+                        if under_way.insert(address.clone()) {
+                            let sender = Arc::clone(&self);
+                            attempts.spawn(async move {
+                                sender.attempt(&message).await;
+                                address
+                            });
+                        }
                     }
-                    attempts.join_all().await;
                 }
                 Err(error) => tracing::error!(%error, "outbox cannot be read"),
             }
@@ -83,10 +97,20 @@ impl Sender {
             }
             tokio::select! {
                 biased;
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => break,
+                Some(done) = attempts.join_next() => match done {
+                    Ok(address) => {
+                        under_way.remove(&address);
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "an attempt ended abnormally");
+                        under_way.clear();
+                    }
+                },
                 () = tokio::time::sleep(LOOK_EVERY) => {}
             }
         }
+        while attempts.join_next().await.is_some() {}
     }
 
     async fn attempt(&self, message: &Message) {
@@ -138,7 +162,7 @@ impl Sender {
             .headers()
             .get("retry-after")
             .and_then(|value| value.to_str().ok()?.parse().ok())
-            .map(Duration::from_secs);
+            .map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
         let reason = format!("receiver answered {status}");
         let is_final = status.is_client_error()
             && !matches!(

@@ -50,7 +50,7 @@ pub struct Alert {
 }
 
 /// A resolved alert is remembered this long, so that whoever missed it hears of it.
-pub(super) const RESOLVED_KEPT: Duration = Duration::from_secs(15 * 60);
+pub(super) const RESOLVED_KEPT: Duration = Duration::from_mins(15);
 
 impl Alert {
     /// An alert whose condition was just seen for the first time.
@@ -112,7 +112,7 @@ mod tests {
         Timestamp(seconds * 1000)
     }
 
-    const HOLD: Duration = Duration::from_secs(60);
+    const HOLD: Duration = Duration::from_mins(1);
 
     #[test]
     fn an_alert_fires_after_for_and_resolves() {

@@ -51,7 +51,7 @@ struct RawSlo {
 }
 
 fn default_period() -> Duration {
-    Duration::from_secs(30 * 86_400)
+    Duration::from_hours(720)
 }
 
 fn default_scale() -> Spanned<u32> {
@@ -81,6 +81,9 @@ const ALERTS: [(&str, &str, &str, f64); 4] = [
     ("ticket", "1d", "2h", 3.0),
     ("ticket", "3d", "6h", 1.0),
 ];
+
+/// The window that stands for the budget's whole period, under the name that Sloth gives it.
+const PERIOD: &str = "30d";
 
 const EVALUATE_EVERY: Duration = Duration::from_secs(30);
 
@@ -153,17 +156,10 @@ fn rules_of(slo: &RawSlo) -> String {
         ("sloth_service".to_owned(), slo.service.clone()),
         ("sloth_slo".to_owned(), slo.name.value.clone()),
     ]);
-    for (name, seconds) in WINDOWS {
-        if Duration::from_secs(seconds) > slo.period {
-            continue;
+    for (name, seconds) in WINDOWS.iter().filter(|(name, _)| *name != PERIOD) {
+        if Duration::from_secs(*seconds) <= slo.period {
+            ratio(&mut out, slo, name, &window(*seconds), &own);
         }
-        let good = slo.good.value.replace("{{.window}}", &window(seconds));
-        let total = slo.total.value.replace("{{.window}}", &window(seconds));
-        let mut labels = own.clone();
-        labels.insert("sloth_window".to_owned(), name.to_owned());
-        // Where nothing is good there may be no good series at all: that is zero, not unknown.
-        let expr = format!("1 - ((({good}) or ({total}) * 0) / ({total}))");
-        record(&mut out, &format!("slo:sli_error:ratio_rate{name}"), &expr, &labels);
     }
     let period_days = slo.period.as_secs_f64() / 86_400.0;
     record(&mut out, "slo:objective:ratio", &format!("vector({})", 1.0 - budget), &own);
@@ -174,7 +170,27 @@ fn rules_of(slo: &RawSlo) -> String {
     for severity in ["page", "ticket"] {
         alert(&mut out, slo, severity, &selector, budget, &window);
     }
+    // The whole period is slow to read, and must not delay the alerts: a group of its own, less often.
+    let _ = writeln!(
+        out,
+        "- name: {}\n  interval: {}\n  rules:",
+        json(&format!("slo:{}:{}:period", slo.service, slo.name.value)),
+        format_duration(interval * 10)
+    );
+    let whole = Duration::from_millis(slo.period.as_millis() as u64 / u64::from(scale));
+    ratio(&mut out, slo, PERIOD, &format_duration(whole), &own);
     out
+}
+
+/// The series of the error ratio over one window.
+fn ratio(out: &mut String, slo: &RawSlo, name: &str, window: &str, own: &BTreeMap<String, String>) {
+    let good = slo.good.value.replace("{{.window}}", window);
+    let total = slo.total.value.replace("{{.window}}", window);
+    let mut labels = own.clone();
+    labels.insert("sloth_window".to_owned(), name.to_owned());
+    // Where nothing is good there may be no good series at all: that is zero, not unknown.
+    let expr = format!("1 - ((({good}) or ({total}) * 0) / ({total}))");
+    record(out, &format!("slo:sli_error:ratio_rate{name}"), &expr, &labels);
 }
 
 fn record(out: &mut String, name: &str, expr: &str, labels: &BTreeMap<String, String>) {

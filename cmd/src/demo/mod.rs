@@ -34,7 +34,7 @@ const RULES: &str = include_str!("rules.yml");
 
 const SYSTEM_LOGS: &str = "/var/log/containers";
 
-pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
+pub(crate) fn run(args: &DemoArgs) -> anyhow::Result<()> {
     let stop = CancellationToken::new();
     serve::runtime()?.block_on(async {
         let tasks = TaskTracker::new();
@@ -45,7 +45,7 @@ pub(crate) fn run(args: DemoArgs) -> anyhow::Result<()> {
         });
         let logs_dir = absolute(&args.data)?.join("shop-logs");
         let shop = shop::open(&logs_dir, &tasks, &stop).await?;
-        let plan = plan(&args, &shop, &logs_dir)?;
+        let plan = plan(args, &shop, &logs_dir)?;
         let done = serve::start(plan, stop.clone(), |url| announce(url, &args.data)).await;
         stop.cancel();
         done

@@ -30,9 +30,9 @@ use crate::server;
 const CUSTOMER_EVERY: Duration = Duration::from_millis(80);
 
 /// Payment fails in this part of every period.
-const FAULT_PERIOD: Duration = Duration::from_secs(300);
-const FAULT_FROM: Duration = Duration::from_secs(60);
-const FAULT_TO: Duration = Duration::from_secs(120);
+const FAULT_PERIOD: Duration = Duration::from_mins(5);
+const FAULT_FROM: Duration = Duration::from_mins(1);
+const FAULT_TO: Duration = Duration::from_mins(2);
 
 const BUCKETS: [f64; 9] = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 

@@ -65,7 +65,10 @@ async fn queries_with_errors_have_prometheus_shape() {
     let (status, body) = ask("/api/v1/query?query=sum(").await;
     assert_eq!(status, 400);
     assert_eq!(body["errorType"], "bad_data");
-    assert!(body["error"].as_str().unwrap().starts_with("invalid parameter \"query\": 1:5: parse error: "), "{body}");
+    assert!(
+        body["error"].as_str().unwrap().starts_with("invalid parameter \"query\": 1:5: parse error: "),
+        "{body}"
+    );
     assert_eq!(ask("/api/v1/query_range?query=up&start=1&end=0&step=1").await.0, 400);
     assert_eq!(ask("/api/v1/query_range?query=up&start=0&end=100000&step=1").await.0, 400);
     assert_eq!(ask("/api/v1/series").await.0, 400);
@@ -77,7 +80,9 @@ async fn queries_with_errors_have_prometheus_shape() {
     assert_eq!(write(b"not snappy".to_vec()).await.unwrap().status(), 400);
     // A body of five bytes that says it holds four gigabytes.
     assert_eq!(write(vec![0xff, 0xff, 0xff, 0xff, 0x0f]).await.unwrap().status(), 413);
-    let post = client().post(format!("{}/api/v1/query?query=1", server.url)).header("content-type", "application/x-www-form-urlencoded");
+    let post = client()
+        .post(format!("{}/api/v1/query?query=1", server.url))
+        .header("content-type", "application/x-www-form-urlencoded");
     let posted: serde_json::Value = post.body("time=7").send().await.unwrap().json().await.unwrap();
     assert_eq!(posted["data"]["result"], serde_json::json!([7, "1"]), "URL and form are merged");
     assert_eq!(ask("/api/v1/query?query=1%2B1&time=4").await.1["data"]["result"][1], "2");

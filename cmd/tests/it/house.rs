@@ -20,7 +20,8 @@ fn metadata() -> cargo_metadata::Metadata {
 fn dependencies() -> BTreeMap<String, BTreeSet<String>> {
     let mut found = BTreeMap::new();
     for package in metadata().packages {
-        let normal = package.dependencies.iter().filter(|one| one.kind == cargo_metadata::DependencyKind::Normal);
+        let normal =
+            package.dependencies.iter().filter(|one| one.kind == cargo_metadata::DependencyKind::Normal);
         let names = normal.map(|one| one.name.clone()).collect();
         found.insert(package.name.to_string(), names);
     }
@@ -35,7 +36,16 @@ fn crates_depend_as_the_picture_says() {
         ("binnacle-query", &["binnacle-model"][..]),
         ("binnacle-collector", &["binnacle-model"][..]),
         ("binnacle-alerting", &["binnacle-model", "binnacle-query"][..]),
-        ("binnacle", &["binnacle-alerting", "binnacle-collector", "binnacle-model", "binnacle-query", "binnacle-store"][..]),
+        (
+            "binnacle",
+            &[
+                "binnacle-alerting",
+                "binnacle-collector",
+                "binnacle-model",
+                "binnacle-query",
+                "binnacle-store",
+            ][..],
+        ),
     ];
     let found = dependencies();
     assert_eq!(found.len(), picture.len(), "a seventh crate needs an ADR");
@@ -81,7 +91,8 @@ fn the_network_stays_at_the_edges() {
             let text = std::fs::read_to_string(&file).unwrap();
             let code = text.split("#[cfg(test)]").next().unwrap();
             let uses = code.lines().any(|line| {
-                !line.trim_start().starts_with("//") && (line.contains(&format!("{word}::")) || line.contains(&format!("use {word}")))
+                !line.trim_start().starts_with("//")
+                    && (line.contains(&format!("{word}::")) || line.contains(&format!("use {word}")))
             });
             assert!(is_edge || !uses, "{} uses {word}", file.display());
         }

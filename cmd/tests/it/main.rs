@@ -1,5 +1,7 @@
 //! The real binary, on loopback, killed and restarted; and the rules of the house.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
 mod cli;
 mod crash;
 mod house;

@@ -92,8 +92,7 @@ async fn the_webhook_says_what_alertmanager_says() {
     std::fs::write(&own_routes, routes(&ours_url)).unwrap();
     std::fs::write(&their_routes, routes(&theirs_url)).unwrap();
     let data = dir.path().join("data");
-    let args =
-        ["--config", config.to_str().unwrap(), "--alertmanager-config", own_routes.to_str().unwrap()];
+    let args = ["--config", config.to_str().unwrap(), "--alertmanager-config", own_routes.to_str().unwrap()];
     let server = Server::start(&data, &args);
     let ours = ours.recv_timeout(CAP).expect("our notification");
 

@@ -10,25 +10,25 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// Longest wait for anything.
-pub const CAP: Duration = Duration::from_secs(60);
+pub(crate) const CAP: Duration = Duration::from_mins(1);
 
-pub fn binnacle() -> Command {
+pub(crate) fn binnacle() -> Command {
     Command::new(env!("CARGO_BIN_EXE_binnacle"))
 }
 
 /// A running server; killed when dropped.
-pub struct Server {
+pub(crate) struct Server {
     pub child: Child,
     pub url: String,
 }
 
 impl Server {
     /// Starts `binnacle serve` on a free port and waits until it answers.
-    pub fn start(data: &Path, args: &[&str]) -> Self {
+    pub(crate) fn start(data: &Path, args: &[&str]) -> Self {
         Self::start_on(data, "127.0.0.1:0", args)
     }
 
-    pub fn start_on(data: &Path, listen: &str, args: &[&str]) -> Self {
+    pub(crate) fn start_on(data: &Path, listen: &str, args: &[&str]) -> Self {
         let mut child = binnacle()
             .arg("serve")
             .args(["--data".as_ref(), data.as_os_str()])
@@ -45,7 +45,7 @@ impl Server {
     }
 
     /// Ends the process at once, as a power cut would.
-    pub fn kill(mut self) {
+    pub(crate) fn kill(mut self) {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
@@ -58,21 +58,21 @@ impl Drop for Server {
     }
 }
 
-pub fn client() -> reqwest::Client {
+pub(crate) fn client() -> reqwest::Client {
     let _ = rustls::crypto::ring::default_provider().install_default();
     let timeout = Duration::from_secs(20);
     reqwest::Client::builder().timeout(timeout).no_proxy().tls_certs_only([]).build().unwrap()
 }
 
 /// Asks and answers status and JSON.
-pub async fn get(url: &str) -> (u16, Value) {
+pub(crate) async fn get(url: &str) -> (u16, Value) {
     let response = client().get(url).send().await.unwrap();
     let status = response.status().as_u16();
     (status, response.json().await.unwrap_or_default())
 }
 
 /// Asks again and again until `found` says yes.
-pub async fn poll<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
+pub(crate) async fn poll<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T {
     let until = Instant::now() + CAP;
     loop {
         if let Some(found) = found().await {
@@ -84,7 +84,7 @@ pub async fn poll<T>(what: &str, mut found: impl AsyncFnMut() -> Option<T>) -> T
 }
 
 /// Takes POSTs and hands over their bodies.
-pub fn sink() -> (String, Receiver<Value>) {
+pub(crate) fn sink() -> (String, Receiver<Value>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/hook", listener.local_addr().unwrap());
     let (sender, receiver) = sync_channel(100);

@@ -75,7 +75,10 @@ impl RemoteStore {
             let reason = format!("{status}: {}", reason.trim());
             Err(match status {
                 StatusCode::TOO_MANY_REQUESTS => AppendError::Full { what: "the store's queue", retry_after },
-                status if status.is_client_error() => AppendError::Invalid(reason),
+                // Others may be a proxy's, or a store's that is being rolled out: they pass.
+                StatusCode::BAD_REQUEST
+                | StatusCode::UNSUPPORTED_MEDIA_TYPE
+                | StatusCode::UNPROCESSABLE_ENTITY => AppendError::Invalid(reason),
                 _ => AppendError::Unavailable(reason),
             })
         })

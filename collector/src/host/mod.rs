@@ -37,6 +37,10 @@ const SKIPPED_FILESYSTEMS: [&str; 26] = [
     "tracefs",
 ];
 
+type ReadDisk = fn(&procfs::DiskStat) -> f64;
+type ReadMount = fn(&rustix::fs::StatVfs) -> f64;
+type ReadDevice = fn(&procfs::net::DeviceStatus) -> u64;
+
 type Part = fn(&mut String) -> Result<(), String>;
 
 /// The parts, by the names of node exporter's collectors.
@@ -173,8 +177,7 @@ fn disks(page: &mut String) -> Result<(), String> {
     let disks = procfs::diskstats().map_err(text)?;
     let is_shown = |name: &str| !["loop", "ram", "zram", "fd", "sr"].iter().any(|p| name.starts_with(p));
     let disks: Vec<_> = disks.into_iter().filter(|disk| is_shown(&disk.name)).collect();
-    type Read = fn(&procfs::DiskStat) -> f64;
-    let columns: [(&str, &str, Read); 9] = [
+    let columns: [(&str, &str, ReadDisk); 9] = [
         ("node_disk_reads_completed_total", "Reads completed.", |d| d.reads as f64),
         ("node_disk_read_bytes_total", "Bytes read.", |d| d.sectors_read as f64 * 512.0),
         ("node_disk_read_time_seconds_total", "Seconds spent by all reads.", |d| d.time_reading as f64 / 1e3),
@@ -213,8 +216,7 @@ fn filesystems(page: &mut String) -> Result<(), String> {
             shown.push((mount, stat));
         }
     }
-    type Read = fn(&rustix::fs::StatVfs) -> f64;
-    let columns: [(&str, &str, Read); 6] = [
+    let columns: [(&str, &str, ReadMount); 6] = [
         ("node_filesystem_size_bytes", "Filesystem size in bytes.", |s| (s.f_blocks * s.f_frsize) as f64),
         ("node_filesystem_free_bytes", "Filesystem free space in bytes.", |s| {
             (s.f_bfree * s.f_frsize) as f64
@@ -245,8 +247,7 @@ fn filesystems(page: &mut String) -> Result<(), String> {
 fn network(page: &mut String) -> Result<(), String> {
     let mut devices: Vec<_> = procfs::net::dev_status().map_err(text)?.into_values().collect();
     devices.sort_by(|a, b| a.name.cmp(&b.name));
-    type Read = fn(&procfs::net::DeviceStatus) -> u64;
-    let columns: [(&str, Read); 8] = [
+    let columns: [(&str, ReadDevice); 8] = [
         ("receive_bytes", |d| d.recv_bytes),
         ("receive_packets", |d| d.recv_packets),
         ("receive_errs", |d| d.recv_errs),
@@ -266,6 +267,7 @@ fn network(page: &mut String) -> Result<(), String> {
     Ok(())
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "it has the shape of all parts")]
 fn uname(page: &mut String) -> Result<(), String> {
     let uname = rustix::system::uname();
     let labels = [

@@ -11,17 +11,21 @@ use serde_json::{Value, json};
 
 use super::{DECODED_MAX_BYTES, Intake, Refusal, header_text, read_body, unsnap};
 
+/// Lines, labels and fields of one body.
+const MAX_PARTS: usize = 2_000_000;
+
 /// Takes a [`LogPush`] in protobuf, plain or in snappy's block format.
 pub(super) async fn handle(
     State(intake): State<Arc<Intake>>,
     request: Request,
 ) -> Result<Json<Value>, Refusal> {
     let encoding = header_text(request.headers(), header::CONTENT_ENCODING.as_str()).to_owned();
+    let place = intake.place()?;
     let body = read_body(request.into_body()).await?;
     let received = intake.clock.now_ns();
     let logs = Arc::clone(&intake.logs);
     let report = intake
-        .run(move || {
+        .run(place, move || {
             let plain = match encoding.as_str() {
                 "snappy" => unsnap(&body)?,
                 "" | "identity" if body.len() <= DECODED_MAX_BYTES => body.to_vec(),
@@ -30,6 +34,13 @@ pub(super) async fn handle(
                     return Err(Refusal::Unsupported(reason));
                 }
             };
+            // An empty message is two bytes here and a hundred in memory.
+            let parts = super::remote_write::count_parts(&plain)
+                .map_err(|error| Refusal::Bad(format!("body is no LogPush: {error}")))?;
+            if parts > MAX_PARTS {
+                let reason = format!("body has more than {MAX_PARTS} lines and fields; send less at once");
+                return Err(Refusal::TooLarge(reason));
+            }
             let push = LogPush::decode(&*plain)
                 .map_err(|error| Refusal::Bad(format!("body is no LogPush: {error}")))?;
             check(&push)?;

@@ -7,6 +7,7 @@ mod logs;
 mod remote_write;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
@@ -15,7 +16,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use binnacle_model::storage::{AppendError, Appender, LogAppender};
 use binnacle_model::time::Clock;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Telemetry;
 
@@ -23,6 +24,9 @@ pub use remote_write::{WireError, encode_write_request, write_request};
 
 /// Longest body on the wire.
 const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// For a whole body to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Longest body once decompressed.
 const DECODED_MAX_BYTES: usize = 64 * 1024 * 1024 - 4096;
@@ -51,15 +55,20 @@ impl Intake {
         Arc::new(Self { metrics, logs, clock, telemetry, places })
     }
 
-    /// Runs blocking `work`, if there is a place for it now.
+    /// A place for one write, taken before its body is read.
+    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+            self.telemetry.intake_shed.inc();
+            Refusal::Busy(1)
+        })
+    }
+
+    /// Runs blocking `work` in its place.
     async fn run<T: Send + 'static>(
         &self,
+        place: OwnedSemaphorePermit,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
-        let Ok(place) = Arc::clone(&self.places).try_acquire_owned() else {
-            self.telemetry.intake_shed.inc();
-            return Err(Refusal::Busy(1));
-        };
         let task = tokio::task::spawn_blocking(move || {
             let _place = place;
             work()
@@ -129,10 +138,11 @@ impl IntoResponse for Refusal {
     }
 }
 
+/// Reads a body, which must come within a time: it holds a place.
 async fn read_body(body: Body) -> Result<Bytes, Refusal> {
-    to_bytes(body, BODY_MAX_BYTES)
-        .await
-        .map_err(|_| Refusal::TooLarge(format!("body is longer than {BODY_MAX_BYTES} bytes or was cut off")))
+    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_MAX_BYTES)).await;
+    let read = read.map_err(|_| Refusal::Bad(format!("body did not come within {BODY_TIMEOUT:?}")))?;
+    read.map_err(|_| Refusal::TooLarge(format!("body is longer than {BODY_MAX_BYTES} bytes or was cut off")))
 }
 
 /// Undoes snappy's block format; the length that the block says is checked before it is believed.

@@ -23,6 +23,12 @@ use binnacle_model::{Labels, Sample, Timestamp};
 
 use super::{Intake, Refusal, header_text, read_body, unsnap};
 
+/// Series of one body; an empty one is two bytes on the wire.
+const MAX_SERIES: usize = 200_000;
+
+/// Descriptions of metrics in one body.
+const MAX_METADATA: usize = 20_000;
+
 /// Samples of one body.
 const MAX_SAMPLES: usize = 1_000_000;
 
@@ -35,10 +41,11 @@ pub(super) async fn handle(
         let reason = "remote write 2.0 is not taken yet; send prometheus.WriteRequest (1.0)";
         return Err(Refusal::Unsupported(reason.to_owned()));
     }
+    let place = intake.place()?;
     let body = read_body(request.into_body()).await?;
     let metrics = Arc::clone(&intake.metrics);
     let report = intake
-        .run(move || {
+        .run(place, move || {
             let plain = unsnap(&body)?;
             let request = write_request(&plain).map_err(|error| Refusal::Bad(error.to_string()))?;
             metrics.append_metadata(&request.metadata);
@@ -92,8 +99,16 @@ pub fn write_request(body: &[u8]) -> Result<WriteRequest<'_>, WireError> {
     let mut fields = Fields::new(body, 0);
     while let Some(field) = fields.next()? {
         match (field.number, field.bytes) {
-            (1, Some(bytes)) => time_series(bytes, field.at, &mut request)?,
+            (1, Some(bytes)) => {
+                if request.series.len() >= MAX_SERIES {
+                    return fields.fail("more than 200,000 series in one body");
+                }
+                time_series(bytes, field.at, &mut request)?;
+            }
             (3, Some(bytes)) => {
+                if request.metadata.len() >= MAX_METADATA {
+                    return fields.fail("more than 20,000 descriptions in one body");
+                }
                 let described = metadata(bytes, field.at)?;
                 request.metadata.push(described);
             }
@@ -214,6 +229,27 @@ impl SeriesDecoder for WireLabels {
         }
         Ok(labels)
     }
+}
+
+/// How many messages and texts a message of at most three levels holds, each of which will be allocated.
+pub(super) fn count_parts(body: &[u8]) -> Result<usize, WireError> {
+    let mut parts = 0;
+    let mut batches = Fields::new(body, 0);
+    while let Some(batch) = batches.next()? {
+        parts += 1;
+        let mut entries = Fields::new(batch.bytes.unwrap_or_default(), batch.at);
+        while let Some(entry) = entries.next()? {
+            parts += 1;
+            // Of a batch, only labels (4) and entries (5) are messages.
+            if let (Some(bytes), 4 | 5) = (entry.bytes, entry.number) {
+                let mut fields = Fields::new(bytes, entry.at);
+                while fields.next()?.is_some() {
+                    parts += 1;
+                }
+            }
+        }
+    }
+    Ok(parts)
 }
 
 /// The fields of a protobuf message, one after the other.

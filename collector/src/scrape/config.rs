@@ -113,7 +113,7 @@ const IGNORED: [&str; 19] = [
     "convert_classic_histograms_to_nhcb",
 ];
 
-const DEFAULT_INTERVAL: Duration = Duration::from_secs(60);
+const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 impl Global {

@@ -1,6 +1,6 @@
 //! One target: what it is, how it does, and its loop.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -136,9 +136,12 @@ pub(super) struct Run {
 }
 
 /// A scrape, ready to be appended.
+#[derive(Default)]
 struct Scraped {
     series: Vec<(Box<[u8]>, Sample)>,
     metadata: Vec<(String, Metadata)>,
+    /// Series to which the page gave times of its own: they need no staleness marker.
+    timed: HashSet<u64>,
 }
 
 impl Run {
@@ -171,7 +174,7 @@ impl Run {
         }
         let now = self.clock.now();
         let ended = self.gone(&HashMap::new(), now);
-        self.append(Scraped { series: ended, metadata: Vec::new() }).await;
+        self.append(Scraped { series: ended, ..Scraped::default() }).await;
     }
 
     async fn scrape_once(&mut self) {
@@ -183,7 +186,7 @@ impl Run {
         self.telemetry.scrapes.inc();
         let (mut scraped, error) = match read {
             Ok(scraped) => (scraped, String::new()),
-            Err(error) => (Scraped { series: Vec::new(), metadata: Vec::new() }, error),
+            Err(error) => (Scraped::default(), error),
         };
         let is_up = error.is_empty();
         if !is_up {
@@ -192,9 +195,11 @@ impl Run {
         let count = scraped.series.len();
         let now_there: HashMap<u64, Box<[u8]>> =
             scraped.series.iter().map(|(raw, _)| (xxh3_64(raw), raw.clone())).collect();
+        let timed = std::mem::take(&mut scraped.timed);
         let added = now_there.keys().filter(|hash| !self.before.contains_key(hash)).count();
         scraped.series.extend(self.gone(&now_there, began));
         self.before = now_there;
+        self.before.retain(|hash, _| !timed.contains(hash));
         let report = [
             ("up", f64::from(u8::from(is_up))),
             ("scrape_duration_seconds", duration.as_secs_f64()),
@@ -250,16 +255,25 @@ impl Run {
         let mut series: Vec<(Box<[u8]>, Sample)> = Vec::with_capacity(self.before.len());
         let mut metadata: HashMap<&str, Metadata> = HashMap::new();
         let keeps_times = self.target.honor_timestamps;
+        let mut timed = HashSet::new();
         parse(page, format, |line| match line {
             Line::Sample { series: raw, value, timestamp } => {
-                let timestamp = timestamp.filter(|_| keeps_times).unwrap_or(began);
-                series.push((raw.into(), Sample { timestamp, value }));
+                let own_time = timestamp.filter(|_| keeps_times);
+                if own_time.is_some() {
+                    timed.insert(xxh3_64(raw));
+                }
+                series.push((raw.into(), Sample { timestamp: own_time.unwrap_or(began), value }));
             }
             Line::Type(name, kind) => kind.clone_into(&mut metadata.entry(name).or_default().kind),
             Line::Help(name, help) => help.clone_into(&mut metadata.entry(name).or_default().help),
             Line::Unit(name, unit) => unit.clone_into(&mut metadata.entry(name).or_default().unit),
         })
         .map_err(|error| format!("malformed page: {error}"))?;
+        let decoder = TargetLabels::of(&self.target);
+        for (raw, _) in series.iter().filter(|(raw, _)| !self.before.contains_key(&xxh3_64(raw))) {
+            let text = || String::from_utf8_lossy(&raw[..raw.len().min(200)]).into_owned();
+            decoder.decode(raw).map_err(|error| format!("malformed page: {}: {error}", text()))?;
+        }
         let mut metadata: Vec<(String, Metadata)> =
             metadata.into_iter().map(|(name, one)| (name.to_owned(), one)).collect();
         metadata.sort_by(|a, b| a.0.cmp(&b.0));
@@ -268,7 +282,7 @@ impl Run {
             metadata.clear();
         }
         self.described = described;
-        Ok(Scraped { series, metadata })
+        Ok(Scraped { series, metadata, timed })
     }
 
     /// Staleness markers for the series of the last scrape that are not in this one.
@@ -294,8 +308,7 @@ impl Run {
                 .iter()
                 .map(|(labels, sample)| RawSeries { labels, samples: std::slice::from_ref(sample) })
                 .collect();
-            let salt = xxh3_64(format!("{} {}", target.honor_labels, target.labels).as_bytes());
-            let decoder = TargetLabels { salt, labels: &target.labels, honor_labels: target.honor_labels };
+            let decoder = TargetLabels::of(&target);
             appender.append(&batch, &decoder).map(|_| ())
         })
         .await;
@@ -332,6 +345,13 @@ struct TargetLabels<'a> {
     salt: u64,
     labels: &'a Labels,
     honor_labels: bool,
+}
+
+impl<'a> TargetLabels<'a> {
+    fn of(target: &'a Target) -> Self {
+        let salt = xxh3_64(format!("{} {}", target.honor_labels, target.labels).as_bytes());
+        Self { salt, labels: &target.labels, honor_labels: target.honor_labels }
+    }
 }
 
 impl SeriesDecoder for TargetLabels<'_> {

@@ -117,7 +117,8 @@ fn list_container(dir: &Path, node: &str, listing: &mut Listing) {
         let Ok(restart) = restart.parse() else { continue };
         // Compressed copies and those being made hold lines that were read before they were rotated
         // twice; they are not text.
-        if rest.ends_with(".gz") || rest.ends_with(".tmp") {
+        // The kubelet's own suffixes, in its own case.
+        if matches!(rest.rsplit('.').next(), Some("gz" | "tmp")) {
             continue;
         }
         let is_newest = u8::from(rest.is_empty());

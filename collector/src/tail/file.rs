@@ -10,7 +10,7 @@ use binnacle_model::push::{FileBatch, Pair, PushEntry, PushField};
 
 use super::checkpoint::Checkpoint;
 use super::cri;
-use super::discover::{Found, LineFormat};
+use super::discover::{Found, LineFormat, file_id};
 use super::meaning;
 use crate::Telemetry;
 
@@ -53,17 +53,23 @@ struct Partial {
     offset: u64,
     time: LogTime,
     message: Vec<u8>,
-    /// When it was last added to, by our clock.
-    touched: LogTime,
+    /// When its first piece came, by our clock.
+    since: LogTime,
+    /// It became too long and was given out; what follows up to its end is passed over.
+    given_out: bool,
 }
 
 impl TailedFile {
     /// Opens a file at its checkpoint. Never follows a link, never waits for a pipe (L8).
-    pub(super) fn open(found: Found, checkpoint: Checkpoint) -> io::Result<Self> {
+    pub(super) fn open(found: Found, checkpoint: Checkpoint, node: &str) -> io::Result<Self> {
         let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
         let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&found.path)?;
         if !file.metadata()?.is_file() {
             return Err(io::Error::other("it is not a regular file"));
+        }
+        if file_id(&file.metadata()?, node) != found.id {
+            // Rotated since it was listed: the next listing knows both files.
+            return Err(io::ErrorKind::NotFound.into());
         }
         let Checkpoint { offset, truncations } = checkpoint;
         Ok(Self {
@@ -136,17 +142,20 @@ impl TailedFile {
             self.acknowledged = 0;
             self.rewind();
         }
-        let mut entries = std::mem::take(&mut self.held);
+        // A file without a name takes no more lines.
+        self.rotated |= std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?) == 0;
         let wanted = (self.size - self.position).min(READ_BYTES as u64) as usize;
         let mut buffer = vec![0; wanted];
         let read = self.file.read_at(&mut buffer, self.position)?;
         buffer.truncate(read);
         telemetry.bytes_read.inc_by(read as u64);
+        let mut entries = std::mem::take(&mut self.held);
         self.cut_lines(&buffer, now, &mut entries, telemetry);
         self.give_out_stale(now, &mut entries);
         entries.sort_by_key(|entry| entry.offset);
         // An entry behind an unfinished one waits, so that the batch ends where nothing is open.
-        let end = self.partial.values().map(|partial| partial.offset).min().unwrap_or(self.position);
+        let open = self.partial.values().filter(|partial| !partial.given_out);
+        let end = open.map(|partial| partial.offset).min().unwrap_or(self.position);
         let cut = entries.partition_point(|entry| entry.offset < end);
         self.held = entries.split_off(cut);
         let from = self.sent_to;
@@ -217,21 +226,30 @@ impl TailedFile {
             entries.push(entry(offset, now, "", message.to_vec()));
             return;
         };
-        let begun = self.partial.remove(parsed.iostream);
-        let (offset, time, mut message) = match begun {
-            Some(partial) => (partial.offset, partial.time, partial.message),
-            None => (offset, parsed.time, Vec::new()),
-        };
-        let room = MESSAGE_MAX_BYTES.saturating_sub(message.len());
-        if parsed.message.len() > room {
-            telemetry.lines_truncated.inc();
+        let key = if parsed.iostream == "stdout" { "stdout" } else { "stderr" };
+        let begun = self.partial.remove(key);
+        let mut partial = begun.unwrap_or_else(|| Partial {
+            offset,
+            time: parsed.time,
+            message: Vec::new(),
+            since: now,
+            given_out: false,
+        });
+        if !partial.given_out {
+            let room = MESSAGE_MAX_BYTES.saturating_sub(partial.message.len());
+            partial.message.extend_from_slice(&parsed.message[..parsed.message.len().min(room)]);
+            let is_full = parsed.message.len() > room;
+            if is_full {
+                telemetry.lines_truncated.inc();
+            }
+            if is_full || !parsed.partial {
+                let message = std::mem::take(&mut partial.message);
+                entries.push(entry(partial.offset, partial.time, key, message));
+                partial.given_out = true;
+            }
         }
-        message.extend_from_slice(&parsed.message[..parsed.message.len().min(room)]);
         if parsed.partial {
-            let key = if parsed.iostream == "stdout" { "stdout" } else { "stderr" };
-            self.partial.insert(key, Partial { offset, time, message, touched: now });
-        } else {
-            entries.push(entry(offset, time, parsed.iostream, message));
+            self.partial.insert(key, partial);
         }
     }
 
@@ -240,7 +258,11 @@ impl TailedFile {
         let is_over = self.rotated && self.position >= self.size;
         let mut kept = BTreeMap::new();
         for (iostream, partial) in std::mem::take(&mut self.partial) {
-            if is_over || now.0 - partial.touched.0 > PARTIAL_WAIT_NS {
+            let is_stale = now.0 - partial.since.0 > PARTIAL_WAIT_NS;
+            if partial.given_out && is_over {
+                continue;
+            }
+            if !partial.given_out && (is_over || is_stale) {
                 entries.push(entry(partial.offset, partial.time, iostream, partial.message));
             } else {
                 kept.insert(iostream, partial);

@@ -22,7 +22,7 @@ mod discover;
 mod file;
 mod meaning;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -71,7 +71,12 @@ pub struct Tailer {
     telemetry: Telemetry,
     files: BTreeMap<String, TailedFile>,
     checkpoints: Checkpoints,
-    refused: std::collections::BTreeSet<PathBuf>,
+    refused: BTreeSet<PathBuf>,
+    /// Read to their end and closed; they stay listed until the kubelet removes them.
+    done: BTreeSet<String>,
+    /// A push was refused: files go one by one, until it is known whose lines are wrong.
+    one_by_one: bool,
+    refused_together: bool,
 }
 
 impl Tailer {
@@ -83,8 +88,19 @@ impl Tailer {
         telemetry: Telemetry,
     ) -> Self {
         let checkpoints = Checkpoints::open(&options.state_dir);
-        let (files, refused) = (BTreeMap::new(), std::collections::BTreeSet::new());
-        Self { options, store, clock, telemetry, files, checkpoints, refused }
+        let (files, refused, done) = (BTreeMap::new(), BTreeSet::new(), BTreeSet::new());
+        Self {
+            options,
+            store,
+            clock,
+            telemetry,
+            files,
+            checkpoints,
+            refused,
+            done,
+            one_by_one: false,
+            refused_together: false,
+        }
     }
 
     /// Tails until `stop` is set. What was read is acknowledged or read again next time.
@@ -132,7 +148,7 @@ impl Tailer {
                 tracing::warn!(path = %path.display(), reason, "log file is not read");
             }
         }
-        let mut there = std::collections::BTreeSet::new();
+        let mut there = BTreeSet::new();
         for found in listing.files {
             let id = found.id.clone();
             there.insert(id.clone());
@@ -140,9 +156,19 @@ impl Tailer {
                 file.renamed(&found);
                 continue;
             }
-            self.open(found);
+            if !self.done.contains(&id) {
+                self.open(found);
+            }
         }
-        self.files.retain(|id, file| there.contains(id) || !file.is_done());
+        let done = &mut self.done;
+        self.files.retain(|id, file| {
+            let is_done = file.is_done();
+            if is_done && there.contains(id) {
+                done.insert(id.clone());
+            }
+            !is_done
+        });
+        self.done.retain(|id| there.contains(id));
         let gone = |id: &str| !there.contains(id);
         self.checkpoints.forget(|id| gone(id) && !self.files.contains_key(id));
         self.telemetry.files_open.set(self.files.len() as i64);
@@ -151,7 +177,7 @@ impl Tailer {
     fn open(&mut self, found: Found) {
         let id = found.id.clone();
         let checkpoint = self.checkpoints.get(&id);
-        match TailedFile::open(found, checkpoint) {
+        match TailedFile::open(found, checkpoint, &self.options.node) {
             Ok(file) => {
                 self.files.insert(id, file);
             }
@@ -187,7 +213,7 @@ impl Tailer {
                 Err(error) => tracing::warn!(file = id, %error, "log file cannot be read"),
             }
             lag += file.lag_bytes();
-            if bytes >= PUSH_MAX_BYTES {
+            if bytes >= PUSH_MAX_BYTES || (self.one_by_one && !pending.is_empty()) {
                 moved = true;
                 self.push(&mut push, &mut pending)?;
                 bytes = 0;
@@ -195,6 +221,9 @@ impl Tailer {
         }
         moved |= !pending.is_empty();
         self.push(&mut push, &mut pending)?;
+        // A round in which every file went alone has found whoever it was.
+        let was_alone = std::mem::take(&mut self.refused_together);
+        self.one_by_one = was_alone;
         self.telemetry.lag_bytes.set(lag as i64);
         Ok(moved)
     }
@@ -208,7 +237,11 @@ impl Tailer {
         if push.batches.is_empty() {
             return Ok(());
         }
+        let is_alone = push.batches.len() == 1;
         let sent = self.store.append(std::mem::take(push), self.clock.now_ns());
+        if !is_alone && matches!(sent, Err(AppendError::Invalid(_))) {
+            self.refused_together = true;
+        }
         for id in pending.drain(..) {
             let Some(file) = self.files.get_mut(&id) else { continue };
             match &sent {
@@ -217,7 +250,7 @@ impl Tailer {
                     self.checkpoints.set(&id, file.checkpoint());
                 }
                 // Sending the same again would be refused again, and hold back all that follows.
-                Err(AppendError::Invalid(reason)) => {
+                Err(AppendError::Invalid(reason)) if is_alone => {
                     tracing::error!(file = id, reason, "lines were refused and are left out");
                     file.acknowledged();
                     self.checkpoints.set(&id, file.checkpoint());

@@ -200,6 +200,23 @@ fn a_line_without_end_costs_bounded_memory_and_not_the_lines_after_it() {
 }
 
 #[test]
+fn an_endless_partial_line_is_given_out_cut_and_holds_nothing_back() {
+    let bed = Bed::new();
+    let mut tailer = bed.tailer();
+    let piece = format!("2026-11-21T20:50:57Z stdout P {}\n", "x".repeat(16_000));
+    bed.raw(&piece.repeat(200));
+    bed.raw("2026-11-21T20:50:57Z stderr F beside\n");
+    for _ in 0..3 {
+        round(&mut tailer);
+    }
+    assert_eq!(bed.store.lines().iter().map(String::len).collect::<Vec<_>>(), [1 << 20, 6]);
+    bed.raw("2026-11-21T20:50:57Z stdout F its end\n2026-11-21T20:50:57Z stdout F next\n");
+    round(&mut tailer);
+    assert_eq!(bed.store.lines().last().unwrap(), "next");
+    assert_eq!(bed.store.lines().len(), 3);
+}
+
+#[test]
 fn a_truncated_file_is_read_again_from_its_beginning() {
     let mut bed = Bed::new();
     let mut tailer = bed.tailer();

@@ -51,12 +51,11 @@ impl Gate {
             result
         });
         let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
-        let joined = match tokio::time::timeout(timeout, &mut task).await {
-            Ok(joined) => joined,
-            Err(_) => {
-                deadline.expire();
-                task.await
-            }
+        let joined = if let Ok(joined) = tokio::time::timeout(timeout, &mut task).await {
+            joined
+        } else {
+            deadline.expire();
+            task.await
         };
         drop(guard);
         joined.map_err(|error| ApiError::Internal(format!("query ended abnormally: {error}")))?

@@ -18,7 +18,7 @@ use crate::logs::{ParsedQuery, Tail, TailItem, parse};
 type Api = State<Arc<ReadApi>>;
 
 /// Looked back where the request says no start.
-const DEFAULT_SPAN: Duration = Duration::from_secs(3600);
+const DEFAULT_SPAN: Duration = Duration::from_hours(1);
 const DEFAULT_LIMIT: usize = 100;
 /// Entries of one page of results; the cursor leads on.
 const MAX_LIMIT: usize = 5_000;
@@ -54,7 +54,7 @@ pub(super) async fn search(State(api): Api, params: Params) -> Result<Response, 
     let (start, end) = (request.start, request.end);
     let work = move |deadline: &_| Ok(logs.search(&request, limit, cursor, deadline)?);
     let page = api.gate.run(params.duration("timeout")?, work).await?;
-    let next = page.entries.last().filter(|_| page.entries.len() == limit);
+    let next = page.entries.last().filter(|_| page.more);
     let entries = page.entries.iter().map(|(cursor, entry)| {
         let mut json = entry_json(entry);
         json["id"] = cursor_text(*cursor).into();

@@ -46,7 +46,7 @@ pub(super) async fn query_range(State(api): Api, params: Params) -> Result<Respo
         let reason = "zero or negative query resolution step widths are not accepted. Try a positive integer";
         return Err(ApiError::parameter("step", reason));
     }
-    if (end.0 - start.0) as u128 / step.as_millis() > MAX_POINTS {
+    if (end.0.saturating_sub(start.0)) as u128 / step.as_millis() > MAX_POINTS {
         let reason = "exceeded maximum resolution of 11,000 points per timeseries. Try decreasing the query resolution (?step=XX)";
         return Err(ApiError::BadData(reason.to_owned()));
     }

@@ -163,6 +163,8 @@ pub(super) struct Window<'a> {
     pub(super) samples: &'a [Sample],
     pub(super) end_ms: i64,
     pub(super) range_ms: i64,
+    /// The moment of evaluation, from which an offset may have moved the window.
+    pub(super) step_ms: i64,
 }
 
 impl Window<'_> {
@@ -197,7 +199,7 @@ pub(super) fn of_window(name: &str) -> Option<fn(Window<'_>, f64) -> Option<f64>
         "min_over_time" => |w, _| Some(w.values().fold(f64::NAN, smaller)),
         "predict_linear" => |w, ahead| {
             (w.samples.len() > 1).then(|| {
-                let (slope, intercept) = regression(w.samples, w.end_ms);
+                let (slope, intercept) = regression(w.samples, w.step_ms);
                 slope * ahead + intercept
             })
         },

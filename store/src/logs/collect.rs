@@ -139,13 +139,13 @@ impl SegmentCollector for NewestChild {
 /// Counts by level in equal slices of a span.
 pub(crate) struct Bars<'a> {
     pub(crate) span: Span,
-    pub(crate) bars: usize,
+    pub(crate) count: usize,
     pub(crate) deadline: &'a Deadline,
 }
 
 pub(crate) struct BarsChild {
     span: Span,
-    bars: usize,
+    count: usize,
     time: Column<i64>,
     level: Option<StrColumn>,
     /// By bar, then by the level's number in this segment; the last slot is for no level.
@@ -160,8 +160,8 @@ impl Collector for Bars<'_> {
         let fast = reader.fast_fields();
         let level = fast.str("level")?;
         let levels = level.as_ref().map_or(0, |level| level.num_terms());
-        let counts = vec![vec![0; levels + 1]; self.bars];
-        Ok(BarsChild { span: self.span, bars: self.bars, time: fast.i64("time")?, level, counts })
+        let counts = vec![vec![0; levels + 1]; self.count];
+        Ok(BarsChild { span: self.span, count: self.count, time: fast.i64("time")?, level, counts })
     }
 
     fn requires_scoring(&self) -> bool {
@@ -169,7 +169,7 @@ impl Collector for Bars<'_> {
     }
 
     fn merge_fruits(&self, fruits: Vec<Vec<LogBar>>) -> tantivy::Result<Vec<LogBar>> {
-        let mut merged = vec![LogBar::new(); self.bars];
+        let mut merged = vec![LogBar::new(); self.count];
         for bars in fruits {
             add_bars(&mut merged, bars);
         }
@@ -184,7 +184,7 @@ impl Collector for Bars<'_> {
     ) -> tantivy::Result<Vec<LogBar>> {
         let child = self.for_segment(segment, reader)?;
         if self.span.misses(&child.time) {
-            return Ok(vec![LogBar::new(); self.bars]);
+            return Ok(vec![LogBar::new(); self.count]);
         }
         scan(child, weight, reader, self.deadline)
     }
@@ -208,7 +208,7 @@ impl SegmentCollector for BarsChild {
         };
         let width = i128::from(self.span.end.0) - i128::from(self.span.start.0);
         let into = i128::from(time) - i128::from(self.span.start.0);
-        let bar = (into * self.bars as i128 / width) as usize;
+        let bar = (into * self.count as i128 / width) as usize;
         let slots = &mut self.counts[bar];
         let level = self.level.as_ref().and_then(|level| level.ords().first(doc));
         let slot = level.map_or(slots.len() - 1, |level| level as usize);

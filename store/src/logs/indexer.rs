@@ -1,10 +1,11 @@
 //! The thread that puts durable lines into partitions.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use binnacle_model::log::LogEntry;
+use tantivy::TantivyError;
 
 use super::Shared;
 use super::partition::{Day, PartitionWriter};
@@ -19,11 +20,17 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// Lines that may wait for the index, in bytes. A push that finds more is asked to come again.
 const QUEUE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
-/// The lines of one record.
+/// The lines of one record, of which there is one at least.
 pub(super) struct Batch {
     pub(super) sequence: Sequence,
     pub(super) entries: Vec<Arc<LogEntry>>,
     pub(super) bytes: usize,
+}
+
+impl Batch {
+    fn day(&self) -> Day {
+        Day::of(self.entries.first().map(|entry| entry.received).unwrap_or_default())
+    }
 }
 
 /// Lines on their way to the index, in the order of the WAL.
@@ -140,21 +147,28 @@ pub(super) struct Indexer {
     writer: Option<PartitionWriter>,
     /// Added since the last commit; added again if the commit fails.
     uncommitted: Vec<Batch>,
-    last: Sequence,
+    /// Partitions with commits that searches do not see yet.
+    reload: BTreeSet<Day>,
+}
+
+/// Tells the queue that its thread is gone, however it went: nobody may wait for it.
+struct StopOnDrop(Arc<Shared>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        self.0.queue.stop();
+    }
 }
 
 impl Indexer {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        let last = shared.queue.committed();
-        Self { shared, writer: None, uncommitted: Vec::new(), last }
+        Self { shared, writer: None, uncommitted: Vec::new(), reload: BTreeSet::new() }
     }
 
     /// Runs until the queue is stopped and empty.
     pub(super) fn run(self) {
-        let shared = Arc::clone(&self.shared);
+        let _guard = StopOnDrop(Arc::clone(&self.shared));
         self.work();
-        // However it ended: nobody may wait for a thread that is gone.
-        shared.queue.stop();
     }
 
     fn work(mut self) {
@@ -187,77 +201,112 @@ impl Indexer {
                 break;
             }
         }
-        if let Some(writer) = self.writer.take()
-            && let Err(error) = writer.close()
-        {
-            tracing::warn!(%error, "log index writer did not end cleanly; the WAL has the lines");
-        }
+        self.close_writer();
     }
 
     /// Takes the lines of one record once they are durable: to whoever listens, then to the index.
     fn take(&mut self, batch: Batch) -> Result<(), crate::wal::WalError> {
         self.shared.wal.commit(batch.sequence)?;
         self.shared.publish(&batch.entries);
-        let day = batch.entries.first().map(|entry| Day::of(entry.received));
-        if let Some(day) = day
-            && self.writer.as_ref().is_some_and(|writer| writer.day != day)
-        {
-            self.commit();
+        let day = batch.day();
+        if self.writer.as_ref().is_some_and(|writer| writer.day != day) && self.commit() {
+            self.close_writer();
         }
-        self.last = batch.sequence;
-        if self.uncommitted.is_empty() || self.writer.is_some() {
-            self.add(&batch);
-        }
+        // After a failure there is no writer, and the next commit adds what has gathered.
+        let adds_now = self.uncommitted.is_empty() || self.writer.is_some();
         self.uncommitted.push(batch);
+        if adds_now {
+            let batch = self.uncommitted.last().expect("pushed above");
+            if let Err(error) = Self::add(&self.shared, &mut self.writer, batch) {
+                tracing::error!(%error, "log index takes no lines; will try again, the WAL has them");
+                self.writer = None;
+            }
+        }
         Ok(())
     }
 
-    /// Adds to the writer of the batch's day. Without a writer after a failure, the next commit adds.
-    fn add(&mut self, batch: &Batch) {
-        let Some(first) = batch.entries.first() else { return };
-        let day = Day::of(first.received);
-        if let Err(error) = self.try_add(day, batch) {
-            tracing::error!(%error, "log index takes no lines; will try again, the WAL has them");
-            self.writer = None;
-        }
-    }
-
-    fn try_add(&mut self, day: Day, batch: &Batch) -> tantivy::Result<()> {
-        if self.writer.as_ref().is_some_and(|writer| writer.day != day)
-            && let Some(writer) = self.writer.take()
-        {
-            writer.close()?;
-        }
-        if self.writer.is_none() {
-            self.writer = Some(self.shared.partition(day)?.writer()?);
-        }
-        let writer = self.writer.as_ref().expect("set above");
+    /// Adds the lines of a record to the writer of their day, opening it if there is none.
+    fn add(shared: &Shared, slot: &mut Option<PartitionWriter>, batch: &Batch) -> tantivy::Result<()> {
+        let writer = match slot {
+            Some(writer) if writer.day == batch.day() => writer,
+            Some(writer) => {
+                let reason = format!("the writer of day {} is still open", writer.day.0);
+                return Err(TantivyError::InternalError(reason));
+            }
+            None => slot.insert(shared.partition(batch.day())?.writer()?),
+        };
         batch.entries.iter().try_for_each(|entry| writer.add(entry))
     }
 
     /// Commits all that was taken. Answers whether it is done.
     fn commit(&mut self) -> bool {
-        if self.uncommitted.is_empty() {
-            return true;
-        }
-        if self.writer.is_none() {
-            let batches = std::mem::take(&mut self.uncommitted);
-            batches.iter().for_each(|batch| self.add(batch));
-            self.uncommitted = batches;
-        }
-        let last = self.last;
-        let Some(writer) = &mut self.writer else { return false };
-        let day = writer.day;
-        let done = writer.commit(last).and_then(|()| self.shared.partition(day)?.reload());
-        if let Err(error) = done {
+        self.reload_due();
+        let outcome = if self.writer.is_some() { self.commit_writer() } else { self.commit_anew() };
+        if let Err(error) = outcome {
             tracing::error!(%error, "log index commit failed; will try again, the WAL has the lines");
             self.writer = None;
             return false;
         }
-        let bytes = self.uncommitted.drain(..).map(|batch| batch.bytes).sum();
+        true
+    }
+
+    /// The usual case: everything uncommitted is in the open writer.
+    fn commit_writer(&mut self) -> tantivy::Result<()> {
+        let (Some(writer), Some(last)) = (&mut self.writer, self.uncommitted.last()) else { return Ok(()) };
+        let last = last.sequence;
+        writer.commit(last)?;
+        self.reload.insert(writer.day);
+        self.committed(self.uncommitted.len(), last);
+        Ok(())
+    }
+
+    /// After a failure: nobody knows how far the last commit came, so that the partitions are asked.
+    fn commit_anew(&mut self) -> tantivy::Result<()> {
+        while let Some(first) = self.uncommitted.first() {
+            let day = first.day();
+            let count = self.uncommitted.iter().take_while(|batch| batch.day() == day).count();
+            let last = self.uncommitted[count - 1].sequence;
+            let known = self.shared.partition(day)?.committed()?;
+            self.close_writer();
+            for batch in self.uncommitted[..count].iter().filter(|batch| batch.sequence > known) {
+                Self::add(&self.shared, &mut self.writer, batch)?;
+            }
+            if let Some(writer) = &mut self.writer {
+                writer.commit(last)?;
+            }
+            self.reload.insert(day);
+            self.committed(count, last);
+        }
+        Ok(())
+    }
+
+    /// The first `count` records are committed, up to `last`.
+    fn committed(&mut self, count: usize, last: Sequence) {
+        // Shown before anybody is told that they can be found.
+        self.reload_due();
+        let bytes = self.uncommitted.drain(..count).map(|batch| batch.bytes).sum();
         self.shared.queue.release(bytes);
         self.shared.queue.set_committed(last);
         self.shared.telemetry.log_commits.inc();
-        true
+    }
+
+    /// Shows what was committed. Where that fails the lines are kept all the same, and shown later.
+    fn reload_due(&mut self) {
+        let shared = &self.shared;
+        self.reload.retain(|day| {
+            let shown = shared.partition(*day).and_then(|partition| partition.reload());
+            if let Err(error) = &shown {
+                tracing::warn!(%error, "committed log lines are not shown yet");
+            }
+            shown.is_err()
+        });
+    }
+
+    fn close_writer(&mut self) {
+        if let Some(writer) = self.writer.take()
+            && let Err(error) = writer.close()
+        {
+            tracing::warn!(%error, "log index writer did not end cleanly; the WAL has the lines");
+        }
     }
 }

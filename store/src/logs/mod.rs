@@ -49,6 +49,12 @@ use crate::fs::Disk;
 use crate::telemetry::Telemetry;
 use crate::wal::{RecordKind, SealedFile, Sequence, Wal, WalFileId};
 
+/// Name before that of a partition that is being removed.
+const GONE: &str = "gone-";
+
+/// Bytes of messages and fields in one page of results.
+const PAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
+
 /// How long a full queue asks a sender to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
@@ -61,7 +67,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { retention: Duration::from_secs(30 * 86400) }
+        Self { retention: Duration::from_hours(720) }
     }
 }
 
@@ -118,11 +124,28 @@ impl Opening {
         let mut partitions = BTreeMap::new();
         let mut committed = BTreeMap::new();
         for name in disk.list(dir).map_err(read)? {
+            if name.starts_with(GONE) {
+                // A crash came between its renaming and its removal.
+                disk.remove_dir_all(&dir.join(&name)).map_err(read)?;
+            }
             let Some(day) = Day::of_name(&name) else { continue };
-            let failed = |cause| OpenLogsError::Partition { path: dir.join(&name), cause };
-            let partition = Partition::open(&disk, dir, day).map_err(failed)?;
-            committed.insert(day, partition.committed().map_err(failed)?);
-            partitions.insert(day, Arc::new(partition));
+            let opened = Partition::open(&disk, dir, day)
+                .and_then(|partition| Ok((partition.committed()?, partition)));
+            match opened {
+                Ok((through, partition)) => {
+                    committed.insert(day, through);
+                    partitions.insert(day, Arc::new(partition));
+                }
+                Err(error) if is_damage(&error) => {
+                    let aside = dir.join(format!("damaged-{name}"));
+                    tracing::error!(%error, aside = %aside.display(), "a damaged log partition was set aside; its lines are not found");
+                    disk.rename(&dir.join(&name), &aside).map_err(read)?;
+                    disk.sync_dir(dir).map_err(read)?;
+                }
+                Err(cause) => {
+                    return Err(OpenLogsError::Partition { path: dir.join(&name), cause });
+                }
+            }
         }
         let by_file = catalog.marks().map_err(OpenLogsError::Catalog)?;
         let marks = Marks { by_file, changed: HashMap::new() };
@@ -146,8 +169,15 @@ impl Opening {
         }
         let bytes = payload.len();
         let Ok(entries) = to_entries(&push, received) else { return false };
-        self.missing.push(Batch { sequence, entries, bytes });
+        if !entries.is_empty() {
+            self.missing.push(Batch { sequence, entries, bytes });
+        }
         true
+    }
+
+    /// The last record of which a partition speaks.
+    pub(crate) fn wal_floor(&self) -> Sequence {
+        self.committed.values().copied().max().unwrap_or_default()
     }
 
     /// The engine, ready: what partitions lack is queued for them.
@@ -169,6 +199,15 @@ impl Opening {
         let (marks, indexer) = (Mutex::new(self.marks), Mutex::new(Some(thread)));
         Ok(Logs { shared, options: self.options, marks, indexer })
     }
+}
+
+/// Whether the files themselves are wrong, and not the disk's mood.
+fn is_damage(error: &TantivyError) -> bool {
+    use tantivy::directory::error::OpenReadError;
+    matches!(
+        error,
+        TantivyError::DataCorruption(_) | TantivyError::OpenReadError(OpenReadError::FileDoesNotExist(_))
+    )
 }
 
 /// Why the log engine could not be opened.
@@ -286,7 +325,9 @@ impl Logs {
             let sequence = appended.map_err(failed)?;
             push.batches.iter().for_each(|batch| marks.raise(batch));
             // Queued under the lock, so that the indexer sees records in their order.
-            self.shared.queue.push(Batch { sequence, entries, bytes });
+            if !entries.is_empty() {
+                self.shared.queue.push(Batch { sequence, entries, bytes });
+            }
             (report, sequence)
         };
         self.shared.wal.commit(sequence).map_err(failed)?;
@@ -303,13 +344,30 @@ impl Logs {
         deadline: &Deadline,
     ) -> Result<LogPage, StorageError> {
         let mut page = LogPage::default();
+        let mut views = Vec::new();
+        let mut found = Vec::new();
         for partition in self.partitions() {
-            let (total, found) =
-                partition.search(request, limit, cursor, deadline).map_err(|e| broken(&e))?;
+            let (total, of_partition, view) =
+                partition.find(request, limit, cursor, deadline).map_err(|e| broken(&e))?;
             page.total += total;
-            page.entries.extend(found);
-            page.entries.sort_unstable_by(|(a, _), (b, _)| b.cmp(a));
-            page.entries.truncate(limit);
+            found.extend(of_partition.into_iter().map(|(cursor, at)| (cursor, views.len(), at)));
+            found.sort_unstable_by(|(a, ..), (b, ..)| b.cmp(a));
+            found.truncate(limit);
+            views.push(view);
+        }
+        page.more = found.len() == limit;
+        let mut bytes = 0;
+        for (cursor, view, at) in found {
+            if deadline.is_over() {
+                return Err(StorageError::Deadline);
+            }
+            if bytes > PAGE_MAX_BYTES {
+                page.more = true;
+                break;
+            }
+            let entry = views[view].read(at).map_err(|e| broken(&e))?;
+            bytes += 2 * entry.message.len() + 200;
+            page.entries.push((cursor, entry));
         }
         Ok(page)
     }
@@ -355,7 +413,11 @@ impl Logs {
         for day in gone {
             self.shared.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&day);
             let path = day.directory(&self.shared.dir);
-            self.shared.disk.remove_dir_all(&path)?;
+            // Renamed first, so that a crash in between leaves no half of a partition.
+            let gone = self.shared.dir.join(format!("{GONE}{}", day.0));
+            self.shared.disk.rename(&path, &gone)?;
+            self.shared.disk.sync_dir(&self.shared.dir)?;
+            self.shared.disk.remove_dir_all(&gone)?;
             self.shared.disk.sync_dir(&self.shared.dir)?;
             tracing::info!(path = %path.display(), "log partition expired");
         }

@@ -9,9 +9,11 @@ use binnacle_model::storage::{Deadline, LogBar, LogCursor, LogRequest};
 use tantivy::indexer::IndexWriterOptions;
 use tantivy::merge_policy::LogMergePolicy;
 use tantivy::store::{Compressor, ZstdCompressor};
-use tantivy::{Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, TantivyDocument};
+use tantivy::{
+    DocAddress, Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, Searcher, TantivyDocument,
+};
 
-use super::collect::{Bars, Newest, Span};
+use super::collect::{Bars, Found, Newest, Span};
 use super::compile::compile;
 use super::directory::DiskDirectory;
 use super::schema::{self, Fields, WORDS, WordTokenizer};
@@ -111,29 +113,20 @@ impl Partition {
         Ok(PartitionWriter { day: self.day, writer, fields: self.fields })
     }
 
-    /// The newest matches before `cursor`, newest first, and the number of all.
-    pub(crate) fn search(
+    /// Where the newest matches before `cursor` are, newest first, the number of all, and the view of
+    /// the index in which that is so.
+    pub(crate) fn find(
         &self,
         request: &LogRequest,
         limit: usize,
         cursor: Option<LogCursor>,
         deadline: &Deadline,
-    ) -> tantivy::Result<(u64, Vec<(LogCursor, LogEntry)>)> {
+    ) -> tantivy::Result<(u64, Vec<Found>, View)> {
         let span = Span { start: request.start, end: request.end };
         let query = compile(&self.fields, &request.query);
         let searcher = self.reader.searcher();
-        let collector = Newest { span, limit, cursor, deadline };
-        let (total, found) = searcher.search(&*query, &collector)?;
-        let mut entries = Vec::with_capacity(found.len());
-        for (cursor, address) in found {
-            let document: TantivyDocument = searcher.doc(address)?;
-            let entry = schema::from_document(&self.fields, &document).ok_or_else(|| {
-                let what = format!("stored entry {address:?} of partition {}", self.day.0);
-                tantivy::TantivyError::InternalError(format!("{what} cannot be decoded"))
-            })?;
-            entries.push((cursor, entry));
-        }
-        Ok((total, entries))
+        let (total, found) = searcher.search(&*query, &Newest { span, limit, cursor, deadline })?;
+        Ok((total, found, View { searcher, fields: self.fields, day: self.day }))
     }
 
     pub(crate) fn histogram(
@@ -144,7 +137,25 @@ impl Partition {
     ) -> tantivy::Result<Vec<LogBar>> {
         let span = Span { start: request.start, end: request.end };
         let query = compile(&self.fields, &request.query);
-        self.reader.searcher().search(&*query, &Bars { span, bars, deadline })
+        self.reader.searcher().search(&*query, &Bars { span, count: bars, deadline })
+    }
+}
+
+/// A partition as it was at one moment.
+pub(crate) struct View {
+    searcher: Searcher,
+    fields: Fields,
+    day: Day,
+}
+
+impl View {
+    /// The entry at an address that this view gave out.
+    pub(crate) fn read(&self, at: DocAddress) -> tantivy::Result<LogEntry> {
+        let document: TantivyDocument = self.searcher.doc(at)?;
+        schema::from_document(&self.fields, &document).ok_or_else(|| {
+            let what = format!("stored entry {at:?} of partition {}", self.day.0);
+            tantivy::TantivyError::InternalError(format!("{what} cannot be decoded"))
+        })
     }
 }
 

@@ -1,9 +1,10 @@
 //! The head: all samples that no block holds yet, in memory, and in the WAL.
 
 use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
 
 use binnacle_model::storage::{AppendError, AppendReport, RawSeries, SeriesDecoder};
-use binnacle_model::{Interner, Labels, Matcher, Sample, TimeRange, Timestamp};
+use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
 use xxhash_rust::xxh3::Xxh3Builder;
 
 use super::block::Cut;
@@ -19,6 +20,20 @@ pub(crate) struct SeriesRef(u64);
 /// Hash of the bytes that name a series, with the salt of whose bytes they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 struct RawHash(u128);
+
+/// Labels of one series, with names; Prometheus's own limits are far below where they are set at all.
+const LABELS_MAX_BYTES: usize = 64 * 1024;
+
+/// A larger batch goes into several records.
+const RECORD_TARGET_BYTES: usize = 8 * 1024 * 1024;
+
+/// A sample in a record: two varints and the value.
+const SAMPLE_MAX_BYTES: usize = 28;
+
+/// A label in a record, with its lengths.
+fn label_bytes(label: &Label) -> usize {
+    label.name.len() + label.value.len() + 10
+}
 
 /// What the head accepts, at the moment of an append.
 #[derive(Debug, Clone, Copy)]
@@ -43,13 +58,15 @@ pub(crate) struct Head {
     /// The newest sample of each WAL file that still is there.
     newest_by_file: BTreeMap<WalFileId, Timestamp>,
     newest: Option<Timestamp>,
+    /// Up to where samples were last taken out for a block.
+    last_cut: Option<Timestamp>,
 }
 
 /// Samples on their way into blocks.
 #[derive(Debug)]
 pub(crate) struct Parked {
     pub(crate) cut: Cut,
-    pub(crate) series: BTreeMap<Labels, Held>,
+    pub(crate) series: Arc<BTreeMap<Labels, Held>>,
 }
 
 impl Head {
@@ -65,6 +82,7 @@ impl Head {
             parked: None,
             newest_by_file: BTreeMap::new(),
             newest: None,
+            last_cut: None,
         }
     }
 
@@ -87,7 +105,17 @@ impl Head {
         let mut accepted: Vec<(SeriesRef, Sample)> = Vec::with_capacity(batch.len());
         for (raw, number) in batch.iter().zip(refs) {
             let series = self.series.get_mut(&number).expect("resolved above");
-            for sample in raw.samples {
+            // In order, so that a batch that runs backwards in time is not inserted at the front each time.
+            let is_sorted = raw.samples.is_sorted_by_key(|sample| sample.timestamp);
+            let mut sorted = Vec::new();
+            let samples = if is_sorted {
+                raw.samples
+            } else {
+                sorted.extend_from_slice(raw.samples);
+                sorted.sort_by_key(|sample| sample.timestamp);
+                &sorted[..]
+            };
+            for sample in samples {
                 if sample.timestamp < limits.oldest {
                     report.too_old += 1;
                 } else if sample.timestamp > limits.newest {
@@ -108,13 +136,28 @@ impl Head {
         if accepted.is_empty() {
             return Ok((report, None));
         }
-        let appended = wal.append(RecordKind::Samples, |file, out| {
-            self.encode(file, &accepted, out);
-        });
-        match appended {
-            Ok(sequence) => Ok((report, Some(sequence))),
-            Err(error) => Err(AppendError::Unavailable(error.to_string())),
+        let mut last = None;
+        for piece in self.pieces(&accepted) {
+            let appended = wal.append(RecordKind::Samples, |file, out| self.encode(file, piece, out));
+            last = Some(appended.map_err(|error| AppendError::Unavailable(error.to_string()))?);
         }
+        Ok((report, last))
+    }
+
+    /// The samples in runs, each of which fits into a record with the labels of all its series.
+    fn pieces<'s>(&self, accepted: &'s [(SeriesRef, Sample)]) -> Vec<&'s [(SeriesRef, Sample)]> {
+        let mut pieces = Vec::new();
+        let (mut start, mut bytes) = (0, 0);
+        for (at, (number, _)) in accepted.iter().enumerate() {
+            let labels = &self.series[number].labels;
+            bytes += SAMPLE_MAX_BYTES + labels.iter().map(label_bytes).sum::<usize>();
+            if bytes > RECORD_TARGET_BYTES && at > start {
+                pieces.push(&accepted[start..at]);
+                (start, bytes) = (at, 0);
+            }
+        }
+        pieces.push(&accepted[start..]);
+        pieces
     }
 
     /// Numbers of the batch's series, new ones made. A batch with labels that cannot be read is
@@ -136,6 +179,12 @@ impl Head {
                 let labels = decoder
                     .decode(raw.labels)
                     .map_err(|error| AppendError::Invalid(format!("series {}: {error}", at + 1)))?;
+                let bytes: usize = labels.iter().map(label_bytes).sum();
+                if bytes > LABELS_MAX_BYTES {
+                    let reason =
+                        format!("series {}: its labels have more than {LABELS_MAX_BYTES} bytes", at + 1);
+                    return Err(AppendError::Invalid(reason));
+                }
                 unknown.push((at, labels));
             }
             hashes.push(hash);
@@ -256,7 +305,7 @@ impl Head {
             }
         }
         if let Some(parked) = &self.parked {
-            for (labels, held) in &parked.series {
+            for (labels, held) in &*parked.series {
                 if binnacle_model::matcher::all_match(matchers, labels) {
                     found.push((labels.clone(), held.clone()));
                 }
@@ -280,6 +329,11 @@ impl Head {
         self.newest
     }
 
+    /// Up to where samples were last taken out for a block, by this process.
+    pub(crate) fn last_cut(&self) -> Option<Timestamp> {
+        self.last_cut
+    }
+
     /// The oldest sample held.
     pub(crate) fn oldest(&self) -> Option<Timestamp> {
         self.series.values().filter_map(MemSeries::first).min()
@@ -293,7 +347,8 @@ impl Head {
             wal.seal();
             let wal_file = wal.sealed().last().map(|file| file.id).unwrap_or_default();
             let taken = self.series.values_mut().map(|one| (one.labels.clone(), one.take_before(before)));
-            let series = taken.filter(|(_, held)| !held.is_empty()).collect();
+            let series = Arc::new(taken.filter(|(_, held)| !held.is_empty()).collect());
+            self.last_cut = Some(before);
             self.parked = Some(Parked { cut: Cut { before, wal_file }, series });
         }
         self.parked.as_ref().expect("set above")

@@ -34,7 +34,7 @@ use binnacle_model::{Labels, Matcher, Sample, TimeRange, Timestamp};
 pub use block::BlockError;
 use block::{Block, ChunkMeta, Cut, NewChunk, NewSeries};
 use chunk::CHUNK_MAX_SAMPLES;
-use head::{Head, Limits, Parked};
+use head::{Head, Limits};
 use series::Held;
 
 use crate::fs::Disk;
@@ -42,7 +42,7 @@ use crate::telemetry::Telemetry;
 use crate::wal::{SealedFile, Wal, WalFileId};
 
 /// A clock may be wrong by this much before its samples are refused.
-const MAX_AHEAD: Duration = Duration::from_secs(600);
+const MAX_AHEAD: Duration = Duration::from_mins(10);
 
 /// How metrics are kept.
 #[derive(Debug, Clone, Copy)]
@@ -58,9 +58,9 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Self {
-            retention: Duration::from_secs(45 * 86400),
-            block_span: Duration::from_secs(2 * 3600),
-            head_linger: Duration::from_secs(3600),
+            retention: Duration::from_hours(1080),
+            block_span: Duration::from_hours(2),
+            head_linger: Duration::from_hours(1),
         }
     }
 }
@@ -135,6 +135,11 @@ impl Opening {
         self.head.replay(file, payload, self.cut, &mut self.names).is_some()
     }
 
+    /// The last WAL file of which a block speaks.
+    pub(crate) fn wal_floor(&self) -> WalFileId {
+        self.cut.wal_file
+    }
+
     /// The engine, ready.
     pub(crate) fn finish(self, wal: Arc<Wal>, telemetry: Telemetry) -> Metrics {
         let Self { disk, dir, options, blocks, head, .. } = self;
@@ -164,10 +169,15 @@ impl Metrics {
         now: Timestamp,
     ) -> Result<AppendReport, AppendError> {
         let limits = Limits { oldest: now.minus(self.options.retention), newest: now.plus(MAX_AHEAD) };
+        let failed = |error: crate::wal::WalError| AppendError::Unavailable(error.to_string());
+        if let Some(error) = self.wal.error() {
+            return Err(failed(error));
+        }
         let (report, sequence) = self.head().append(&self.wal, batch, decoder, limits)?;
-        if let Some(sequence) = sequence {
-            let failed = |error: crate::wal::WalError| AppendError::Unavailable(error.to_string());
-            self.wal.commit(sequence).map_err(failed)?;
+        match sequence {
+            Some(sequence) => self.wal.commit(sequence).map_err(failed)?,
+            // What makes these samples known may still be on its way to the disk.
+            None => self.wal.commit_all().map_err(failed)?,
         }
         self.telemetry.count_samples(&report);
         Ok(report)
@@ -238,7 +248,7 @@ impl Metrics {
 
     /// Writes blocks if the head has spans that are over, and removes what is too old.
     pub(crate) fn maintain(&self, now: Timestamp) -> io::Result<()> {
-        self.compact_head()?;
+        self.compact_head(now)?;
         self.expire(now)?;
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner).clone();
         blocks.iter().for_each(|block| block.rest());
@@ -247,13 +257,16 @@ impl Metrics {
         Ok(())
     }
 
-    fn compact_head(&self) -> io::Result<()> {
+    fn compact_head(&self, now: Timestamp) -> io::Result<()> {
         let span = binnacle_model::time::millis(self.options.block_span);
-        let Some(newest) = self.head().newest() else { return Ok(()) };
+        // A sample from a clock that ran ahead does not make everything else old.
+        let Some(newest) = self.head().newest().map(|newest| newest.min(now)) else { return Ok(()) };
         let before = Timestamp(newest.minus(self.options.head_linger).0.div_euclid(span) * span);
         let is_due = {
             let head = self.head();
-            head.parked().is_some() || head.oldest().is_some_and(|oldest| oldest < before)
+            // Late samples wait for the next span, so that each does not make a block of its own.
+            let is_new_span = head.last_cut().is_none_or(|last| last < before);
+            head.parked().is_some() || (is_new_span && head.oldest().is_some_and(|oldest| oldest < before))
         };
         if !is_due {
             return Ok(());
@@ -261,8 +274,10 @@ impl Metrics {
         let (cut, series) = {
             let mut head = self.head();
             let parked = head.park(&self.wal, before);
-            (parked.cut, windows(parked, span))
+            (parked.cut, Arc::clone(&parked.series))
         };
+        // Encoded without the lock: samples go on coming in.
+        let series = windows(&series, span);
         let mut written = Vec::new();
         let windows = series.len();
         for (i, (_, series)) in series.into_iter().enumerate() {
@@ -351,10 +366,10 @@ fn broken(error: &BlockError) -> StorageError {
 }
 
 /// The parked samples by span of a block, each ready to be written.
-fn windows(parked: &Parked, span: i64) -> BTreeMap<i64, Vec<NewSeries>> {
+fn windows(parked: &BTreeMap<Labels, Held>, span: i64) -> BTreeMap<i64, Vec<NewSeries>> {
     let mut windows: BTreeMap<i64, Vec<NewSeries>> = BTreeMap::new();
     let mut samples = Vec::new();
-    for (labels, held) in &parked.series {
+    for (labels, held) in parked {
         samples.clear();
         held.decode(&mut samples);
         sort_unique(&mut samples);

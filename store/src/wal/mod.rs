@@ -24,7 +24,7 @@ pub use reader::{ReplayReport, WalOpenError};
 pub use record::{RECORD_MAX_BYTES, RecordKind};
 
 use crate::fs::{Disk, WriteFile};
-use crate::header::{self, MAGIC_WAL};
+use record::PREAMBLE_BYTES;
 
 /// Replay holds one file in memory, and this fits the smallest pod we support.
 const FILE_MAX_BYTES: u64 = 128 * 1024 * 1024;
@@ -44,6 +44,20 @@ pub struct WalFileId(pub u64);
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("write-ahead log failed: {0}")]
 pub struct WalError(Arc<str>);
+
+/// Where a log goes on, whatever of it is still there.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Floor {
+    /// The last file that others speak of.
+    pub file: WalFileId,
+    /// The last record that others speak of.
+    pub sequence: Sequence,
+    /// Of the salts of new files; differs from start to start.
+    pub seed: u64,
+}
+
+/// Takes a record during replay.
+pub type Visit<'v> = &'v mut dyn FnMut(WalFileId, Sequence, RecordKind, &[u8]);
 
 /// A file that takes no more records.
 #[derive(Debug, Clone, Copy)]
@@ -70,6 +84,9 @@ struct State {
     /// Where the next record goes.
     file: WalFileId,
     file_bytes: u64,
+    /// Of the current file's checksums.
+    salt: u64,
+    seed: u64,
     last: Sequence,
     durable: Sequence,
     sealed: Vec<SealedFile>,
@@ -98,29 +115,35 @@ impl Wal {
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        visit: &mut dyn FnMut(WalFileId, Sequence, RecordKind, &[u8]),
+        floor: Floor,
+        visit: Visit<'_>,
     ) -> Result<(Self, ReplayReport), WalOpenError> {
-        Self::open_with(disk, dir, FILE_MAX_BYTES, visit)
+        Self::open_with(disk, dir, floor, FILE_MAX_BYTES, visit)
     }
 
     /// As [`Self::open`], with files of another size.
     pub fn open_with(
         disk: Arc<dyn Disk>,
         dir: &Path,
+        floor: Floor,
         file_max_bytes: u64,
-        visit: &mut dyn FnMut(WalFileId, Sequence, RecordKind, &[u8]),
+        visit: Visit<'_>,
     ) -> Result<(Self, ReplayReport), WalOpenError> {
         let read = |cause| WalOpenError::Read { path: dir.to_path_buf(), cause };
         disk.create_dir_all(dir).map_err(read)?;
         let report = reader::replay(&*disk, dir, visit)?;
-        let file = WalFileId(report.files.last().map_or(0, |sealed| sealed.id.0) + 1);
+        let last_file = report.files.last().map_or(floor.file, |sealed| sealed.id.max(floor.file));
+        let file = WalFileId(last_file.0 + 1);
+        let last = report.last.max(floor.sequence);
         let state = State {
             buffer: Vec::new(),
             buffered_bytes: 0,
             file,
-            file_bytes: header::HEADER_BYTES as u64,
-            last: report.last,
-            durable: report.last,
+            file_bytes: PREAMBLE_BYTES as u64,
+            salt: record::salt_of(floor.seed, file),
+            seed: floor.seed,
+            last,
+            durable: last,
             sealed: report.files.clone(),
             writer: Writer::Idle(None),
             error: None,
@@ -150,14 +173,14 @@ impl Wal {
         if state.file_bytes >= self.file_max_bytes {
             state.seal();
         }
-        let file = state.file;
+        let (file, salt) = (state.file, state.salt);
         if state.buffer.last().is_none_or(|(last, _)| *last != file) {
             state.buffer.push((file, Vec::new()));
         }
         let sequence = Sequence(state.last.0 + 1);
         let (_, bytes) = state.buffer.last_mut().expect("pushed above if it was empty");
         let before = bytes.len();
-        record::encode(bytes, sequence, kind, |payload| build(file, payload));
+        record::encode(bytes, salt, sequence, kind, |payload| build(file, payload));
         let added = bytes.len() - before;
         state.last = sequence;
         state.buffered_bytes += added;
@@ -191,7 +214,7 @@ impl Wal {
     /// Lets no more records into the current file and names it, if it has any.
     pub fn seal(&self) {
         let mut state = self.lock();
-        if state.file_bytes > header::HEADER_BYTES as u64 {
+        if state.file_bytes > PREAMBLE_BYTES as u64 {
             state.seal();
         }
     }
@@ -211,7 +234,7 @@ impl Wal {
             }
             self.lock().sealed.retain(|sealed| sealed.id != file.id);
         }
-        Ok(())
+        self.disk.sync_dir(&self.dir)
     }
 
     /// Bytes written and syncs made since the log was opened.
@@ -280,7 +303,8 @@ impl Wal {
 
     fn create(&self, id: WalFileId) -> io::Result<OpenFile> {
         let mut file = self.disk.create(&reader::path_of(&self.dir, id))?;
-        file.append(&header::encode(MAGIC_WAL))?;
+        let seed = self.lock().seed;
+        file.append(&record::preamble(record::salt_of(seed, id)))?;
         self.disk.sync_dir(&self.dir)?;
         Ok(OpenFile { id, file })
     }
@@ -290,7 +314,8 @@ impl State {
     fn seal(&mut self) {
         self.sealed.push(SealedFile { id: self.file, last: self.last });
         self.file = WalFileId(self.file.0 + 1);
-        self.file_bytes = header::HEADER_BYTES as u64;
+        self.salt = record::salt_of(self.seed, self.file);
+        self.file_bytes = PREAMBLE_BYTES as u64;
     }
 }
 

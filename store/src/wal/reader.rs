@@ -3,10 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::record::{self, MAGIC, RecordKind};
-use super::{SealedFile, Sequence, WalFileId};
+use super::record::{self, MAGIC, PREAMBLE_BYTES};
+use super::{SealedFile, Sequence, Visit, WalFileId};
 use crate::fs::{Disk, read_all};
-use crate::header::{self, HEADER_BYTES, HeaderError, MAGIC_WAL};
+use crate::header::{self, HeaderError, MAGIC_WAL};
 
 /// A file may pass its size by one record and what was buffered with it.
 const FILE_READ_MAX_BYTES: u64 = 1 << 30;
@@ -57,11 +57,7 @@ fn id_of(name: &str) -> Option<WalFileId> {
     name.strip_suffix(".wal")?.parse().ok().map(WalFileId)
 }
 
-pub(super) fn replay(
-    disk: &dyn Disk,
-    dir: &Path,
-    visit: &mut dyn FnMut(WalFileId, Sequence, RecordKind, &[u8]),
-) -> Result<ReplayReport, WalOpenError> {
+pub(super) fn replay(disk: &dyn Disk, dir: &Path, visit: Visit<'_>) -> Result<ReplayReport, WalOpenError> {
     let read = |path: &Path| {
         let path = path.to_path_buf();
         move |cause| WalOpenError::Read { path, cause }
@@ -85,19 +81,17 @@ fn replay_file(
     id: WalFileId,
     bytes: &[u8],
     report: &mut ReplayReport,
-    visit: &mut dyn FnMut(WalFileId, Sequence, RecordKind, &[u8]),
+    visit: Visit<'_>,
 ) -> Result<(), WalOpenError> {
-    let mut at = match header::decode(bytes, MAGIC_WAL) {
-        Ok(()) => HEADER_BYTES,
-        Err(HeaderError::TooNew(found)) => {
-            return Err(WalOpenError::TooNew { path: path.to_path_buf(), found });
-        }
-        // Records find their own way; a damaged header costs nothing but itself.
-        Err(HeaderError::Magic | HeaderError::Damaged) => 0,
-    };
+    if let Err(HeaderError::TooNew(found)) = header::decode(bytes, MAGIC_WAL) {
+        return Err(WalOpenError::TooNew { path: path.to_path_buf(), found });
+    }
+    // A header that is damaged otherwise costs nothing: records find their own way.
+    let mut at = PREAMBLE_BYTES.min(bytes.len());
+    let salt = record::read_salt(bytes);
     let mut damaged = Vec::new();
     while at < bytes.len() {
-        if let Some((record, size)) = record::decode(&bytes[at..]) {
+        if let Some((record, size)) = record::decode(&bytes[at..], salt) {
             if record.sequence > report.last {
                 visit(id, record.sequence, record.kind, record.payload);
                 report.last = record.sequence;
@@ -106,7 +100,7 @@ fn replay_file(
             at += size;
             continue;
         }
-        let next = next_record(bytes, at + 1);
+        let next = next_record(bytes, salt, at + 1);
         match next {
             Some(next) => damaged.extend_from_slice(&bytes[at..next]),
             None => report.torn_bytes += (bytes.len() - at) as u64,
@@ -121,12 +115,12 @@ fn replay_file(
 }
 
 /// Where the next whole record begins, at `from` or later.
-fn next_record(bytes: &[u8], from: usize) -> Option<usize> {
+fn next_record(bytes: &[u8], salt: u64, from: usize) -> Option<usize> {
     let mut at = from;
     while at + MAGIC.len() <= bytes.len() {
         let found = bytes[at..].windows(MAGIC.len()).position(|window| window == MAGIC)?;
         at += found;
-        if record::decode(&bytes[at..]).is_some() {
+        if record::decode(&bytes[at..], salt).is_some() {
             return Some(at);
         }
         at += 1;

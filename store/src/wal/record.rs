@@ -1,12 +1,43 @@
 //! One record: what is around a payload.
 
-use super::Sequence;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
+
+use super::{Sequence, WalFileId};
+use crate::header::{self, HEADER_BYTES, MAGIC_WAL};
 
 pub(super) const MAGIC: [u8; 4] = *b"REC\x01";
 /// Bytes before the payload.
 pub(super) const PREFIX_BYTES: usize = 21;
 /// Longest payload. Intake refuses bodies that would not fit.
 pub const RECORD_MAX_BYTES: usize = 64 * 1024 * 1024;
+
+/// Bytes before the first record: the header and the salt, twice.
+pub(super) const PREAMBLE_BYTES: usize = HEADER_BYTES + 16;
+
+/// The salt of a file's checksums. A line of a log stands in a record as it came: without the salt it
+/// could hold a whole record of its writer's making, which replay would find after a crash.
+pub(super) fn salt_of(seed: u64, file: WalFileId) -> u64 {
+    xxh3_64_with_seed(&file.0.to_le_bytes(), seed)
+}
+
+/// What a file begins with.
+pub(super) fn preamble(salt: u64) -> [u8; PREAMBLE_BYTES] {
+    let mut out = [0; PREAMBLE_BYTES];
+    out[..HEADER_BYTES].copy_from_slice(&header::encode(MAGIC_WAL));
+    out[HEADER_BYTES..HEADER_BYTES + 8].copy_from_slice(&salt.to_le_bytes());
+    out[HEADER_BYTES + 8..].copy_from_slice(&salt.to_le_bytes());
+    out
+}
+
+/// The salt of a file; where its two copies differ, the one with which the first record is whole.
+pub(super) fn read_salt(file: &[u8]) -> u64 {
+    let copy = |at: usize| {
+        let bytes = file.get(HEADER_BYTES + at * 8..).and_then(|rest| rest.first_chunk::<8>());
+        bytes.map_or(0, |bytes| u64::from_le_bytes(*bytes))
+    };
+    let first = file.get(PREAMBLE_BYTES..).unwrap_or_default();
+    if copy(0) != copy(1) && decode(first, copy(1)).is_some() { copy(1) } else { copy(0) }
+}
 
 /// What a payload holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +76,7 @@ pub(super) struct Record<'a> {
 /// Adds a record whose payload `build` appends.
 pub(super) fn encode(
     out: &mut Vec<u8>,
+    salt: u64,
     sequence: Sequence,
     kind: RecordKind,
     build: impl FnOnce(&mut Vec<u8>),
@@ -59,12 +91,12 @@ pub(super) fn encode(
     let length = out.len() - start - PREFIX_BYTES;
     assert!(length <= RECORD_MAX_BYTES, "a record of {length} bytes; intake bounds its bodies");
     out[start + 4..start + 8].copy_from_slice(&(length as u32).to_le_bytes());
-    let crc = checksum(&out[start..]);
+    let crc = checksum(&out[start..], salt);
     out[start + 17..start + 21].copy_from_slice(&crc.to_le_bytes());
 }
 
 /// The record that begins at the beginning of `bytes`, with its size; `None` if there is none whole.
-pub(super) fn decode(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
+pub(super) fn decode(bytes: &[u8], salt: u64) -> Option<(Record<'_>, usize)> {
     let prefix = bytes.first_chunk::<PREFIX_BYTES>()?;
     if prefix[..4] != MAGIC {
         return None;
@@ -75,7 +107,7 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
         return None;
     }
     let crc = u32::from_le_bytes(prefix[17..21].try_into().ok()?);
-    if checksum(&bytes[..size]) != crc {
+    if checksum(&bytes[..size], salt) != crc {
         return None;
     }
     let sequence = Sequence(u64::from_le_bytes(prefix[8..16].try_into().ok()?));
@@ -83,8 +115,9 @@ pub(super) fn decode(bytes: &[u8]) -> Option<(Record<'_>, usize)> {
     Some((Record { sequence, kind, payload: &bytes[PREFIX_BYTES..size] }, size))
 }
 
-fn checksum(record: &[u8]) -> u32 {
-    crc32c::crc32c_append(crc32c::crc32c(&record[4..17]), &record[PREFIX_BYTES..])
+fn checksum(record: &[u8], salt: u64) -> u32 {
+    let salted = crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &record[4..17]);
+    crc32c::crc32c_append(salted, &record[PREFIX_BYTES..])
 }
 
 #[cfg(test)]
@@ -94,10 +127,10 @@ mod tests {
     #[test]
     fn record_bytes_are_fixed_forever() {
         let mut bytes = Vec::new();
-        encode(&mut bytes, Sequence(7), RecordKind::Lines, |out| out.extend_from_slice(b"hello"));
+        encode(&mut bytes, 99, Sequence(7), RecordKind::Lines, |out| out.extend_from_slice(b"hello"));
         let golden = "REC\\x01\\x05\\x00\\x00\\x00\\x07\\x00\\x00\\x00\\x00\\x00\\x00\\x00\\x02";
         assert!(bytes.escape_ascii().to_string().starts_with(golden));
-        let (record, size) = decode(&bytes).unwrap();
+        let (record, size) = decode(&bytes, 99).unwrap();
         assert_eq!(
             (record.sequence, record.kind, record.payload, size),
             (Sequence(7), RecordKind::Lines, &b"hello"[..], 26)
@@ -105,7 +138,8 @@ mod tests {
         for at in 4..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 1;
-            assert!(decode(&damaged).is_none(), "byte {at}");
+            assert!(decode(&damaged, 99).is_none(), "byte {at}");
         }
+        assert!(decode(&bytes, 98).is_none(), "a record of another file, or of nobody");
     }
 }

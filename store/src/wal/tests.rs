@@ -10,11 +10,16 @@ const SMALL_FILE_BYTES: u64 = 200;
 
 fn open(disk: &SimDisk) -> (Wal, Vec<Vec<u8>>) {
     let mut found = Vec::new();
-    let (wal, _) =
-        Wal::open_with(Arc::new(disk.clone()), Path::new(DIR), SMALL_FILE_BYTES, &mut |_, _, _, payload| {
-            found.push(payload.to_vec())
-        })
-        .unwrap();
+    let (wal, _) = Wal::open_with(
+        Arc::new(disk.clone()),
+        Path::new(DIR),
+        Floor::default(),
+        SMALL_FILE_BYTES,
+        &mut |_, _, _, payload| {
+            found.push(payload.to_vec());
+        },
+    )
+    .unwrap();
     (wal, found)
 }
 
@@ -30,9 +35,13 @@ fn records() -> impl Strategy<Value = Vec<Vec<u8>>> {
 /// acknowledged.
 fn write(disk: &SimDisk, records: &[Vec<u8>], every: usize) -> usize {
     let mut committed = 0;
-    let Ok((wal, _)) =
-        Wal::open_with(Arc::new(disk.clone()), Path::new(DIR), SMALL_FILE_BYTES, &mut |_, _, _, _| {})
-    else {
+    let Ok((wal, _)) = Wal::open_with(
+        Arc::new(disk.clone()),
+        Path::new(DIR),
+        Floor::default(),
+        SMALL_FILE_BYTES,
+        &mut |_, _, _, _| {},
+    ) else {
         return 0;
     };
     for (i, record) in records.iter().enumerate() {
@@ -65,14 +74,14 @@ proptest! {
     #[test]
     fn a_flipped_bit_costs_one_record(records in records(), at: prop::sample::Index) {
         let disk = SimDisk::default();
-        let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), &mut |_, _, _, _| {}).unwrap();
+        let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), Floor::default(), &mut |_, _, _, _| {}).unwrap();
         for record in &records {
             append(&wal, record).unwrap();
         }
         wal.commit_all().unwrap();
         let path = reader::path_of(Path::new(DIR), WalFileId(1));
         let size = disk.open(&path).unwrap().size().unwrap() as usize;
-        let first = header::HEADER_BYTES * 8;
+        let first = PREAMBLE_BYTES * 8;
         disk.flip_bit(&path, first + at.index(size * 8 - first));
         let (_, survived) = open(&disk);
         prop_assert_eq!(survived.len(), records.len() - 1);
@@ -144,14 +153,15 @@ fn a_newer_version_refuses_to_start() {
     disk.create_dir_all(Path::new(DIR)).unwrap();
     let path = reader::path_of(Path::new(DIR), WalFileId(1));
     disk.create(&path).unwrap().append(b"bwal\x02\0\0\0").unwrap();
-    let opened = Wal::open(Arc::new(disk), Path::new(DIR), &mut |_, _, _, _| {});
+    let opened = Wal::open(Arc::new(disk), Path::new(DIR), Floor::default(), &mut |_, _, _, _| {});
     assert!(matches!(opened, Err(WalOpenError::TooNew { found: 2, .. })));
 }
 
 #[test]
 fn many_writers_share_syncs_and_keep_order() {
     let disk = SimDisk::default();
-    let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), &mut |_, _, _, _| {}).unwrap();
+    let (wal, _) =
+        Wal::open(Arc::new(disk.clone()), Path::new(DIR), Floor::default(), &mut |_, _, _, _| {}).unwrap();
     std::thread::scope(|scope| {
         for writer in 0..4u8 {
             let wal = &wal;

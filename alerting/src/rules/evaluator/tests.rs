@@ -145,22 +145,22 @@ fn an_alert_lives_through_restarts_and_failures() {
     let world = Arc::new(World::default());
     let db = Arc::new(AlertDb::in_memory().unwrap());
     world.set("up", 0, 0.0);
-    evaluator(&world, &db).evaluate(0, Timestamp(0));
+    evaluator(&world, &db).evaluate(0, Timestamp(0), &Deadline::default());
     // A restart between any two evaluations changes nothing.
     let second = evaluator(&world, &db);
     assert_eq!(states(&second), ["pending"]);
-    second.evaluate(0, Timestamp(10_000));
+    second.evaluate(0, Timestamp(10_000), &Deadline::default());
     let third = evaluator(&world, &db);
-    third.evaluate(0, Timestamp(20_000));
+    third.evaluate(0, Timestamp(20_000), &Deadline::default());
     assert_eq!(states(&third), ["firing"]);
     world.broken.store(true, std::sync::atomic::Ordering::Relaxed);
-    third.evaluate(0, Timestamp(30_000));
+    third.evaluate(0, Timestamp(30_000), &Deadline::default());
     assert_eq!(states(&third), ["firing"], "an evaluation that fails changes no state");
     assert_eq!(third.status()[0].rules[1].health, RuleHealth::Err);
     world.broken.store(false, std::sync::atomic::Ordering::Relaxed);
     world.set("up", 40, 1.0);
     let fourth = evaluator(&world, &db);
-    fourth.evaluate(0, Timestamp(40_000));
+    fourth.evaluate(0, Timestamp(40_000), &Deadline::default());
     assert_eq!(states(&fourth), ["inactive"]);
     let sent = world.sent.lock().unwrap().clone();
     assert_eq!(sent.len(), 2, "one while firing, one when resolved");
@@ -181,9 +181,32 @@ fn series_of_rules_end_with_a_marker() {
     let db = Arc::new(AlertDb::in_memory().unwrap());
     let evaluator = evaluator(&world, &db);
     world.set("up", 0, 0.0);
-    evaluator.evaluate(0, Timestamp(0));
+    evaluator.evaluate(0, Timestamp(0), &Deadline::default());
     world.set("up", 10, STALE_NAN);
-    evaluator.evaluate(0, Timestamp(10_000));
+    evaluator.evaluate(0, Timestamp(10_000), &Deadline::default());
     assert_eq!(world.values("doubled"), [" 0 0", " 10 stale"]);
     assert_eq!(world.values("ALERTS"), ["pending 0 1", "pending 10 stale"]);
+}
+
+#[test]
+fn labels_survive_whatever_they_hold() {
+    let labels = Labels::new([("a", "x\0y"), ("b", "")]).unwrap();
+    assert_eq!(RuleLabels.decode(&to_bytes(&labels)), Ok(labels));
+    assert!(RuleLabels.decode(b"\xff\0\0\0").is_err());
+}
+
+#[test]
+fn alerts_of_a_rule_that_is_gone_are_resolved() {
+    let world = Arc::new(World::default());
+    let db = Arc::new(AlertDb::in_memory().unwrap());
+    world.set("up", 0, 0.0);
+    let first = evaluator(&world, &db);
+    first.evaluate(0, Timestamp(0), &Deadline::default());
+    first.evaluate(0, Timestamp(20_000), &Deadline::default());
+    db.save_rule("gone;Rule", Timestamp(0), first.status()[0].rules[1].alerts.iter()).unwrap();
+    world.sent.lock().unwrap().clear();
+    first.resolve_orphans(Timestamp(30_000)).unwrap();
+    let sent = world.sent.lock().unwrap().clone();
+    assert_eq!((sent.len(), sent[0].ends_at), (1, Some(Timestamp(30_000))));
+    assert!(!db.rules().unwrap().contains(&"gone;Rule".to_owned()));
 }

@@ -209,6 +209,8 @@ fn matched(
                 if is_absent(value) || is_absent(other) {
                     continue;
                 }
+                let (a, b) = if swapped { (other, value) } else { (value, other) };
+                let Some(result) = apply(op, a, b, returns_bool) else { continue };
                 if matching.card == Card::OneToOne {
                     let taken = seen.entry(key.clone()).or_insert_with(|| vec![false; grid.steps]);
                     if std::mem::replace(&mut taken[step], true) {
@@ -216,8 +218,7 @@ fn matched(
                         return Err(EvalError::Execution(reason.to_owned()));
                     }
                 }
-                let (a, b) = if swapped { (other, value) } else { (value, other) };
-                *slot = apply(op, a, b, returns_bool).unwrap_or(ABSENT);
+                *slot = result;
             }
             if values.iter().any(|value| !is_absent(*value)) {
                 let labels = result_labels(op, returns_bool, matching, column, partner);

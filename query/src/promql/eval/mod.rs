@@ -40,8 +40,8 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_samples: 50_000_000,
-            lookback: Duration::from_secs(300),
-            subquery_step: Duration::from_secs(60),
+            lookback: Duration::from_mins(5),
+            subquery_step: Duration::from_mins(1),
         }
     }
 }
@@ -245,7 +245,8 @@ impl Run<'_> {
     }
 
     fn eval(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
-        self.check()?;
+        // Every node makes a column at least.
+        self.hold(grid.steps)?;
         match expr {
             Expr::Number(number) => Ok(Value::Scalar(vec![*number; grid.steps])),
             Expr::Text(text) => Ok(Value::Text(text.clone())),
@@ -304,7 +305,7 @@ impl Run<'_> {
         if let Some(function) = functions::of_date(call.name) {
             let columns = match args.first() {
                 Some(arg) => self.columns(arg, grid)?,
-                None => vec![self.time(grid)],
+                None => vec![Self::time(grid)],
             };
             let dated = |seconds: f64| {
                 let time = chrono::DateTime::from_timestamp(seconds as i64, 0);
@@ -313,7 +314,7 @@ impl Run<'_> {
             return Ok(Value::Vector(map(columns, dated)?));
         }
         let vector = match call.name {
-            "time" => return Ok(Value::Scalar(self.time(grid).values)),
+            "time" => return Ok(Value::Scalar(Self::time(grid).values)),
             "pi" => return Ok(Value::Scalar(vec![std::f64::consts::PI; grid.steps])),
             "scalar" => return Ok(Value::Scalar(self.scalar(&args[0], grid)?)),
             "vector" => {
@@ -340,7 +341,7 @@ impl Run<'_> {
         Ok(Value::Vector(vector))
     }
 
-    fn time(&self, grid: Grid) -> Column {
+    fn time(grid: Grid) -> Column {
         let values = (0..grid.steps).map(|step| grid.at(step) as f64 / 1000.0).collect();
         Column { labels: Labels::default(), values }
     }

@@ -221,7 +221,8 @@ impl Windows {
             }
             if low < high {
                 let samples = &samples[low..high];
-                see(step, Window { samples, end_ms, range_ms: self.range_ms });
+                let step_ms = grid.at(step);
+                see(step, Window { samples, end_ms, range_ms: self.range_ms, step_ms });
             }
         }
     }

@@ -156,6 +156,7 @@ fn operators_match_series() {
     check("2 ^ 3 ^ 2", "512");
     check("7 % 4 - -1", "4");
     check("1 / 0", "+Inf");
+    check("req{job=\"a\"} > on(job) (owner * 50)", r#"{job="a"} 60"#);
     assert!(answer("req * on(job) owner", 60).starts_with("error: multiple matches for labels: many-to-one"));
     assert!(
         answer("owner * on(job) req", 60).starts_with(
@@ -186,7 +187,8 @@ fn functions_answer() {
     check("sort_desc(req{job=\"a\"})", r#"req{job="a", path="/x"} 60; req{job="a", path="/y"} 15"#);
     check("max_over_time(sum(req)[60s:10s])", "{} 175");
     assert!(answer("label_replace(up, \"\", \"\", \"\", \"\")", 60).starts_with("error"));
-    assert!(answer("abs({job=\"a\"})", 60).starts_with("error: vector cannot contain"));
+    let twins = "label_replace(req{job=\"a\"}, \"path\", \"same\", \"path\", \".*\")";
+    assert!(answer(twins, 60).starts_with("error: vector cannot contain"));
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Evaluates groups on time and keeps the state of their alerts.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use binnacle_query::promql::{self, Engine, Limits, Output};
 use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::alert::{Alert, AlertState};
 use super::file::{Rule, RuleGroup, RuleKind};
@@ -73,6 +74,9 @@ pub struct Evaluator {
     settings: Settings,
 }
 
+/// However short its interval, a group may take this long.
+const EVALUATION_MIN: Duration = Duration::from_secs(10);
+
 /// What the configuration says for all groups.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -109,9 +113,13 @@ struct RuleState {
     written: HashSet<Labels>,
 }
 
-/// A name of a rule in the database: the same after a restart with the same files.
+/// A name of a rule in the database: the same wherever in its group it stands, and in whatever file.
 fn rule_key(group: &RuleGroup, at: usize) -> String {
-    format!("{};{};{at};{}", group.file, group.name, group.rules[at].name)
+    let identity = |rule: &Rule| xxh3_64(format!("{:?}", (&rule.query, &rule.labels)).as_bytes());
+    let rule = &group.rules[at];
+    let same = |other: &&Rule| other.name == rule.name && identity(other) == identity(rule);
+    let twin = group.rules[..at].iter().filter(same).count();
+    format!("{};{};{:016x};{twin}", group.name, rule.name, identity(rule))
 }
 
 impl Evaluator {
@@ -153,9 +161,30 @@ impl Evaluator {
 
     /// Starts a loop per group on `tasks`, until `stop` fires.
     pub fn start(self: &Arc<Self>, tasks: &TaskTracker, stop: &CancellationToken) {
+        if let Err(error) = self.resolve_orphans(self.clock.now()) {
+            tracing::error!(%error, "alerts of rules that are gone were not resolved");
+        }
         for at in 0..self.groups.len() {
             tasks.spawn(Arc::clone(self).run(at, stop.clone()));
         }
+    }
+
+    /// Ends the alerts of rules that no file has any more, and forgets them.
+    fn resolve_orphans(&self, now: Timestamp) -> Result<(), rusqlite::Error> {
+        let mut known = HashSet::new();
+        for running in &self.groups {
+            known.extend((0..running.group.rules.len()).map(|at| rule_key(&running.group, at)));
+        }
+        for key in self.db.rules()?.into_iter().filter(|key| !known.contains(key)) {
+            let (alerts, _) = self.db.rule(&key)?;
+            let firing = alerts.into_iter().filter(|alert| alert.state == AlertState::Firing);
+            let ended: Vec<Alert> = firing
+                .map(|alert| Alert { resolved_at: Some(now), state: AlertState::Resolved, ..alert })
+                .collect();
+            self.send("", ended.iter());
+            self.db.forget_rule(&key)?;
+        }
+        Ok(())
     }
 
     async fn run(self: Arc<Self>, at: usize, stop: CancellationToken) {
@@ -172,7 +201,17 @@ impl Evaluator {
             }
             let evaluator = Arc::clone(&self);
             let now = self.clock.now();
-            let done = tokio::task::spawn_blocking(move || evaluator.evaluate(at, now)).await;
+            let deadline = Deadline::default();
+            let of_task = deadline.clone();
+            let mut task = tokio::task::spawn_blocking(move || evaluator.evaluate(at, now, &of_task));
+            // A rule that takes longer than it may is ended, and counts as failed.
+            let in_time = time::timeout(interval.max(EVALUATION_MIN), &mut task).await;
+            let done = if let Ok(done) = in_time {
+                done
+            } else {
+                deadline.expire();
+                task.await
+            };
             if let Err(error) = done {
                 tracing::error!(group = self.groups[at].group.name, %error, "evaluation ended abnormally");
             }
@@ -191,13 +230,13 @@ impl Evaluator {
     }
 
     /// Evaluates a group's rules in order, at `now`.
-    pub fn evaluate(&self, at: usize, now: Timestamp) {
+    pub fn evaluate(&self, at: usize, now: Timestamp, deadline: &Deadline) {
         let started = Instant::now();
         let group = Arc::clone(&self.groups[at].group);
         for (number, rule) in group.rules.iter().enumerate() {
             let rule_started = Instant::now();
             self.telemetry.evaluations.inc();
-            let evaluated = self.evaluate_rule(at, number, &group, rule, now);
+            let evaluated = self.evaluate_rule((at, number), &group, rule, now, deadline);
             if let Err(error) = &evaluated {
                 self.telemetry.evaluations_failed.inc();
                 tracing::warn!(group = group.name, rule = rule.name, %error, "rule failed; its state stays");
@@ -224,18 +263,19 @@ impl Evaluator {
 
     fn evaluate_rule(
         &self,
-        at: usize,
-        number: usize,
+        (at, number): (usize, usize),
         group: &RuleGroup,
         rule: &Rule,
         now: Timestamp,
+        deadline: &Deadline,
     ) -> Result<(), String> {
-        let found = self.query(group, rule, now)?;
+        let stamp = now.minus(group.query_offset);
+        let found = self.query(rule, stamp, deadline)?;
         if group.limit > 0 && found.len() > group.limit {
             return Err(format!("exceeded limit of {} with {} series", group.limit, found.len()));
         }
         match &rule.kind {
-            RuleKind::Record => self.record(at, number, rule, &found, now),
+            RuleKind::Record => self.record(at, number, rule, &found, stamp),
             RuleKind::Alert { hold, keep_firing_for, annotations } => {
                 let alerts =
                     self.next_alerts(at, number, rule, &found, annotations, (*hold, *keep_firing_for), now)?;
@@ -243,7 +283,7 @@ impl Evaluator {
                 self.db
                     .save_rule(&key, now, alerts.values())
                     .map_err(|error| format!("state was not saved: {error}"))?;
-                let mut samples = alert_samples(&alerts, now);
+                let mut samples = alert_samples(&alerts, stamp);
                 let written: HashSet<Labels> = samples.iter().map(|(labels, _)| labels.clone()).collect();
                 let before = {
                     let mut state = self.lock(at);
@@ -251,18 +291,17 @@ impl Evaluator {
                     state.alerts.clone_from(&alerts);
                     std::mem::replace(&mut state.written, written.clone())
                 };
-                samples.extend(ended(&before, &written, now));
+                samples.extend(ended(&before, &written, stamp));
                 self.append(&samples);
-                self.send(rule, alerts.values());
+                self.send(&rule.query, alerts.values());
                 Ok(())
             }
         }
     }
 
-    fn query(&self, group: &RuleGroup, rule: &Rule, now: Timestamp) -> Result<Vec<promql::Instant>, String> {
+    fn query(&self, rule: &Rule, at: Timestamp, deadline: &Deadline) -> Result<Vec<promql::Instant>, String> {
         let engine = Engine::new(&*self.metrics, self.settings.limits);
-        let at = now.minus(group.query_offset);
-        let output = engine.instant(&rule.expr, at, &Deadline::default());
+        let output = engine.instant(&rule.expr, at, deadline);
         match output.map_err(|error| error.to_string())? {
             Output::Vector(_, series) => Ok(series),
             Output::Scalar(_, value) => Ok(vec![promql::Instant { labels: Labels::default(), value }]),
@@ -342,8 +381,8 @@ impl Evaluator {
         Ok(alerts)
     }
 
-    fn send<'a>(&self, rule: &Rule, alerts: impl Iterator<Item = &'a Alert>) {
-        let query: String = percent_encoded(&rule.query);
+    fn send<'a>(&self, query: &str, alerts: impl Iterator<Item = &'a Alert>) {
+        let query: String = percent_encoded(query);
         let generator_url = format!("{}/graph?g0.expr={query}&g0.tab=1", self.settings.external_url);
         let mut sent = Vec::new();
         for alert in alerts.filter(|alert| alert.state != AlertState::Pending) {
@@ -426,13 +465,13 @@ fn alert_samples(alerts: &BTreeMap<Labels, Alert>, at: Timestamp) -> Vec<(Labels
     samples
 }
 
-/// Labels as bytes that [`RuleLabels`] reads: names and values with NUL bytes between them.
+/// Labels as bytes that [`RuleLabels`] reads: names and values, each with its length before it.
 fn to_bytes(labels: &Labels) -> Vec<u8> {
     let mut out = Vec::new();
     for label in labels {
         for part in [&label.name, &label.value] {
+            out.extend_from_slice(&(part.len() as u32).to_le_bytes());
             out.extend_from_slice(part.as_bytes());
-            out.push(0);
         }
     }
     out
@@ -447,10 +486,16 @@ impl SeriesDecoder for RuleLabels {
     }
 
     fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
-        let text = std::str::from_utf8(raw).map_err(|e| LabelsError::Malformed(e.to_string()))?;
-        let parts: Vec<&str> = text.split_terminator('\0').collect();
-        let pairs: HashMap<&str, &str> = parts.chunks_exact(2).map(|pair| (pair[0], pair[1])).collect();
-        Labels::new(pairs)
+        let malformed = || LabelsError::Malformed("not as the rules wrote them".to_owned());
+        let mut parts = Vec::new();
+        let mut rest = raw;
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let length = u32::from_le_bytes(*length) as usize;
+            let (part, after) = after.split_at_checked(length).ok_or_else(malformed)?;
+            parts.push(std::str::from_utf8(part).map_err(|_| malformed())?);
+            rest = after;
+        }
+        Labels::new(parts.chunks_exact(2).map(|pair| (pair[0], pair[1])))
     }
 }
 
