@@ -33,7 +33,9 @@ test: lint test-rust test-web
 test-rust: ui
 	cargo test --workspace --locked
 
-test-web: build
+# The tests of the binary have built it; a build of its own would have other features of dependencies.
+test-web: ui
+	@test -x $(CARGO_TARGET)/binnacle || $(MAKE) build
 	cd $(WEB) && npm run check
 	cd $(WEB) && BINNACLE_BIN=$(abspath $(CARGO_TARGET))/binnacle npm run e2e
 

@@ -27,6 +27,8 @@ pub struct Telemetry {
     pub files_open: Gauge,
     /// Pushes that will be tried again.
     pub pushes_retried: Counter,
+    /// Native histograms that came by remote write and were not kept.
+    pub histograms_dropped: Counter,
     /// Writes refused because a queue was full.
     pub intake_shed: Counter,
 }
@@ -46,6 +48,7 @@ impl Telemetry {
         r.register("log_lag_bytes", "Bytes not acknowledged yet", new.lag_bytes.clone());
         r.register("log_files_open", "Log files open", new.files_open.clone());
         r.register("log_pushes_retried", "Pushes tried again", new.pushes_retried.clone());
+        r.register("intake_histograms_dropped", "Native histograms not kept", new.histograms_dropped.clone());
         r.register("intake_shed", "Writes answered with 429 or 503", new.intake_shed.clone());
         new
     }

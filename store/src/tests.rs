@@ -263,3 +263,59 @@ fn a_damaged_block_is_set_aside_and_the_rest_is_served() {
         assert!(series[0].samples.len() < 12, "a damaged block was answered");
     }
 }
+
+/// Files that release 1 wrote: every later release reads them.
+const WAL_V1: &[u8] = include_bytes!("../testdata/format/v1/0000000001.wal");
+const BLOCK_V1: &[u8] = include_bytes!("../testdata/format/v1/0000000001-0-3600000.block");
+
+fn put(disk: &SimDisk, path: &str, bytes: &[u8]) {
+    let path = Path::new(path);
+    disk.create_dir_all(path.parent().unwrap()).unwrap();
+    disk.create(path).unwrap().append(bytes).unwrap();
+}
+
+#[test]
+fn files_of_release_1_are_read() {
+    let world = World::new();
+    put(&world.disk, "/data/wal/0000000001.wal", WAL_V1);
+    put(&world.disk, "/data/metrics/0000000001-0-3600000.block", BLOCK_V1);
+    let (store, ..) = world.open().unwrap();
+    let found = select(&store, &[]);
+    let show: Vec<String> = found.iter().map(|(labels, samples)| format!("{labels} {samples:?}")).collect();
+    assert_eq!(
+        show,
+        [
+            "in_block{job=\"a\"} [(0, 1.0), (3600000, -0.5)]",
+            "in_wal{job=\"b\"} [(7200000, 2.0), (7200001, inf)]",
+        ]
+    );
+    assert_eq!(lines(&store), ["line 2 of f", "line 1 of f"]);
+    store.close();
+}
+
+/// Writes the files above: `BINNACLE_FIXTURES=DIR cargo test --workspace fixtures`. Once per release.
+#[test]
+#[allow(clippy::disallowed_methods, reason = "fixtures go to the real disk")]
+fn fixtures_can_be_written() {
+    let Some(dir) = std::env::var_os("BINNACLE_FIXTURES") else { return };
+    let (store, disk, clock) = World::new().open().unwrap();
+    append(&store, "__name__=in_block,job=a", 0, 1.0).unwrap();
+    clock.0.store(HOUR_MS, Ordering::Relaxed);
+    append(&store, "__name__=in_block,job=a", HOUR_MS, -0.5).unwrap();
+    clock.0.store(4 * HOUR_MS, Ordering::Relaxed);
+    append(&store, "__name__=mark", 4 * HOUR_MS, 0.0).unwrap();
+    store.maintain().unwrap();
+    let name = disk.list(Path::new("/data/metrics")).unwrap().remove(0);
+    let read = |disk: &SimDisk, path: &Path| fs::read_all(disk, path, 1 << 20).unwrap();
+    std::fs::write(Path::new(&dir).join(&name), read(&disk, &Path::new("/data/metrics").join(&name)))
+        .unwrap();
+    store.close();
+    let (store, disk, clock) = World::new().open().unwrap();
+    clock.0.store(2 * HOUR_MS, Ordering::Relaxed);
+    append(&store, "__name__=in_wal,job=b", 2 * HOUR_MS, 2.0).unwrap();
+    append(&store, "__name__=in_wal,job=b", 2 * HOUR_MS + 1, f64::INFINITY).unwrap();
+    LogAppender::append(&store, push("f", 1..3), LogTime(1)).unwrap();
+    let wal = read(&disk, Path::new("/data/wal/0000000001.wal"));
+    std::fs::write(Path::new(&dir).join("0000000001.wal"), wal).unwrap();
+    store.close();
+}

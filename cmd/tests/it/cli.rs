@@ -57,6 +57,36 @@ fn a_newer_format_refuses_to_start() {
     assert!(error.contains("format version 2, newer than 1"), "{error}");
 }
 
+/// Asked to stop, the server ends with success and has everything when it comes back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stop_is_graceful() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut server = Server::start(dir.path(), &[]);
+    let labels = binnacle_model::Labels::new([("__name__", "stop_test")]).unwrap();
+    let at = binnacle_model::time::Clock::now(&MachineClock);
+    let sample = binnacle_model::Sample { timestamp: at, value: 7.0 };
+    let body = binnacle_collector::intake::encode_write_request([(&labels, &[sample][..])]);
+    let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+    let sent = client().post(format!("{}/api/v1/write", server.url)).body(body).send().await.unwrap();
+    assert_eq!(sent.status(), 204);
+    let pid = server.child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert!(server.child.wait().unwrap().success());
+    let again = Server::start(dir.path(), &[]);
+    let (_, body) = get(&format!("{}/api/v1/query?query=stop_test", again.url)).await;
+    assert_eq!(body["data"]["result"][0]["value"][1], "7", "{body}");
+}
+
+struct MachineClock;
+
+impl binnacle_model::time::Clock for MachineClock {
+    #[allow(clippy::disallowed_methods, reason = "the server under test runs on the machine's clock")]
+    fn now_ns(&self) -> binnacle_model::LogTime {
+        let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+        binnacle_model::LogTime(since.as_nanos() as i64)
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn queries_with_errors_have_prometheus_shape() {
     let dir = tempfile::tempdir().unwrap();

@@ -124,6 +124,27 @@ fn no_file_has_two_ideas() {
     }
 }
 
+/// Text from logs, labels and annotations reaches the page as text nodes alone.
+#[test]
+fn the_page_builds_no_html_from_text() {
+    let mut dirs = vec![root().join("dashboards/web/src")];
+    let mut read = 0;
+    while let Some(dir) = dirs.pop() {
+        for path in std::fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                dirs.push(path);
+                continue;
+            }
+            let text = std::fs::read_to_string(&path).unwrap();
+            for word in ["innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "{@html"] {
+                assert!(!text.contains(word), "{} uses {word}", path.display());
+            }
+            read += 1;
+        }
+    }
+    assert!(read > 10);
+}
+
 #[test]
 fn every_folder_introduces_itself() {
     for krate in ["model", "store", "query", "alerting", "collector", "cmd"] {

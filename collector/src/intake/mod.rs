@@ -159,3 +159,28 @@ fn unsnap(body: &[u8]) -> Result<Vec<u8>, Refusal> {
 fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
     headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_and_a_failed_store_say_when_to_come_again() {
+        let retry = |error: AppendError| {
+            let response = Refusal::from(error).into_response();
+            let after =
+                response.headers().get(header::RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned());
+            (response.status().as_u16(), after)
+        };
+        let full = AppendError::Full { what: "queue", retry_after: Duration::from_secs(3) };
+        assert_eq!(retry(full), (429, Some("3".to_owned())));
+        assert_eq!(retry(AppendError::Unavailable("disk".to_owned())), (503, Some("5".to_owned())));
+        assert_eq!(retry(AppendError::Invalid("labels".to_owned())), (400, None));
+    }
+
+    #[test]
+    fn a_length_that_lies_is_refused_before_it_is_believed() {
+        assert!(matches!(unsnap(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Err(Refusal::TooLarge(_))));
+        assert!(matches!(unsnap(b"\x05nope"), Err(Refusal::Bad(_))));
+    }
+}

@@ -44,10 +44,12 @@ pub(super) async fn handle(
     let place = intake.place()?;
     let body = read_body(request.into_body()).await?;
     let metrics = Arc::clone(&intake.metrics);
+    let telemetry = intake.telemetry.clone();
     let report = intake
         .run(place, move || {
             let plain = unsnap(&body)?;
             let request = write_request(&plain).map_err(|error| Refusal::Bad(error.to_string()))?;
+            telemetry.histograms_dropped.inc_by(request.histograms as u64);
             metrics.append_metadata(&request.metadata);
             Ok(metrics.append(&request.batch(), &WireLabels)?)
         })
@@ -81,6 +83,8 @@ pub struct WriteRequest<'a> {
     samples: Vec<Sample>,
     /// Descriptions of metrics.
     pub metadata: Vec<(String, Metadata)>,
+    /// Native histograms, which this release does not keep.
+    pub histograms: usize,
 }
 
 impl WriteRequest<'_> {
@@ -140,6 +144,7 @@ fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) ->
                 }
             }
             (2, Some(bytes)) => request.samples.push(sample(bytes, field.at)?),
+            (4, Some(_)) => request.histograms += 1,
             _ => {}
         }
     }

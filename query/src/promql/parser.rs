@@ -395,8 +395,13 @@ impl<'a> Parser<'a> {
         }
         let negative = self.takes("-");
         let place = self.place();
-        let Token::Number(seconds) = self.next() else {
-            return Err(self.error_at(place, "expected a timestamp, start() or end() after @".into()));
+        let seconds = match self.next() {
+            Token::Number(seconds) => seconds,
+            Token::Duration(span) => span.as_secs_f64(),
+            _ => {
+                let reason = "expected a timestamp, start() or end() after @".to_owned();
+                return Err(self.error_at(place, reason));
+            }
         };
         let seconds = if negative { -seconds } else { seconds };
         let time = Timestamp::from_secs_f64(seconds);
@@ -665,6 +670,7 @@ mod tests {
             "SUM(x)",
             "rate(x[5m] offset 1h)",
             "x @ start()",
+            "x @ 2m",
             "rate(x[5m:1m])",
             "max_over_time(rate(x[5m])[1h:])",
             "a * on(b) group_left(c) d",
