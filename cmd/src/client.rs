@@ -37,6 +37,10 @@ async fn get(url: reqwest::Url) -> anyhow::Result<Value> {
 }
 
 pub(crate) fn query(args: &QueryArgs) -> anyhow::Result<()> {
+    quiet_on_closed_pipe(print_query(args))
+}
+
+fn print_query(args: &QueryArgs) -> anyhow::Result<()> {
     let mut params = vec![("query", args.query.as_str())];
     params.extend(args.time.as_deref().map(|time| ("time", time)));
     let url = url_of(&args.url, "/api/v1/query", &params)?;

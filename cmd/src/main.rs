@@ -12,6 +12,7 @@ mod serve;
 mod server;
 mod web;
 
+use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -149,6 +150,7 @@ enum OutputFormat {
 #[derive(Debug, Clone, Args)]
 struct QueryArgs {
     /// A PromQL query.
+    #[arg(allow_hyphen_values = true)]
     query: String,
     /// The server.
     #[arg(long, default_value = "http://127.0.0.1:9090")]
@@ -164,7 +166,7 @@ struct QueryArgs {
 #[derive(Debug, Clone, Args)]
 struct LogsArgs {
     /// A query in Lucene's syntax.
-    #[arg(default_value = "")]
+    #[arg(default_value = "", allow_hyphen_values = true)]
     query: String,
     /// The server.
     #[arg(long, default_value = "http://127.0.0.1:9090")]
@@ -212,7 +214,12 @@ fn start_logging(cli: &Cli) -> anyhow::Result<()> {
     use anyhow::Context;
     let filter = tracing_subscriber::EnvFilter::try_new(format!("{},tantivy=warn", cli.log_level))
         .with_context(|| format!("--log-level {:?}", cli.log_level))?;
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    // A closed pipe behind standard error must not end anything but the log.
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .log_internal_errors(false);
     match cli.log_format {
         LogFormat::Text => builder.init(),
         LogFormat::Json => builder.json().init(),

@@ -81,7 +81,6 @@ pub(crate) async fn wait_for_signal() {
         _ = terminate.recv() => {}
         _ = tokio::signal::ctrl_c() => {}
     }
-    tracing::info!("stopping");
 }
 
 /// Logs alerts where no `alertmanager.yml` says who should hear of them.
@@ -173,6 +172,7 @@ pub(crate) async fn start(
 
 /// Waits for all that produces samples and lines.
 async fn finish(producers: &TaskTracker, tailers: Tailers) -> anyhow::Result<()> {
+    tracing::info!("stopping");
     producers.close();
     producers.wait().await;
     tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")

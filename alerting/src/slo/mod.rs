@@ -215,7 +215,8 @@ fn alert(
         if Duration::from_secs(seconds(long)) > slo.period {
             continue;
         }
-        let limit = factor * budget;
+        // Without the dust of adding floats: 0.072, not 0.07200000000000001.
+        let limit = (factor * budget * 1e12).round() / 1e12;
         conditions.push(format!("({} > {limit} and {} > {limit})", ratio(long), ratio(short)));
         spoken.push(format!("{factor}x over {} and {}", window(seconds(long)), window(seconds(short))));
     }

@@ -113,7 +113,8 @@ Binnacle is ready at {url}
   Alerts    {url}/?page=alerts
 
 The shop's payment service fails from the first to the second minute, and every five minutes after
-that. Its SLO (windows scaled 1:60) then fires, notifies the shop's pager, and resolves.
+that. Its SLO (windows scaled 1:60) then pages the shop's pager, and the page resolves a minute and a
+half later. The ticket, whose windows are longer, stays until the errors are forgotten.
 
   binnacle logs -f 'service:payment' --url {url}
   binnacle query 'sum(rate(http_requests_total[1m])) by (service)' --url {url}

@@ -21,6 +21,7 @@ test('a query finds rows, a click on a field filters, the histogram follows', as
   await page.getByTestId('query').fill('charge accepted');
   await page.getByTestId('query').press('Enter');
   await expect(page).toHaveURL(/q=charge/);
+  expect(page.url(), 'Enter searches, and changes no time').not.toContain('from=');
   await expect(page.getByTestId('row').first().locator('mark').first()).toHaveText('charge');
   await page.getByTestId('query').fill('status:200');
   await page.getByRole('button', { name: 'Search' }).click();

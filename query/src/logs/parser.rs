@@ -14,6 +14,7 @@ use std::ops::Bound;
 
 use binnacle_model::log::Field;
 use binnacle_model::log_query::LogQuery;
+use binnacle_model::tokens::words;
 
 /// Longest query in bytes.
 const MAX_BYTES: usize = 16 * 1024;
@@ -56,7 +57,12 @@ pub fn parse(text: &str) -> Result<ParsedQuery, QueryTooLarge> {
         if parser.at < text.len() { Err(parser.fail("unexpected closing bracket")) } else { Ok(query) }
     });
     match parsed {
-        Ok(query) => Ok(ParsedQuery { query, hint: None }),
+        Ok(query) => {
+            let wordless = wordless(&query).map(|text| {
+                format!("{text:?} holds no letter or digit to search for; it matches every message")
+            });
+            Ok(ParsedQuery { query, hint: wordless })
+        }
         Err(Failure::TooLarge(reason)) => Err(QueryTooLarge(reason)),
         Err(Failure::Syntax { at, reason }) => {
             let column = text[..at].chars().count() + 1;
@@ -64,6 +70,18 @@ pub fn parse(text: &str) -> Result<ParsedQuery, QueryTooLarge> {
             let hint = format!("searched for the whole text as a phrase: {reason} at column {column}");
             Ok(ParsedQuery { query, hint: Some(hint) })
         }
+    }
+}
+
+/// A text without a word that the query wants in messages: the index holds no signs to decide by.
+fn wordless(query: &LogQuery) -> Option<&str> {
+    match query {
+        LogQuery::Text { field: Field::Message, text, .. } => {
+            words(text).next().is_none().then_some(text.as_str())
+        }
+        LogQuery::And(parts) | LogQuery::Or(parts) => parts.iter().find_map(wordless),
+        LogQuery::Not(part) => wordless(part),
+        LogQuery::All | LogQuery::Text { .. } | LogQuery::Range { .. } | LogQuery::Exists(_) => None,
     }
 }
 
@@ -437,7 +455,6 @@ mod tests {
         check("http://foo/bar", "'http://foo/bar'");
         check("foo-bar", "'foo-bar'");
         check("or", "'or'");
-        check("a - b", "(and 'a' '-' 'b')");
         check("pod:web\\ 1", "pod='web 1'");
     }
 
@@ -469,6 +486,8 @@ mod tests {
             hint,
             "searched for the whole text as a phrase: an open parenthesis is not closed at column 3"
         );
+        assert!(parse("a - b").unwrap().hint.unwrap().contains("no letter or digit"));
+        assert!(parse("NOT \u{1f980}").unwrap().hint.is_some());
         assert!(parse("C:\\Windows\\x").unwrap().hint.is_none());
     }
 
