@@ -15,6 +15,8 @@ pub struct Telemetry {
     pub lines_read: Counter,
     /// Bytes of log files read.
     pub bytes_read: Counter,
+    /// Bytes of log files that the store has not seen and will not be sent.
+    pub gap_bytes: Counter,
     /// Lines whose header was not CRI's; they are kept whole.
     pub lines_malformed: Counter,
     /// Lines longer than the limit; their beginning is kept.
@@ -41,6 +43,7 @@ impl Telemetry {
         r.register("scrapes", "Scrapes made", new.scrapes.clone());
         r.register("scrapes_failed", "Scrapes that failed", new.scrapes_failed.clone());
         r.register("log_lines_read", "Log lines read", new.lines_read.clone());
+        r.register("log_gap_bytes", "Bytes of log files that were passed over", new.gap_bytes.clone());
         r.register("log_bytes_read", "Bytes of log files read", new.bytes_read.clone());
         r.register("log_lines_malformed", "Lines without a CRI header", new.lines_malformed.clone());
         r.register("log_lines_truncated", "Lines cut at the limit", new.lines_truncated.clone());

@@ -8,6 +8,12 @@ use crate::log::FileId;
 use crate::log::{FieldValue, LEVELS, LogEntry, Origin};
 use crate::time::LogTime;
 
+/// Field of an entry whose own time cannot be: Unix nanoseconds as it said.
+pub const CLAIMED_TIME: &str = "claimed_time_ns";
+
+/// How far ahead of our clock an entry's time may lie.
+const AHEAD_MAX_NS: i64 = 600_000_000_000;
+
 /// Lines of any number of files.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct LogPush {
@@ -105,15 +111,24 @@ impl FileBatch {
     }
 
     /// The entry as the rest of the program knows it.
+    ///
+    /// An entry that claims to be from before 1970 or more than ten minutes ahead gets the time at which
+    /// it was received; field [`CLAIMED_TIME`] keeps what it said.
     pub fn to_entry(&self, stream: &Labels, entry: &PushEntry, received: LogTime) -> LogEntry {
+        let is_possible = (0..=received.0.saturating_add(AHEAD_MAX_NS)).contains(&entry.time_ns);
+        let mut fields: Vec<(String, FieldValue)> =
+            entry.fields.iter().filter_map(PushField::to_pair).collect();
+        if !is_possible {
+            fields.push((CLAIMED_TIME.to_owned(), FieldValue::Int(entry.time_ns)));
+        }
         LogEntry {
-            time: LogTime(entry.time_ns),
+            time: if is_possible { LogTime(entry.time_ns) } else { received },
             received,
             stream: stream.with("iostream", &entry.iostream),
             // Anything else would be a level that nobody asks for, and a name that nobody bounds.
             level: if LEVELS.contains(&entry.level.as_str()) { entry.level.clone() } else { String::new() },
             message: entry.message.clone(),
-            fields: entry.fields.iter().filter_map(PushField::to_pair).collect(),
+            fields,
             origin: Origin { file: FileId(self.file.clone()), offset: entry.offset },
         }
     }
@@ -171,5 +186,24 @@ mod tests {
             \x1a\x02m\xff\"\x04info*\x06stdout2\x05\n\x01k\x18\x01";
         assert_eq!(push.encode_to_vec().escape_ascii().to_string(), golden.escape_ascii().to_string());
         assert_eq!(LogPush::decode(&golden[..]), Ok(push));
+    }
+
+    #[test]
+    fn impossible_times_are_replaced_and_kept() {
+        let batch = FileBatch::default();
+        let received = LogTime(1_800_000_000_000_000_000);
+        let entry = |time_ns| {
+            let entry = PushEntry { time_ns, ..PushEntry::default() };
+            batch.to_entry(&Labels::default(), &entry, received)
+        };
+        let ahead = received.0 + AHEAD_MAX_NS;
+        for possible in [0, 1, received.0, ahead] {
+            assert_eq!((entry(possible).time.0, entry(possible).fields.len()), (possible, 0));
+        }
+        for impossible in [-1, i64::MIN, ahead + 1, i64::MAX] {
+            let entry = entry(impossible);
+            assert_eq!(entry.time, received);
+            assert_eq!(entry.fields, [(CLAIMED_TIME.to_owned(), FieldValue::Int(impossible))]);
+        }
     }
 }

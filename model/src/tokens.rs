@@ -44,7 +44,7 @@ impl Words<'_> {
                     if is_ascii_word(*b) {
                         break;
                     }
-                    start += 1;
+                    start += colour_code(&bytes[start..]).max(1);
                 }
                 Some(_) => {
                     let c = self.text[start..].chars().next()?;
@@ -85,6 +85,18 @@ impl Words<'_> {
     }
 }
 
+/// Length of the terminal's colour code (`ESC [ 31 ; 1 m`) that the bytes begin with, or zero.
+///
+/// Its letters are no part of the word behind it.
+pub fn colour_code(bytes: &[u8]) -> usize {
+    let Some(rest) = bytes.strip_prefix(b"\x1b[") else { return 0 };
+    let digits = rest.iter().take(COLOUR_CODE_MAX).take_while(|b| b.is_ascii_digit() || **b == b';').count();
+    if rest.get(digits) == Some(&b'm') { digits + 3 } else { 0 }
+}
+
+/// Longest list of numbers in a colour code.
+const COLOUR_CODE_MAX: usize = 32;
+
 fn is_ascii_word(b: u8) -> bool {
     b == b'_' || b.is_ascii_alphanumeric()
 }
@@ -113,6 +125,7 @@ mod tests {
         check("Größe_1 — naïve", &["größe_1", "naïve"]);
         check("  \u{2028}!!", &[]);
         check("", &[]);
+        check("\x1b[31;1mERROR\x1b[0m done \x1b[2Kx \x1b[31", &["error", "done", "2kx", "31"]);
     }
 
     #[test]

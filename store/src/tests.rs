@@ -163,6 +163,64 @@ fn lines_sent_again_are_known_even_after_their_wal_file_is_gone() {
 }
 
 #[test]
+fn lines_whose_commit_failed_are_found_later_and_once() {
+    for step in 0..40 {
+        let (store, disk, clock) = World::new().open().unwrap();
+        let day = |number: i64| LogTime(number * 86_400_000_000_000 + 1);
+        LogAppender::append(&store, push("f", 0..3), day(0)).unwrap();
+        assert!(store.flush_logs());
+        disk.fail_under(Some((Path::new("/data/logs"), step)));
+        LogAppender::append(&store, push("f", 3..5), day(0)).unwrap();
+        // Where enough calls were let through, this one is committed.
+        store.flush_logs();
+        LogAppender::append(&store, push("f", 5..8), day(1)).unwrap();
+        store.flush_logs();
+        disk.fail_under(None);
+        LogAppender::append(&store, push("f", 8..9), day(1)).unwrap();
+        let mut found = lines(&store);
+        found.sort();
+        let want: Vec<String> = (0..9).map(|line| format!("line {line} of f")).collect();
+        assert_eq!(found, want, "after {step} calls");
+        store.close();
+        drop(store);
+        let store = reopen(&disk, step, &clock, Catalog::in_memory());
+        assert_eq!(lines(&store).len(), 9, "after {step} calls and a restart");
+        store.close();
+    }
+}
+
+#[test]
+fn a_lost_log_file_does_not_make_later_writes_look_old() {
+    let (store, disk, clock) = World::new().open().unwrap();
+    for hour in 0..12 {
+        clock.0.store(hour * HOUR_MS, Ordering::Relaxed);
+        append(&store, "__name__=up", hour * HOUR_MS, 1.0).unwrap();
+        LogAppender::append(&store, push("f", hour as u64..hour as u64 + 1), LogTime(1)).unwrap();
+    }
+    assert!(store.flush_logs());
+    store.maintain().unwrap();
+    assert!(store.metrics_blocks() > 0);
+    store.close();
+    drop(store);
+    let wal = Path::new("/data/wal");
+    for name in disk.list(wal).unwrap() {
+        disk.remove_file(&wal.join(name)).unwrap();
+    }
+    disk.sync_dir(wal).unwrap();
+    // Numbering that began at the bottom again would be passed over at the next replay: blocks and
+    // partitions say that they hold everything up to a record.
+    let world = World { disk, clock: Arc::clone(&clock), catalog: Catalog::in_memory() };
+    let (store, disk, _) = world.open().unwrap();
+    clock.0.store(12 * HOUR_MS, Ordering::Relaxed);
+    assert_eq!(append(&store, "__name__=up", 12 * HOUR_MS, 2.0).unwrap().appended, 1);
+    LogAppender::append(&store, push("g", 0..1), LogTime(1)).unwrap();
+    let store = reopen(&disk, 2, &clock, Catalog::in_memory());
+    assert!(select(&store, &[])[0].1.contains(&(12 * HOUR_MS, 2.0)));
+    assert!(lines(&store).contains(&"line 0 of g".to_owned()));
+    store.close();
+}
+
+#[test]
 fn pages_of_a_search_follow_one_another_without_a_gap() {
     let (store, ..) = World::new().open().unwrap();
     LogAppender::append(&store, push("a", 0..50), LogTime(1)).unwrap();

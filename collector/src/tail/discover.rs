@@ -1,9 +1,10 @@
 //! Which files there are, whose they are, and in which order to read them.
 
+use std::collections::BTreeMap;
 use std::fs::{self, Metadata};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use binnacle_model::push::Pair;
 
@@ -13,7 +14,8 @@ pub enum Input {
     /// A directory of links as the kubelet keeps it: `containers/POD_NAMESPACE_CONTAINER-ID.log` leads to
     /// `pods/NAMESPACE_POD_UID/CONTAINER/N.log`.
     Containers(PathBuf),
-    /// Plain files; the last part of the path may hold `*`. They belong to this service.
+    /// Plain files; the last part of the path may hold `*`. They belong to this service. What a rotation
+    /// made of them (`app.log.1`, `app.log-20261121`) is read before them.
     Files {
         /// Such as `/var/log/app/*.log`.
         pattern: PathBuf,
@@ -21,6 +23,9 @@ pub enum Input {
         service: String,
     },
 }
+
+/// What a rotation may have compressed.
+const COMPRESSED: [&str; 4] = [".gz", ".zst", ".xz", ".bz2"];
 
 /// How lines are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,12 +69,9 @@ pub(super) fn discover(input: &Input, node: &str) -> Listing {
         Input::Files { pattern, service } => {
             let dir = pattern.parent().unwrap_or(Path::new("."));
             let wanted = pattern.file_name().unwrap_or_default().to_string_lossy();
-            for path in entries(dir) {
-                let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                let Some((id, _)) = identity(&path, node).filter(|_| fits(&wanted, &name)) else { continue };
-                let stream = pairs(&[("node", node), ("service", service), ("app", service)]);
-                let format = LineFormat::Plain;
-                listing.files.push(Found { id, path, stream, format, older: None, rotated: false });
+            let stream = pairs(&[("node", node), ("service", service), ("app", service)]);
+            for family in families(dir, &wanted, &mut listing).into_values() {
+                list_family(family, node, LineFormat::Plain, &stream, &mut listing);
             }
         }
     }
@@ -110,7 +112,7 @@ fn list_container(dir: &Path, node: &str, listing: &mut Listing) {
         listing.refused.push((dir.to_path_buf(), "its parent is not named NAMESPACE_POD_UID"));
         return;
     };
-    let mut files: Vec<(u64, u8, String, PathBuf)> = Vec::new();
+    let mut files: Vec<(u64, bool, String, PathBuf)> = Vec::new();
     for path in entries(dir) {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let Some((restart, rest)) = name.split_once(".log") else { continue };
@@ -121,13 +123,54 @@ fn list_container(dir: &Path, node: &str, listing: &mut Listing) {
         if matches!(rest.rsplit('.').next(), Some("gz" | "tmp")) {
             continue;
         }
-        let is_newest = u8::from(rest.is_empty());
-        files.push((restart, is_newest, rest.to_owned(), path));
+        files.push((restart, rest.is_empty(), rest.to_owned(), path));
     }
     files.sort();
+    let files = files.into_iter().map(|(.., path)| path).collect();
+    list_family(files, node, LineFormat::Cri, &stream, listing);
+}
+
+/// Files that fit the pattern, each with what was rotated away from it, oldest first.
+fn families(dir: &Path, wanted: &str, listing: &mut Listing) -> BTreeMap<String, Vec<PathBuf>> {
+    let mut families: BTreeMap<String, Vec<(bool, SystemTime, PathBuf)>> = BTreeMap::new();
+    for path in entries(dir) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let Some((base, suffix)) = rotated_name(wanted, &name) else { continue };
+        if COMPRESSED.iter().any(|extension| suffix.ends_with(extension) || name.ends_with(extension)) {
+            listing.refused.push((path, "it is compressed; what was not read of it before is missing"));
+            continue;
+        }
+        let changed = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
+        let changed = changed.unwrap_or(UNIX_EPOCH);
+        families.entry(base.to_owned()).or_default().push((suffix.is_empty(), changed, path));
+    }
+    let sorted = |mut files: Vec<(bool, SystemTime, PathBuf)>| {
+        files.sort();
+        files.into_iter().map(|(.., path)| path).collect()
+    };
+    families.into_iter().map(|(base, files)| (base, sorted(files))).collect()
+}
+
+/// A name's parts: what fits the pattern, and what a rotation put behind it.
+fn rotated_name<'a>(wanted: &str, name: &'a str) -> Option<(&'a str, &'a str)> {
+    let is_rotation = |suffix: &str| {
+        let suffix = COMPRESSED.iter().find_map(|extension| suffix.strip_suffix(extension)).unwrap_or(suffix);
+        suffix.starts_with(['.', '-', '_'])
+            && suffix.len() > 1
+            && suffix.bytes().all(|b| b.is_ascii_digit() || b".-_:TZ".contains(&b))
+    };
+    // The longest part that makes a rotated file of the name, so that `app-1.log` is no rotation of `app`.
+    let cuts = name.char_indices().rev().map(|(at, _)| at).filter(|at| *at > 0);
+    let rotation =
+        cuts.map(|at| name.split_at(at)).find(|(base, rest)| is_rotation(rest) && fits(wanted, base));
+    rotation.or_else(|| fits(wanted, name).then_some((name, "")))
+}
+
+/// Files of one origin, oldest first: each but the last takes no more lines.
+fn list_family(files: Vec<PathBuf>, node: &str, format: LineFormat, stream: &[Pair], listing: &mut Listing) {
     let last = files.len().saturating_sub(1);
     let mut older = None;
-    for (at, (.., path)) in files.into_iter().enumerate() {
+    for (at, path) in files.into_iter().enumerate() {
         let Some((id, is_file)) = identity(&path, node) else { continue };
         if !is_file {
             listing.refused.push((path, "it is not a regular file"));
@@ -136,8 +179,8 @@ fn list_container(dir: &Path, node: &str, listing: &mut Listing) {
         listing.files.push(Found {
             id: id.clone(),
             path,
-            stream: stream.clone(),
-            format: LineFormat::Cri,
+            stream: stream.to_vec(),
+            format,
             older: older.replace(id),
             rotated: at < last,
         });
@@ -227,5 +270,12 @@ mod tests {
         assert!(!fits("*.log", "a.log.1"));
         assert!(fits("app.log", "app.log"));
         assert!(!fits("app.log", "app.log2"));
+        assert_eq!(rotated_name("*.log", "app.log"), Some(("app.log", "")));
+        assert_eq!(rotated_name("*.log", "app.log.1"), Some(("app.log", ".1")));
+        assert_eq!(rotated_name("*.log", "app.log-20261121.gz"), Some(("app.log", "-20261121.gz")));
+        assert_eq!(rotated_name("*.log", "app-1.log"), Some(("app-1.log", "")));
+        assert_eq!(rotated_name("*.log", "app.log.bak"), None);
+        assert_eq!(rotated_name("app", "app.1.2"), Some(("app", ".1.2")));
+        assert_eq!(rotated_name("app*", "app.log.2"), Some(("app.log", ".2")));
     }
 }

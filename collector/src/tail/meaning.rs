@@ -1,6 +1,9 @@
 //! What a message says of itself: its level, and its fields where it is JSON or logfmt.
 
+use std::borrow::Cow;
+
 use binnacle_model::log::FieldValue;
+use binnacle_model::tokens::colour_code;
 use serde_json::Value;
 
 /// Bounds of what is taken from one message; the message itself is kept whole.
@@ -31,7 +34,8 @@ pub(super) struct Meaning {
 pub(super) fn of(message: &[u8]) -> Meaning {
     let text = std::str::from_utf8(message).ok().filter(|text| text.len() <= MAX_PARSED_BYTES);
     let Some(text) = text else { return Meaning::default() };
-    let text = text.trim();
+    let plain = without_colour(text);
+    let text = plain.trim();
     let fields = if text.starts_with('{') { json(text) } else { logfmt(text) };
     let named = LEVEL_FIELDS.iter().find_map(|name| {
         let (_, value) = fields.iter().find(|(key, _)| key == name)?;
@@ -40,6 +44,28 @@ pub(super) fn of(message: &[u8]) -> Meaning {
     let is_json = text.starts_with('{') && !fields.is_empty();
     let level = named.unwrap_or(if is_json { "" } else { level_of_text(text) });
     Meaning { level, fields }
+}
+
+/// The text without a terminal's colour codes.
+fn without_colour(text: &str) -> Cow<'_, str> {
+    if memchr::memchr(0x1b, text.as_bytes()).is_none() {
+        return Cow::Borrowed(text);
+    }
+    let mut plain = String::with_capacity(text.len());
+    let mut at = 0;
+    while at < text.len() {
+        let code = colour_code(&text.as_bytes()[at..]);
+        if code > 0 {
+            at += code;
+            continue;
+        }
+        // Up to the next code, or the next escape that is none.
+        let end = memchr::memchr(0x1b, &text.as_bytes()[(at + 1).min(text.len())..]);
+        let end = end.map_or(text.len(), |found| at + 1 + found);
+        plain.push_str(&text[at..end]);
+        at = end;
+    }
+    Cow::Owned(plain)
 }
 
 fn level_of_value(value: &FieldValue) -> Option<&'static str> {
@@ -269,6 +295,8 @@ mod tests {
         for (message, level) in [
             ("2026-11-21 20:50:57 ERROR boom", "error"),
             ("[warn] careful", "warn"),
+            ("\x1b[31m\x1b[1mERROR\x1b[0m é\x1b", "error"),
+            ("12:00 \x1b[33mWARN\x1b[0m é", "warn"),
             ("error: no such file", "error"),
             ("E1121 20:50:57.000000 1 main.go:1] x", "error"),
             ("I1121 20:50:57.000000 1 main.go:1] x", "info"),

@@ -117,8 +117,13 @@ impl Tailer {
                 }
                 Err(error) => {
                     self.telemetry.pushes_retried.inc();
-                    tracing::warn!(%error, retry_in = ?backoff, "log lines were not taken; the files keep them");
-                    pause(backoff, stop);
+                    // The store knows best when it will have room.
+                    let retry_in = match &error {
+                        AppendError::Full { retry_after, .. } => backoff.max(*retry_after).min(BACKOFF_MAX),
+                        _ => backoff,
+                    };
+                    tracing::warn!(%error, ?retry_in, "log lines were not taken; the files keep them");
+                    pause(retry_in, stop);
                     backoff = (backoff * 2).min(BACKOFF_MAX);
                     true
                 }
@@ -241,6 +246,16 @@ impl Tailer {
         let sent = self.store.append(std::mem::take(push), self.clock.now_ns());
         if !is_alone && matches!(sent, Err(AppendError::Invalid(_))) {
             self.refused_together = true;
+        }
+        if let Ok(report) = &sent
+            && report.gap_bytes > 0
+        {
+            self.telemetry.gap_bytes.inc_by(report.gap_bytes);
+            let bytes = report.gap_bytes;
+            tracing::warn!(
+                bytes,
+                "the store has not seen these bytes of log files, and they are not sent again"
+            );
         }
         for id in pending.drain(..) {
             let Some(file) = self.files.get_mut(&id) else { continue };

@@ -229,6 +229,59 @@ fn a_truncated_file_is_read_again_from_its_beginning() {
 }
 
 #[test]
+fn a_file_that_was_rotated_after_the_listing_is_not_read_under_the_wrong_identity() {
+    let mut bed = Bed::new();
+    bed.write(2);
+    let listing = discover(&Input::Containers(bed.dir.path().join("containers")), "n");
+    bed.rotate("20261121-205058");
+    bed.write(1);
+    let found = listing.files[0].clone();
+    let opened = TailedFile::open(found, checkpoint::Checkpoint::default(), "n");
+    assert_eq!(opened.unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    round(&mut bed.tailer());
+    assert_eq!(bed.store.lines(), bed.want());
+}
+
+#[test]
+fn plain_files_are_followed_through_rotation_and_restart() {
+    let bed = Bed::new();
+    let dir = bed.dir.path().join("plain");
+    fs::create_dir(&dir).unwrap();
+    let options = Options {
+        input: Input::Files { pattern: dir.join("*.log"), service: "s".into() },
+        node: "n".into(),
+        state_dir: bed.dir.path().join("state"),
+    };
+    let tailer = || Tailer::new(options.clone(), bed.store.clone(), bed.clock.clone(), Telemetry::default());
+    fs::write(dir.join("app.log"), "one\ntwo\n").unwrap();
+    fs::write(dir.join("app.log-20251121.gz"), b"\x1f\x8b\n").unwrap();
+    fs::write(dir.join("other.txt"), "not asked for\n").unwrap();
+    let mut first = tailer();
+    round(&mut first);
+    first.save();
+    assert_eq!(bed.store.lines(), ["one", "two"]);
+    drop(first);
+    // Twice rotated while nobody looked, with lines at each end.
+    let append = |name: &str, text: &str, minute: u64| {
+        let mut file = OpenOptions::new().create(true).append(true).open(dir.join(name)).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.set_modified(std::time::UNIX_EPOCH + Duration::from_secs(minute * 60)).unwrap();
+    };
+    append("app.log", "three\n", 1);
+    fs::rename(dir.join("app.log"), dir.join("app.log.1")).unwrap();
+    append("app.log", "four\n", 2);
+    fs::rename(dir.join("app.log.1"), dir.join("app.log.2")).unwrap();
+    fs::rename(dir.join("app.log"), dir.join("app.log.1")).unwrap();
+    append("app.log", "five\n", 3);
+    let mut second = tailer();
+    round(&mut second);
+    assert_eq!(bed.store.lines(), ["one", "two", "three", "four", "five"]);
+    append("app.log", "six\n", 4);
+    round(&mut second);
+    assert_eq!(bed.store.lines().last().unwrap(), "six");
+}
+
+#[test]
 fn planted_links_and_pipes_are_never_read() {
     let mut bed = Bed::new();
     bed.write(1);

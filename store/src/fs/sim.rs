@@ -38,6 +38,8 @@ struct State {
     fail_after: Option<u64>,
     capacity_bytes: Option<u64>,
     fail_sync: bool,
+    /// Calls under this path fail once so many were let through.
+    fail_under: Option<(PathBuf, u64)>,
 }
 
 #[derive(Debug, Clone, Default)]
@@ -98,6 +100,11 @@ impl SimDisk {
         self.lock().fail_sync = fails;
     }
 
+    /// Lets `steps` more calls under a path through and fails the rest, until told `None`.
+    pub fn fail_under(&self, failing: Option<(&Path, u64)>) {
+        self.lock().fail_under = failing.map(|(dir, steps)| (dir.to_path_buf(), steps));
+    }
+
     /// Changes one bit of a file, as a bad disk does.
     ///
     /// # Panics
@@ -155,7 +162,12 @@ fn below(random: &mut u64, bound: usize) -> usize {
 }
 
 impl State {
-    fn step(&mut self) -> io::Result<()> {
+    fn step(&mut self, path: &Path) -> io::Result<()> {
+        if let Some((dir, left)) = &mut self.fail_under
+            && path.starts_with(dir)
+        {
+            *left = left.checked_sub(1).ok_or_else(|| io::Error::other("simulated refusal"))?;
+        }
         if self.fail_after.is_some_and(|limit| self.steps >= limit) {
             return Err(io::Error::other("simulated power loss"));
         }
@@ -177,22 +189,22 @@ impl State {
 impl Disk for SimDisk {
     fn create(&self, path: &Path) -> io::Result<Box<dyn WriteFile>> {
         let mut state = self.lock();
-        state.step()?;
+        state.step(path)?;
         let number = state.next_file;
         state.next_file += 1;
         state.files.insert(number, SimFile::default());
         state.change(NameChange::Link(path.to_path_buf(), number));
-        Ok(Box::new(SimHandle { disk: self.clone(), number }))
+        Ok(Box::new(SimHandle { disk: self.clone(), path: path.to_path_buf(), number }))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         let number = self.lock().number(path)?;
-        Ok(Arc::new(SimHandle { disk: self.clone(), number }))
+        Ok(Arc::new(SimHandle { disk: self.clone(), path: path.to_path_buf(), number }))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.step()?;
+        state.step(to)?;
         let number = state.number(from)?;
         state.change(NameChange::Rename(from.to_path_buf(), to.to_path_buf(), number));
         Ok(())
@@ -200,7 +212,7 @@ impl Disk for SimDisk {
 
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.step()?;
+        state.step(path)?;
         state.number(path)?;
         state.change(NameChange::Unlink(path.to_path_buf()));
         Ok(())
@@ -208,7 +220,7 @@ impl Disk for SimDisk {
 
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.step()?;
+        state.step(path)?;
         let inside: Vec<PathBuf> =
             state.names.keys().filter(|name| name.starts_with(path)).cloned().collect();
         for name in inside {
@@ -220,7 +232,7 @@ impl Disk for SimDisk {
 
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.step()?;
+        state.step(path)?;
         state.directories.extend(path.ancestors().map(Path::to_path_buf));
         Ok(())
     }
@@ -245,7 +257,7 @@ impl Disk for SimDisk {
 
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         let mut state = self.lock();
-        state.step()?;
+        state.step(dir)?;
         let mut rest = Vec::new();
         for change in std::mem::take(&mut state.pending) {
             if change.is_in(dir) {
@@ -261,6 +273,7 @@ impl Disk for SimDisk {
 
 struct SimHandle {
     disk: SimDisk,
+    path: PathBuf,
     number: FileNumber,
 }
 
@@ -269,7 +282,7 @@ impl WriteFile for SimHandle {
         let mut state = self.disk.lock();
         let used: usize = state.files.values().map(|file| file.bytes.len()).sum();
         let full = state.capacity_bytes.is_some_and(|most| (used + bytes.len()) as u64 > most);
-        let alive = state.step();
+        let alive = state.step(&self.path);
         let file = state.files.get_mut(&self.number).expect("an open file stays");
         if full || alive.is_err() {
             // Some of the bytes arrive all the same, as they do on a real disk.
@@ -283,7 +296,7 @@ impl WriteFile for SimHandle {
 
     fn sync(&mut self) -> io::Result<()> {
         let mut state = self.disk.lock();
-        state.step()?;
+        state.step(&self.path)?;
         if state.fail_sync {
             return Err(io::Error::other("simulated sync failure"));
         }

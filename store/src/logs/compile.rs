@@ -12,6 +12,7 @@ use tantivy::query::{
 };
 use tantivy::schema::IndexRecordOption;
 
+use super::excluded::Excluded;
 use super::schema::{Fields, index_key, sortable};
 
 /// How many words a prefix at a phrase's end may stand for.
@@ -19,24 +20,6 @@ const PHRASE_PREFIX_MAX_WORDS: u32 = 50_000;
 
 /// The query over a partition.
 pub(crate) fn compile(fields: &Fields, query: &LogQuery) -> Box<dyn Query> {
-    compile_inner(fields, &pushed_down(query, false))
-}
-
-/// The same condition, negated if asked, with `NOT` before single conditions only.
-///
-/// tantivy 0.27 trips over its own assertion where an exclusion excludes a phrase once more.
-fn pushed_down(query: &LogQuery, negate: bool) -> LogQuery {
-    let each = |parts: &[LogQuery]| parts.iter().map(|part| pushed_down(part, negate)).collect();
-    match (query, negate) {
-        (LogQuery::Not(part), _) => pushed_down(part, !negate),
-        (LogQuery::And(parts), false) | (LogQuery::Or(parts), true) => LogQuery::And(each(parts)),
-        (LogQuery::Or(parts), false) | (LogQuery::And(parts), true) => LogQuery::Or(each(parts)),
-        (leaf, true) => LogQuery::Not(Box::new(leaf.clone())),
-        (leaf, false) => leaf.clone(),
-    }
-}
-
-fn compile_inner(fields: &Fields, query: &LogQuery) -> Box<dyn Query> {
     match query {
         LogQuery::All => Box::new(AllQuery),
         LogQuery::Text { field, text, prefix } => compile_text(fields, field, text, *prefix),
@@ -52,22 +35,25 @@ fn compile_inner(fields: &Fields, query: &LogQuery) -> Box<dyn Query> {
         LogQuery::Or(parts) => clauses(fields, parts, Occur::Should),
         LogQuery::Not(part) => {
             let all: Box<dyn Query> = Box::new(AllQuery);
-            let part = compile_inner(fields, part);
-            Box::new(BooleanQuery::new(vec![(Occur::Must, all), (Occur::MustNot, part)]))
+            Box::new(BooleanQuery::new(vec![(Occur::Must, all), (Occur::MustNot, excluded(fields, part))]))
         }
     }
+}
+
+fn excluded(fields: &Fields, part: &LogQuery) -> Box<dyn Query> {
+    Box::new(Excluded(compile(fields, part)))
 }
 
 fn clauses(fields: &Fields, parts: &[LogQuery], occur: Occur) -> Box<dyn Query> {
     match parts {
         [] if occur == Occur::Must => Box::new(AllQuery),
         [] => Box::new(EmptyQuery),
-        [only] => compile_inner(fields, only),
+        [only] => compile(fields, only),
         _ => {
             // `a AND NOT b` needs no list of all documents to take `b` from.
             let clause = |part: &LogQuery| match part {
-                LogQuery::Not(part) if occur == Occur::Must => (Occur::MustNot, compile_inner(fields, part)),
-                part => (occur, compile_inner(fields, part)),
+                LogQuery::Not(part) if occur == Occur::Must => (Occur::MustNot, excluded(fields, part)),
+                part => (occur, compile(fields, part)),
             };
             let mut clauses: Vec<(Occur, Box<dyn Query>)> = parts.iter().map(clause).collect();
             if clauses.iter().all(|(occur, _)| *occur == Occur::MustNot) {

@@ -19,6 +19,7 @@
 mod collect;
 mod compile;
 mod directory;
+mod excluded;
 mod indexer;
 mod partition;
 mod schema;

@@ -148,6 +148,20 @@ fn removed_files_do_not_come_back() {
 }
 
 #[test]
+fn a_log_goes_on_above_what_others_speak_of() {
+    let disk = SimDisk::default();
+    let floor = Floor { file: WalFileId(7), sequence: Sequence(100), seed: 3 };
+    let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), floor, &mut |_, _, _, _| {}).unwrap();
+    let sequence = append(&wal, b"a").unwrap();
+    wal.commit(sequence).unwrap();
+    assert_eq!(sequence, Sequence(101));
+    assert_eq!(disk.list(Path::new(DIR)).unwrap(), ["0000000008.wal"]);
+    // A file that is there decides where it is ahead.
+    let (wal, found) = open(&disk);
+    assert_eq!((found.len(), append(&wal, b"b").unwrap()), (1, Sequence(102)));
+}
+
+#[test]
 fn a_newer_version_refuses_to_start() {
     let disk = SimDisk::default();
     disk.create_dir_all(Path::new(DIR)).unwrap();
