@@ -164,7 +164,7 @@ fn lines_sent_again_are_known_even_after_their_wal_file_is_gone() {
 
 #[test]
 fn lines_whose_commit_failed_are_found_later_and_once() {
-    for step in 0..40 {
+    for step in 0..150 {
         let (store, disk, clock) = World::new().open().unwrap();
         let day = |number: i64| LogTime(number * 86_400_000_000_000 + 1);
         LogAppender::append(&store, push("f", 0..3), day(0)).unwrap();
