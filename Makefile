@@ -53,6 +53,22 @@ fmt:
 bench: ui
 	cargo bench --workspace --locked
 
+# Prometheus's own tests of PromQL, as a black box; docs/conformance.md says what is known to fail. They lie
+# outside of this repository.
+CONFORMANCE ?= ../shared/conformance/promql
+SERVE = $(abspath $(CARGO_TARGET))/binnacle serve --listen 127.0.0.1:{port} --data {data} \
+	--config $(abspath cmd/tests/conformance.yml)
+FLAGS = --enable-feature=promql-experimental-functions,promql-duration-expr,promql-extended-range-selectors,promql-binop-fill-modifiers
+NEED_FLAGS = experimental_function,duration_expr,extended_range,fill_modifier
+RUN_CONFORMANCE = python3 $(CONFORMANCE)/run.py --ready /-/ready --kill --jobs 2 --epoch recent -vv --files $(CONFORMANCE)/testdata
+
+conformance: build
+	@test -f $(CONFORMANCE)/run.py || { echo "the tests are not at $(CONFORMANCE): set CONFORMANCE"; exit 1; }
+	$(RUN_CONFORMANCE)/core --skip $(NEED_FLAGS) --launch "$(SERVE)"
+	$(RUN_CONFORMANCE)/core --launch "$(SERVE) $(FLAGS)"
+	$(RUN_CONFORMANCE)/native --launch "$(SERVE) $(FLAGS)"
+	$(RUN_CONFORMANCE)/experimental --launch "$(SERVE) $(FLAGS)"
+
 # Needs nightly and cargo-fuzz; a minute for each target.
 fuzz:
 	cd store && cargo +nightly fuzz run wal_replay -- -max_total_time=60

@@ -75,6 +75,9 @@ struct ServeArgs {
     /// Where this server is seen from outside, for links in notifications.
     #[arg(long, alias = "web.external-url")]
     external_url: Option<String>,
+    /// Experimental parts to switch on, by Prometheus's names, such as promql-experimental-functions.
+    #[arg(long, value_delimiter = ',')]
+    enable_feature: Vec<String>,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -22,7 +22,7 @@ use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
 use binnacle_model::storage::{Appender, LogAppender};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{Gate, ReadApi};
-use binnacle_query::promql::Limits;
+use binnacle_query::promql::{Features, Limits};
 use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, Store, Telemetry};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -68,6 +68,28 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")
 }
 
+/// What `--enable-feature` switches on. A name that nobody knows is no reason not to start.
+fn features(names: &[String]) -> Features {
+    let mut features = Features::default();
+    for name in names {
+        if !features.enable(name) {
+            tracing::warn!(name, "--enable-feature knows no such name; it changes nothing");
+        }
+    }
+    features
+}
+
+/// Rules may use only what is switched on.
+fn check_rules(config: &Config, features: Features) -> anyhow::Result<()> {
+    for group in &config.groups {
+        for rule in &group.rules {
+            let place = || format!("{}: group {:?}, rule {:?}", group.file, group.name, rule.name);
+            features.check(&rule.query, &rule.expr).with_context(place)?;
+        }
+    }
+    Ok(())
+}
+
 /// Waits for SIGTERM or SIGINT.
 pub(crate) async fn wait_for_signal() {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -100,6 +122,8 @@ pub(crate) async fn start(
     for warning in config.warnings.iter().chain(alertmanager.iter().flat_map(|config| &config.warnings)) {
         tracing::warn!("{warning}");
     }
+    let features = features(&args.enable_feature);
+    check_rules(&config, features)?;
     let listener = server::bind(args.listen).await?;
     let url = format!("http://{}", listener.local_addr().context("cannot listen")?);
     let external_url = args.external_url.clone().unwrap_or_else(|| url.clone());
@@ -122,14 +146,10 @@ pub(crate) async fn start(
     let appender: Arc<dyn Appender> = store.clone();
     scraper.start(&appender, &clock, &collector, &producers, &produce);
     let log_store: Arc<dyn LogAppender> = store.clone();
-    let tailers = Tailers::start(
-        config.container_logs.iter().cloned().map(Input::Containers).collect(),
-        &args.data.join("collector"),
-        &config.node.clone().unwrap_or_else(hostname),
-        &log_store,
-        &clock,
-        &collector,
-    )?;
+    let inputs = config.container_logs.iter().cloned().map(Input::Containers).collect();
+    let node = config.node.clone().unwrap_or_else(hostname);
+    let places = args.data.join("collector");
+    let tailers = Tailers::start(inputs, &places, &node, &log_store, &clock, &collector)?;
 
     let (evaluator, db) = start_alerting(
         &config,
@@ -147,6 +167,7 @@ pub(crate) async fn start(
         feed: store.clone(),
         clock: Arc::clone(&clock),
         limits: Limits::default(),
+        features,
         gate: Gate::new(query_places(), QUERY_TIMEOUT),
         stop: stop.clone(),
         version: env!("CARGO_PKG_VERSION"),

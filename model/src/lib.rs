@@ -10,6 +10,7 @@
 //!
 //! Nothing here touches a file, a socket or a clock.
 
+pub mod histogram;
 pub mod labels;
 pub mod log;
 pub mod log_query;
@@ -20,6 +21,7 @@ pub mod storage;
 pub mod time;
 pub mod tokens;
 
+pub use histogram::Histogram;
 pub use labels::{Interner, Label, Labels};
 pub use matcher::{MatchOp, Matcher};
 pub use sample::{STALE_NAN, Sample};

@@ -4,7 +4,7 @@ use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 
-use crate::labels::{Labels, quoted};
+use crate::labels::{Labels, is_legacy_label_name, quoted};
 
 /// Compiled size of one regular expression. A query may hold many.
 const REGEX_MAX_BYTES: usize = 1024 * 1024;
@@ -109,7 +109,12 @@ impl Matcher {
 
 impl fmt::Display for Matcher {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}{}{}", self.name, self.op.as_str(), quoted(&self.value))
+        let (op, value) = (self.op.as_str(), quoted(&self.value));
+        if is_legacy_label_name(&self.name) {
+            write!(f, "{}{op}{value}", self.name)
+        } else {
+            write!(f, "{}{op}{value}", quoted(&self.name))
+        }
     }
 }
 

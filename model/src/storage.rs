@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::histogram::Histogram;
 use crate::labels::{Labels, LabelsError};
 use crate::log::LogEntry;
 use crate::log_query::LogQuery;
@@ -75,6 +76,17 @@ pub struct RawSeries<'a> {
     pub labels: &'a [u8],
     /// In any order.
     pub samples: &'a [Sample],
+    /// In any order. The store trusts that they were validated.
+    pub histograms: &'a [HistogramSample],
+}
+
+/// A histogram at one moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct HistogramSample {
+    /// When it was measured.
+    pub timestamp: Timestamp,
+    /// What was measured.
+    pub histogram: Arc<Histogram>,
 }
 
 /// Knows what a sender's label bytes mean.
@@ -138,12 +150,14 @@ pub struct Metadata {
 }
 
 /// A series with its samples.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Series {
     /// What names it.
     pub labels: Labels,
     /// Ascending by time, each moment once. Staleness markers are among them.
     pub samples: Vec<Sample>,
+    /// As [`Self::samples`], with a hint at each whether its counter began again since the one before.
+    pub histograms: Vec<HistogramSample>,
 }
 
 /// One series at a time: a query holds its widest series in memory, not all of them.

@@ -43,6 +43,7 @@ use catalog::Catalog;
 use fs::{DirectoryLock, Disk, RealDisk};
 use logs::Logs;
 use metrics::Metrics;
+use metrics::SampleKind;
 use wal::{Floor, RecordKind, Wal, WalOpenError};
 
 /// Pause between two rounds of compaction and expiry.
@@ -144,7 +145,8 @@ impl Store {
         let (wal, report) =
             Wal::open(disk, &dir.join("wal"), floor, &mut |file, sequence, kind, payload| {
                 let sound = match kind {
-                    RecordKind::Samples => metrics.replay(file, payload),
+                    RecordKind::Samples => metrics.replay(file, payload, SampleKind::Floats),
+                    RecordKind::Histograms => metrics.replay(file, payload, SampleKind::Histograms),
                     RecordKind::Lines => logs.replay(sequence, payload),
                 };
                 unreadable += u64::from(!sound);

@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 
+use binnacle_model::histogram::{Buckets, Histogram, ResetHint};
 use binnacle_model::labels::LabelsError;
 use binnacle_model::log_query::LogQuery;
 use binnacle_model::push::{FileBatch, Pair, PushEntry};
-use binnacle_model::storage::ALL_TIME;
+use binnacle_model::storage::{ALL_TIME, HistogramSample};
 use binnacle_model::{Sample, Timestamp};
 
 use super::*;
@@ -71,7 +72,7 @@ fn reopen(disk: &SimDisk, seed: u64, clock: &Arc<TestClock>, catalog: Catalog) -
 
 fn append(store: &Store, series: &str, at_ms: i64, value: f64) -> Result<AppendReport, AppendError> {
     let samples = [Sample { timestamp: Timestamp(at_ms), value }];
-    let batch = [RawSeries { labels: series.as_bytes(), samples: &samples }];
+    let batch = [RawSeries { labels: series.as_bytes(), samples: &samples, histograms: &[] }];
     Appender::append(store, &batch, &Plain)
 }
 
@@ -131,6 +132,55 @@ fn samples_move_from_head_to_blocks_and_stay_the_same() {
     let found = select(&reopened, &[Matcher::equal("__name__", "up")]);
     assert_eq!(found[0].1.len(), want[0].1.len() + 1);
     assert!(found[0].1.contains(&(30_001, 7.0)));
+}
+
+fn histogram(count: f64) -> Histogram {
+    let positive: Buckets = [(-2, count / 4.0), (0, count / 2.0), (7, count / 4.0)].into_iter().collect();
+    Histogram { schema: 3, count, sum: count * 1.5, positive, ..Histogram::default() }
+}
+
+fn append_histogram(store: &Store, series: &str, at_ms: i64, histogram: Histogram) -> AppendReport {
+    let histograms = [HistogramSample { timestamp: Timestamp(at_ms), histogram: Arc::new(histogram) }];
+    let batch = [RawSeries { labels: series.as_bytes(), samples: &[], histograms: &histograms }];
+    Appender::append(store, &batch, &Plain).unwrap()
+}
+
+fn histograms(store: &Store) -> Vec<(i64, Histogram)> {
+    let found = store.select(&[Matcher::equal("__name__", "lat")], ALL_TIME, &Deadline::default()).unwrap();
+    let all = found.flat_map(|series| series.unwrap().histograms);
+    all.map(|one| (one.timestamp.0, (*one.histogram).clone())).collect()
+}
+
+#[test]
+fn histograms_move_from_head_to_blocks_and_stay_the_same() {
+    let (mut store, mut disk, clock) = World::new().open().unwrap();
+    let mut want = Vec::new();
+    for minute in 0..(8 * 60) {
+        let at = minute * 60_000;
+        clock.0.store(at, Ordering::Relaxed);
+        // The counter begins anew every 100 minutes.
+        let one = histogram((1 + minute % 100) as f64 * 4.0);
+        append_histogram(&store, "__name__=lat,job=a", at, one.clone());
+        append(&store, "__name__=lat,job=a", at + 1, 1.0).unwrap();
+        let hint = if minute % 100 == 0 { ResetHint::Unknown } else { ResetHint::NotReset };
+        want.push((at, Histogram { hint, ..one }));
+        if minute % 30 == 0 {
+            store.maintain().unwrap();
+        }
+        if minute % 150 == 149 {
+            drop(store);
+            let crashed = disk.crash(minute as u64);
+            let world = World { disk: crashed, clock: Arc::clone(&clock), catalog: Catalog::in_memory() };
+            (store, disk, _) = world.open().unwrap();
+        }
+    }
+    assert!(store.metrics_blocks() >= 3, "{} blocks", store.metrics_blocks());
+    assert_eq!(histograms(&store), want);
+    assert_eq!(select(&store, &[Matcher::equal("__name__", "lat")])[0].1.len(), want.len());
+    let again = append_histogram(&store, "__name__=lat,job=a", 7 * HOUR_MS, histogram(84.0));
+    assert_eq!((again.duplicate, again.conflicting), (1, 0), "{again:?}");
+    let other = append_histogram(&store, "__name__=lat,job=a", 7 * HOUR_MS, histogram(12.0));
+    assert_eq!((other.duplicate, other.conflicting), (0, 1), "{other:?}");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! Every size is checked before anything is allocated for it. A full queue answers 429 or 503 with
 //! `Retry-After`; nothing is acknowledged before it is durable.
 
+mod histogram;
 mod logs;
 mod remote_write;
 

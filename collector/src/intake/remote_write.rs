@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! WriteRequest  1: TimeSeries*   3: MetricMetadata*
-//! TimeSeries    1: Label*        2: Sample*       (3 exemplars, 4 histograms: not kept yet)
+//! TimeSeries    1: Label*        2: Sample*       4: Histogram*      (3 exemplars: not kept yet)
 //! Label         1: name          2: value
 //! Sample        1: value double  2: timestamp int64 (ms)
 //! Metadata      1: type enum     2: metric family  4: help  5: unit
@@ -18,10 +18,10 @@ use std::sync::Arc;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use binnacle_model::labels::LabelsError;
-use binnacle_model::storage::{Metadata, RawSeries, SeriesDecoder};
+use binnacle_model::storage::{HistogramSample, Metadata, RawSeries, SeriesDecoder};
 use binnacle_model::{Labels, Sample, Timestamp};
 
-use super::{Intake, Refusal, header_text, read_body, unsnap};
+use super::{Intake, Refusal, header_text, histogram, read_body, unsnap};
 
 /// Series of one body; an empty one is two bytes on the wire.
 const MAX_SERIES: usize = 200_000;
@@ -31,6 +31,9 @@ const MAX_METADATA: usize = 20_000;
 
 /// Samples of one body.
 const MAX_SAMPLES: usize = 1_000_000;
+
+/// A histogram counts as so many of them.
+const HISTOGRAM_WEIGHT: usize = 8;
 
 pub(super) async fn handle(
     State(intake): State<Arc<Intake>>,
@@ -49,17 +52,22 @@ pub(super) async fn handle(
         .run(place, move || {
             let plain = unsnap(&body)?;
             let request = write_request(&plain).map_err(|error| Refusal::Bad(error.to_string()))?;
-            telemetry.histograms_dropped.inc_by(request.histograms as u64);
+            telemetry.histograms_dropped.inc_by(request.impossible as u64);
             metrics.append_metadata(&request.metadata);
-            Ok(metrics.append(&request.batch(), &WireLabels)?)
+            let report = metrics.append(&request.batch(), &WireLabels)?;
+            let impossible = (request.impossible > 0).then_some((request.impossible, request.reason));
+            Ok((report, impossible))
         })
         .await?;
-    if report.refused() == 0 {
+    let (report, impossible) = report;
+    if report.refused() == 0 && impossible.is_none() {
         return Ok(StatusCode::NO_CONTENT);
     }
     // As Prometheus: the rest is kept, and sending these again will not help.
+    let impossible = impossible
+        .map_or_else(String::new, |(count, reason)| format!("; {count} histograms refused: {reason}"));
     Err(Refusal::Bad(format!(
-        "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one; {} kept",
+        "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one; {} kept{impossible}",
         report.refused(),
         report.too_old,
         report.too_far_ahead,
@@ -79,12 +87,22 @@ pub struct WireError {
 /// A request, its series still as they came.
 #[derive(Debug, Default)]
 pub struct WriteRequest<'a> {
-    series: Vec<(Cow<'a, [u8]>, Range<usize>)>,
+    series: Vec<OneSeries<'a>>,
     samples: Vec<Sample>,
+    histograms: Vec<HistogramSample>,
     /// Descriptions of metrics.
     pub metadata: Vec<(String, Metadata)>,
-    /// Native histograms, which this release does not keep.
-    pub histograms: usize,
+    /// Histograms that are none, and why the first of them is not.
+    pub impossible: usize,
+    reason: String,
+}
+
+/// A series, its samples as places in those of all.
+#[derive(Debug)]
+struct OneSeries<'a> {
+    labels: Cow<'a, [u8]>,
+    samples: Range<usize>,
+    histograms: Range<usize>,
 }
 
 impl WriteRequest<'_> {
@@ -92,7 +110,11 @@ impl WriteRequest<'_> {
     pub fn batch(&self) -> Vec<RawSeries<'_>> {
         self.series
             .iter()
-            .map(|(labels, samples)| RawSeries { labels, samples: &self.samples[samples.clone()] })
+            .map(|one| RawSeries {
+                labels: &one.labels,
+                samples: &self.samples[one.samples.clone()],
+                histograms: &self.histograms[one.histograms.clone()],
+            })
             .collect()
     }
 }
@@ -124,6 +146,7 @@ pub fn write_request(body: &[u8]) -> Result<WriteRequest<'_>, WireError> {
 
 fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) -> Result<(), WireError> {
     let first = request.samples.len();
+    let first_histogram = request.histograms.len();
     let mut labels: Option<Range<usize>> = None;
     let mut scattered: Option<Vec<u8>> = None;
     let mut fields = Fields::new(body, at);
@@ -144,18 +167,33 @@ fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) ->
                 }
             }
             (2, Some(bytes)) => request.samples.push(sample(bytes, field.at)?),
-            (4, Some(_)) => request.histograms += 1,
+            (4, Some(bytes)) => {
+                let sample = histogram::read(bytes, field.at)?;
+                // A staleness marker has nothing but its sum.
+                let valid = if sample.histogram.is_stale() { Ok(()) } else { sample.histogram.validate() };
+                match valid {
+                    Ok(()) => request.histograms.push(sample),
+                    Err(reason) => {
+                        request.impossible += 1;
+                        request.reason = reason;
+                    }
+                }
+            }
             _ => {}
         }
     }
-    if request.samples.len() > MAX_SAMPLES {
+    if request.samples.len() + request.histograms.len() * HISTOGRAM_WEIGHT > MAX_SAMPLES {
         return Err(WireError { at, reason: "more than a million samples in one body" });
     }
     let raw = match scattered {
         Some(copy) => Cow::Owned(copy),
         None => Cow::Borrowed(&body[labels.unwrap_or(0..0)]),
     };
-    request.series.push((raw, first..request.samples.len()));
+    request.series.push(OneSeries {
+        labels: raw,
+        samples: first..request.samples.len(),
+        histograms: first_histogram..request.histograms.len(),
+    });
     Ok(())
 }
 
@@ -258,35 +296,35 @@ pub(super) fn count_parts(body: &[u8]) -> Result<usize, WireError> {
 }
 
 /// The fields of a protobuf message, one after the other.
-struct Fields<'a> {
-    body: &'a [u8],
+pub(super) struct Fields<'a> {
+    pub(super) body: &'a [u8],
     /// Where `body` stands in the whole, for errors.
     base: usize,
-    position: usize,
+    pub(super) position: usize,
 }
 
-struct Field<'a> {
-    number: u64,
+pub(super) struct Field<'a> {
+    pub(super) number: u64,
     /// Where the field's tag begins in its message.
     start: usize,
     /// Where its content begins in the whole.
-    at: usize,
+    pub(super) at: usize,
     /// Of a field with a length.
-    bytes: Option<&'a [u8]>,
+    pub(super) bytes: Option<&'a [u8]>,
     /// Of a field without.
-    number_value: u64,
+    pub(super) number_value: u64,
 }
 
 impl<'a> Fields<'a> {
-    fn new(body: &'a [u8], base: usize) -> Self {
+    pub(super) fn new(body: &'a [u8], base: usize) -> Self {
         Self { body, base, position: 0 }
     }
 
-    fn fail<T>(&self, reason: &'static str) -> Result<T, WireError> {
+    pub(super) fn fail<T>(&self, reason: &'static str) -> Result<T, WireError> {
         Err(WireError { at: self.base + self.position, reason })
     }
 
-    fn varint(&mut self) -> Result<u64, WireError> {
+    pub(super) fn varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
             let Some(byte) = self.body.get(self.position) else { return self.fail("it ends too soon") };
@@ -299,7 +337,7 @@ impl<'a> Fields<'a> {
         self.fail("a number is too long")
     }
 
-    fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
+    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
         let end = self.position.checked_add(count);
         let Some(bytes) = end.and_then(|end| self.body.get(self.position..end)) else {
             return self.fail("a length leads past the end");
@@ -308,7 +346,7 @@ impl<'a> Fields<'a> {
         Ok(bytes)
     }
 
-    fn next(&mut self) -> Result<Option<Field<'a>>, WireError> {
+    pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, WireError> {
         if self.position == self.body.len() {
             return Ok(None);
         }

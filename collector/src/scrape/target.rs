@@ -306,7 +306,11 @@ impl Run {
             let batch: Vec<RawSeries<'_>> = scraped
                 .series
                 .iter()
-                .map(|(labels, sample)| RawSeries { labels, samples: std::slice::from_ref(sample) })
+                .map(|(labels, sample)| RawSeries {
+                    labels,
+                    samples: std::slice::from_ref(sample),
+                    histograms: &[],
+                })
                 .collect();
             let decoder = TargetLabels::of(&target);
             appender.append(&batch, &decoder).map(|_| ())

@@ -5,11 +5,11 @@ use std::fmt::Write;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use binnacle_model::log::{FieldValue, LogEntry};
-use binnacle_model::storage::LogCursor;
-use binnacle_model::{Labels, Sample, Timestamp};
+use binnacle_model::storage::{HistogramSample, LogCursor};
+use binnacle_model::{Histogram, Labels, Sample, Timestamp};
 use serde_json::{Map, Value, json};
 
-use crate::promql::Output;
+use crate::promql::{Answer, Output};
 
 /// A value as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it.
 pub fn format_value(value: f64) -> String {
@@ -28,9 +28,9 @@ pub(super) fn success(data: &Value) -> Response {
 }
 
 /// The answer to a query, built as text: it may have millions of samples.
-pub(super) fn query_response(output: &Output) -> Response {
+pub(super) fn query_response(answer: &Answer, query: &str) -> Response {
     let mut body = String::from("{\"status\":\"success\",\"data\":{\"resultType\":\"");
-    match output {
+    match &answer.output {
         Output::Scalar(at, value) => {
             body.push_str("scalar\",\"result\":");
             push_pair(&mut body, *at, *value);
@@ -46,8 +46,13 @@ pub(super) fn query_response(output: &Output) -> Response {
             body.push_str("vector\",\"result\":[");
             for (i, one) in series.iter().enumerate() {
                 push_metric(&mut body, i, &one.labels);
-                body.push_str(",\"value\":");
-                push_pair(&mut body, *at, one.value);
+                if let Some(histogram) = &one.histogram {
+                    body.push_str(",\"histogram\":");
+                    push_histogram(&mut body, *at, histogram);
+                } else {
+                    body.push_str(",\"value\":");
+                    push_pair(&mut body, *at, one.value);
+                }
                 body.push('}');
             }
             body.push(']');
@@ -56,14 +61,66 @@ pub(super) fn query_response(output: &Output) -> Response {
             body.push_str("matrix\",\"result\":[");
             for (i, one) in series.iter().enumerate() {
                 push_metric(&mut body, i, &one.labels);
-                push_samples(&mut body, &one.samples);
+                if !one.samples.is_empty() {
+                    push_samples(&mut body, &one.samples);
+                }
+                push_histograms(&mut body, &one.histograms);
                 body.push('}');
             }
             body.push(']');
         }
     }
-    body.push_str("}}");
+    body.push('}');
+    let (warnings, infos) = answer.notes.texts(query);
+    for (name, texts) in [("warnings", warnings), ("infos", infos)] {
+        if !texts.is_empty() {
+            body.push_str(&format!(",\"{name}\":{}", Value::from(texts)));
+        }
+    }
+    body.push('}');
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+fn push_histograms(body: &mut String, samples: &[HistogramSample]) {
+    for (i, one) in samples.iter().enumerate() {
+        body.push_str(if i == 0 { ",\"histograms\":[" } else { "," });
+        push_histogram(body, one.timestamp, &one.histogram);
+    }
+    if !samples.is_empty() {
+        body.push(']');
+    }
+}
+
+/// `[time,{"count":…,"sum":…,"buckets":[[which ends are inside,lower,upper,count],…]}]`
+fn push_histogram(body: &mut String, at: Timestamp, histogram: &Histogram) {
+    body.push('[');
+    push_time(body, at);
+    body.push_str(",{\"count\":\"");
+    body.push_str(&format_value(histogram.count));
+    body.push_str("\",\"sum\":\"");
+    body.push_str(&format_value(histogram.sum));
+    body.push('"');
+    let buckets = histogram.all_buckets();
+    for (i, bucket) in buckets.iter().filter(|bucket| bucket.count != 0.0).enumerate() {
+        body.push_str(if i == 0 { ",\"buckets\":[[" } else { ",[" });
+        let inside = match (bucket.lower_inclusive, bucket.upper_inclusive) {
+            (false, true) => 0,
+            (true, false) => 1,
+            (false, false) => 2,
+            (true, true) => 3,
+        };
+        body.push_str(&inside.to_string());
+        for value in [bucket.lower, bucket.upper, bucket.count] {
+            body.push_str(",\"");
+            body.push_str(&format_value(value));
+            body.push('"');
+        }
+        body.push(']');
+    }
+    if buckets.iter().any(|bucket| bucket.count != 0.0) {
+        body.push(']');
+    }
+    body.push_str("}]");
 }
 
 fn push_metric(body: &mut String, at: usize, labels: &Labels) {

@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::json::{labels_json, query_response, success};
 use super::{ApiError, Params, ReadApi};
-use crate::promql::{Engine, Output, QueryParams, parse, parse_selector};
+use crate::promql::{Engine, Expr, QueryParams, parse, parse_selector, pretty, tree};
 
 /// Points per series of one answer, as in Prometheus.
 const MAX_POINTS: u128 = 11_000;
@@ -22,12 +22,13 @@ type Api = State<Arc<ReadApi>>;
 pub(super) async fn query(State(api): Api, params: Params) -> Result<Response, ApiError> {
     let at = params.time("time")?.unwrap_or_else(|| api.clock.now());
     let text = params.get("query").unwrap_or_default();
-    let expr = parse(text).map_err(|error| ApiError::parameter("query", error))?;
+    let expr = read_query(&api, text)?;
     let limits = limits(&api, &params)?;
-    let metrics = Arc::clone(&api.metrics);
+    let (metrics, features) = (Arc::clone(&api.metrics), api.features);
+    let text = text.to_owned();
     let work = move |deadline: &_| {
-        let output = Engine::new(&*metrics, limits).instant(&expr, at, deadline)?;
-        Ok(query_response(&output))
+        let engine = Engine::new(&*metrics, limits).with_type_labels(features.type_and_unit);
+        Ok(query_response(&engine.instant(&expr, at, deadline)?, &text))
     };
     api.gate.run(params.duration("timeout")?, work).await
 }
@@ -51,7 +52,7 @@ pub(super) async fn query_range(State(api): Api, params: Params) -> Result<Respo
         return Err(ApiError::BadData(reason.to_owned()));
     }
     let text = params.get("query").unwrap_or_default();
-    let expr = parse(text).map_err(|error| ApiError::parameter("query", error))?;
+    let expr = read_query(&api, text)?;
     let kind = expr.value_type();
     if !matches!(kind, crate::promql::ValueType::Scalar | crate::promql::ValueType::Vector) {
         let reason = format!(
@@ -61,13 +62,33 @@ pub(super) async fn query_range(State(api): Api, params: Params) -> Result<Respo
         return Err(ApiError::parameter("query", reason));
     }
     let limits = limits(&api, &params)?;
-    let metrics = Arc::clone(&api.metrics);
+    let (metrics, features) = (Arc::clone(&api.metrics), api.features);
+    let text = text.to_owned();
     let work = move |deadline: &_| {
         let params = QueryParams { start, end, step };
-        let series = Engine::new(&*metrics, limits).range(&expr, params, deadline)?;
-        Ok(query_response(&Output::Matrix(series)))
+        let engine = Engine::new(&*metrics, limits).with_type_labels(features.type_and_unit);
+        Ok(query_response(&engine.range(&expr, params, deadline)?, &text))
     };
     api.gate.run(params.duration("timeout")?, work).await
+}
+
+/// The query in lines, as `promtool promql format` writes it.
+pub(super) async fn format_query(State(api): Api, params: Params) -> Result<Response, ApiError> {
+    let expr = read_query(&api, params.get("query").unwrap_or_default())?;
+    Ok(success(&Value::String(pretty(&expr))))
+}
+
+/// The query as a tree, for editors.
+pub(super) async fn parse_query(State(api): Api, params: Params) -> Result<Response, ApiError> {
+    let expr = read_query(&api, params.get("query").unwrap_or_default())?;
+    Ok(success(&tree(&expr)))
+}
+
+/// Reads a query that uses only what is switched on.
+fn read_query(api: &ReadApi, text: &str) -> Result<Expr, ApiError> {
+    let expr = parse(text).map_err(|error| ApiError::parameter("query", error))?;
+    api.features.check(text, &expr).map_err(|error| ApiError::parameter("query", error))?;
+    Ok(expr)
 }
 
 fn limits(api: &ReadApi, params: &Params) -> Result<crate::promql::Limits, ApiError> {

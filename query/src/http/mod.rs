@@ -26,7 +26,7 @@ pub use gate::Gate;
 pub use json::{entry_json, format_value};
 pub use params::Params;
 
-use crate::promql::Limits;
+use crate::promql::{Features, Limits};
 
 /// What the handlers share.
 pub struct ReadApi {
@@ -40,6 +40,8 @@ pub struct ReadApi {
     pub clock: Arc<dyn Clock>,
     /// What a query may use.
     pub limits: Limits,
+    /// Which experimental parts of PromQL are on.
+    pub features: Features,
     /// Who may run.
     pub gate: Gate,
     /// Ends open streams when the server stops.
@@ -53,6 +55,8 @@ pub fn router(api: Arc<ReadApi>) -> Router {
     Router::new()
         .route("/api/v1/query", get(metrics::query).post(metrics::query))
         .route("/api/v1/query_range", get(metrics::query_range).post(metrics::query_range))
+        .route("/api/v1/format_query", get(metrics::format_query).post(metrics::format_query))
+        .route("/api/v1/parse_query", get(metrics::parse_query).post(metrics::parse_query))
         .route("/api/v1/query_exemplars", get(metrics::exemplars).post(metrics::exemplars))
         .route("/api/v1/labels", get(metrics::labels).post(metrics::labels))
         .route("/api/v1/label/{name}/values", get(metrics::label_values))

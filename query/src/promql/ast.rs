@@ -1,8 +1,25 @@
 //! What a query says.
 
-use std::time::Duration;
-
 use binnacle_model::{Matcher, Timestamp};
+
+use super::functions;
+
+/// Where something stands in the query, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Span {
+    /// Its first byte.
+    pub start: usize,
+    /// The byte after its last one.
+    pub end: usize,
+}
+
+impl Span {
+    /// From the beginning of this to the end of another one.
+    #[must_use]
+    pub fn to(self, other: Self) -> Self {
+        Self { start: self.start, end: other.end }
+    }
+}
 
 /// The kind of an expression's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,62 +57,145 @@ pub enum At {
     End,
 }
 
+/// How far a range or an offset reaches.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Reach {
+    /// Milliseconds.
+    Fixed(i64),
+    /// To be calculated once the query's steps are known.
+    Calculated(Box<DurationExpr>),
+}
+
+impl Default for Reach {
+    fn default() -> Self {
+        Self::Fixed(0)
+    }
+}
+
+/// Arithmetic of durations, in seconds.
+#[derive(Debug, Clone, PartialEq)]
+pub enum DurationExpr {
+    /// A number, or a duration such as `5m`.
+    Seconds(f64, Notation),
+    /// `step()`
+    Step,
+    /// `range()`
+    Range,
+    /// `-a`
+    Negate(Box<DurationExpr>),
+    /// `(a)`
+    Paren(Box<DurationExpr>),
+    /// `a + b`
+    Binary(BinaryOp, Box<DurationExpr>, Box<DurationExpr>),
+    /// `min_of(a, b)`
+    MinOf(Box<DurationExpr>, Box<DurationExpr>),
+    /// `max_of(a, b)`
+    MaxOf(Box<DurationExpr>, Box<DurationExpr>),
+}
+
+/// How a number was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notation {
+    /// `300`
+    Number,
+    /// `5m`
+    Duration,
+}
+
+/// Whether a selector looks beyond its range's borders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Borders {
+    /// It does not.
+    #[default]
+    Strict,
+    /// The last sample at or before the beginning counts as one at the beginning.
+    Anchored,
+    /// Values at the borders are interpolated.
+    Smoothed,
+}
+
 /// Selects series, and where in time to look at them.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Selector {
     /// All must hold; the metric's name is one of them.
     pub matchers: Vec<Matcher>,
-    /// How far back, in milliseconds; negative is forward.
-    pub offset_ms: i64,
+    /// The metric's name, where it stands before the braces.
+    pub name: Option<String>,
+    /// How far back; negative is forward.
+    pub offset: Reach,
     /// A fixed moment instead of the step's.
     pub at: Option<At>,
+    /// Whether it looks further.
+    pub borders: Borders,
 }
 
-/// An expression.
+/// An expression and its place.
 #[derive(Debug, Clone, PartialEq)]
-pub enum Expr {
+pub struct Expr {
+    /// What it says.
+    pub kind: Kind,
+    /// Where it stands.
+    pub span: Span,
+}
+
+/// What an expression says.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Kind {
     /// A number.
-    Number(f64),
+    Number(f64, Notation),
     /// Text.
     Text(String),
     /// An instant vector selector.
     Vector(Selector),
     /// A range vector selector.
-    Matrix(Selector, Duration),
+    Matrix(Selector, Reach),
     /// `expr[range:step]`
-    Subquery {
-        /// What is evaluated at each inner step.
+    Subquery(Box<Subquery>),
+    /// `-expr` or `+expr`
+    Unary {
+        /// Whether it is `-`.
+        minus: bool,
+        /// Its operand.
         expr: Box<Expr>,
-        /// How far back.
-        range: Duration,
-        /// Between inner steps; the default is the engine's.
-        step: Option<Duration>,
-        /// As in a selector.
-        offset_ms: i64,
-        /// As in a selector.
-        at: Option<At>,
     },
-    /// `-expr`
-    Negate(Box<Expr>),
     /// `(expr)`
     Paren(Box<Expr>),
     /// Two operands.
-    Binary {
-        /// The operator.
-        op: BinaryOp,
-        /// Left of it.
-        left: Box<Expr>,
-        /// Right of it.
-        right: Box<Expr>,
-        /// Comparison yields 0 and 1 instead of filtering.
-        returns_bool: bool,
-        /// How series find their partners.
-        matching: Matching,
-    },
+    Binary(Box<Binary>),
     /// `sum by (…) (expr)` and its like.
     Aggregate(Box<Aggregation>),
     /// A function.
     Call(Call),
+}
+
+/// `expr[range:step]`
+#[derive(Debug, Clone, PartialEq)]
+pub struct Subquery {
+    /// What is evaluated at each inner step.
+    pub expr: Expr,
+    /// How far back.
+    pub range: Reach,
+    /// Between inner steps; the default is the engine's.
+    pub step: Option<Reach>,
+    /// As in a selector.
+    pub offset: Reach,
+    /// As in a selector.
+    pub at: Option<At>,
+}
+
+/// Two operands and what is between them.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binary {
+    /// The operator.
+    pub op: BinaryOp,
+    /// Left of it.
+    pub left: Expr,
+    /// Right of it.
+    pub right: Expr,
+    /// Comparison yields 0 and 1 instead of filtering.
+    pub returns_bool: bool,
+    /// How series find their partners.
+    pub matching: Matching,
 }
 
 /// A function call.
@@ -130,7 +230,7 @@ pub enum Grouping {
 }
 
 /// How the series of two vectors find each other.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Matching {
     /// Which labels must be equal: `on`, or `ignoring`, of which none named means all.
     pub on: bool,
@@ -140,11 +240,22 @@ pub struct Matching {
     pub card: Card,
     /// Labels taken from the "one" side by `group_left` or `group_right`.
     pub include: Vec<String>,
+    /// Value of a series that is missing on the left.
+    pub fill_left: Option<f64>,
+    /// Value of a series that is missing on the right.
+    pub fill_right: Option<f64>,
 }
 
 impl Default for Matching {
     fn default() -> Self {
-        Self { on: false, labels: Vec::new(), card: Card::OneToOne, include: Vec::new() }
+        Self {
+            on: false,
+            labels: Vec::new(),
+            card: Card::OneToOne,
+            include: Vec::new(),
+            fill_left: None,
+            fill_right: None,
+        }
     }
 }
 
@@ -177,31 +288,47 @@ pub enum AggregateOp {
     Bottomk,
     Quantile,
     CountValues,
+    Limitk,
+    LimitRatio,
 }
+
+/// Operators and their names.
+const AGGREGATES: [(AggregateOp, &str); 14] = [
+    (AggregateOp::Sum, "sum"),
+    (AggregateOp::Avg, "avg"),
+    (AggregateOp::Min, "min"),
+    (AggregateOp::Max, "max"),
+    (AggregateOp::Count, "count"),
+    (AggregateOp::Group, "group"),
+    (AggregateOp::Stddev, "stddev"),
+    (AggregateOp::Stdvar, "stdvar"),
+    (AggregateOp::Topk, "topk"),
+    (AggregateOp::Bottomk, "bottomk"),
+    (AggregateOp::Quantile, "quantile"),
+    (AggregateOp::CountValues, "count_values"),
+    (AggregateOp::Limitk, "limitk"),
+    (AggregateOp::LimitRatio, "limit_ratio"),
+];
 
 impl AggregateOp {
     /// The operator of that name.
     pub fn named(name: &str) -> Option<Self> {
-        Some(match name {
-            "sum" => Self::Sum,
-            "avg" => Self::Avg,
-            "min" => Self::Min,
-            "max" => Self::Max,
-            "count" => Self::Count,
-            "group" => Self::Group,
-            "stddev" => Self::Stddev,
-            "stdvar" => Self::Stdvar,
-            "topk" => Self::Topk,
-            "bottomk" => Self::Bottomk,
-            "quantile" => Self::Quantile,
-            "count_values" => Self::CountValues,
-            _ => return None,
-        })
+        AGGREGATES.iter().find(|(_, known)| *known == name).map(|(op, _)| *op)
+    }
+
+    /// As PromQL writes it.
+    pub fn as_str(self) -> &'static str {
+        AGGREGATES.iter().find(|(op, _)| *op == self).map_or("", |(_, name)| name)
     }
 
     /// Whether it takes a parameter before the vector.
     pub fn has_param(self) -> bool {
-        matches!(self, Self::Topk | Self::Bottomk | Self::Quantile | Self::CountValues)
+        matches!(self, Self::Quantile | Self::CountValues) || self.selects()
+    }
+
+    /// Whether it answers some of its series as they are.
+    pub fn selects(self) -> bool {
+        matches!(self, Self::Topk | Self::Bottomk | Self::Limitk | Self::LimitRatio)
     }
 }
 
@@ -225,6 +352,8 @@ pub enum BinaryOp {
     And,
     Or,
     Unless,
+    TrimUpper,
+    TrimLower,
 }
 
 impl BinaryOp {
@@ -238,12 +367,24 @@ impl BinaryOp {
         matches!(self, Self::And | Self::Or | Self::Unless)
     }
 
+    /// Whether its result means something else than its operands, so that their name goes.
+    pub fn changes_meaning(self) -> bool {
+        !self.is_comparison() && !self.is_set() && !matches!(self, Self::TrimUpper | Self::TrimLower)
+    }
+
     /// How tightly it binds; more binds tighter.
     pub fn precedence(self) -> u8 {
         match self {
             Self::Or => 1,
             Self::And | Self::Unless => 2,
-            Self::Eq | Self::Ne | Self::Gt | Self::Lt | Self::Ge | Self::Le => 3,
+            Self::Eq
+            | Self::Ne
+            | Self::Gt
+            | Self::Lt
+            | Self::Ge
+            | Self::Le
+            | Self::TrimUpper
+            | Self::TrimLower => 3,
             Self::Add | Self::Sub => 4,
             Self::Mul | Self::Div | Self::Mod | Self::Atan2 => 5,
             Self::Pow => 6,
@@ -269,26 +410,49 @@ impl BinaryOp {
             Self::And => "and",
             Self::Or => "or",
             Self::Unless => "unless",
+            Self::TrimUpper => "</",
+            Self::TrimLower => ">/",
         }
     }
 }
 
 impl Expr {
+    /// The expression within any parentheses around it.
+    pub fn bare(&self) -> &Self {
+        match &self.kind {
+            Kind::Paren(inner) => inner.bare(),
+            _ => self,
+        }
+    }
+
     /// The kind of its value.
     pub fn value_type(&self) -> ValueType {
-        match self {
-            Self::Number(_) => ValueType::Scalar,
-            Self::Text(_) => ValueType::String,
-            Self::Vector(_) | Self::Aggregate(_) => ValueType::Vector,
-            Self::Matrix(..) | Self::Subquery { .. } => ValueType::Matrix,
-            Self::Negate(inner) | Self::Paren(inner) => inner.value_type(),
-            Self::Binary { left, right, .. } => {
-                let scalars =
-                    left.value_type() == ValueType::Scalar && right.value_type() == ValueType::Scalar;
+        match &self.kind {
+            Kind::Number(..) => ValueType::Scalar,
+            Kind::Text(_) => ValueType::String,
+            Kind::Vector(_) | Kind::Aggregate(_) => ValueType::Vector,
+            Kind::Matrix(..) | Kind::Subquery(_) => ValueType::Matrix,
+            Kind::Unary { expr: inner, .. } | Kind::Paren(inner) => inner.value_type(),
+            Kind::Binary(binary) => {
+                let is_scalar = |side: &Self| side.value_type() == ValueType::Scalar;
+                let scalars = is_scalar(&binary.left) && is_scalar(&binary.right);
                 if scalars { ValueType::Scalar } else { ValueType::Vector }
             }
-            Self::Call(call) => super::functions::signature(call.name)
-                .map_or(ValueType::Vector, |signature| signature.returns),
+            Kind::Call(call) => {
+                functions::signature(call.name).map_or(ValueType::Vector, |signature| signature.returns)
+            }
+        }
+    }
+
+    /// Its direct parts, in the order in which they stand.
+    pub fn parts(&self) -> Vec<&Self> {
+        match &self.kind {
+            Kind::Number(..) | Kind::Text(_) | Kind::Vector(_) | Kind::Matrix(..) => Vec::new(),
+            Kind::Subquery(subquery) => vec![&subquery.expr],
+            Kind::Unary { expr: inner, .. } | Kind::Paren(inner) => vec![inner],
+            Kind::Binary(binary) => vec![&binary.left, &binary.right],
+            Kind::Aggregate(aggregation) => aggregation.param.iter().chain([&aggregation.expr]).collect(),
+            Kind::Call(call) => call.args.iter().collect(),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use binnacle_model::time::parse_duration;
 
+use super::ast::Span;
 use super::parser::ParseError;
 
 /// A token.
@@ -19,17 +20,17 @@ pub(super) enum Token {
     End,
 }
 
-/// A token and where it begins, in bytes.
+/// A token and its place.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Placed {
     pub(super) token: Token,
-    pub(super) at: usize,
+    pub(super) span: Span,
 }
 
 /// Longest first, so that `==` is not two `=`.
-const SIGNS: [&str; 25] = [
-    "=~", "!~", "==", "!=", ">=", "<=", "=", "<", ">", "+", "-", "*", "/", "%", "^", "(", ")", "{", "}", "[",
-    "]", ",", "@", ":", ";",
+const SIGNS: [&str; 27] = [
+    "=~", "!~", "==", "!=", ">=", "<=", "</", ">/", "=", "<", ">", "+", "-", "*", "/", "%", "^", "(", ")",
+    "{", "}", "[", "]", ",", "@", ":", ";",
 ];
 
 /// All tokens of `text`, the last of which is [`Token::End`].
@@ -81,9 +82,9 @@ pub(super) fn tokens(text: &str) -> Result<Vec<Placed>, ParseError> {
                 Token::Sign(sign)
             }
         };
-        found.push(Placed { token, at: start });
+        found.push(Placed { token, span: Span { start, end: at } });
     }
-    found.push(Placed { token: Token::End, at: text.len() });
+    found.push(Placed { token: Token::End, span: Span { start: text.len(), end: text.len() } });
     Ok(found)
 }
 

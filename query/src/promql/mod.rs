@@ -1,9 +1,10 @@
 //! PromQL, after Prometheus 3.x.
 //!
 //! ```text
-//! text ─► lexer ─► parser ─► Expr ─► eval ─► Value
-//!                                     └ every step of a range at once: a series is decoded once
-//!                                       into a column, functions map columns to columns
+//! text ─► lexer ─► parser ─► Expr ─► features ─► eval ─► Answer
+//!                             │                   └ every step of a range at once: a series is decoded
+//!                             ├► printer            once into a column, functions map columns to columns
+//!                             └► tree (JSON)
 //! ```
 //!
 //! Invariants:
@@ -13,12 +14,21 @@
 
 mod ast;
 mod eval;
+mod features;
 mod functions;
 mod lexer;
+mod notes;
 mod parser;
+mod printer;
+mod tree;
 
 pub use ast::{
-    AggregateOp, Aggregation, BinaryOp, Call, Card, Expr, Grouping, Matching, Selector, ValueType,
+    AggregateOp, Aggregation, Binary, BinaryOp, Call, Card, Expr, Grouping, Kind, Matching, Selector, Span,
+    ValueType,
 };
-pub use eval::{Engine, EvalError, Instant, Limits, Output, QueryParams, RangeSeries};
+pub use eval::{Answer, Engine, EvalError, Instant, Limits, Output, QueryParams, RangeSeries};
+pub use features::Features;
+pub use notes::Notes;
 pub use parser::{ParseError, parse, parse_selector};
+pub use printer::pretty;
+pub use tree::tree;

@@ -6,16 +6,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use binnacle_model::storage::HistogramSample;
 use binnacle_model::{Interner, Labels, Matcher, Sample, TimeRange, Timestamp};
 
-use super::chunk;
 use super::postings::{Candidates, Postings};
+use super::{SampleKind, chunk, histograms};
 use crate::bytes::{Reader, put_text, put_varint, put_zigzag};
 use crate::fs::{Disk, ReadFile, WriteFile};
 use crate::header::{self, HEADER_BYTES, HeaderError, MAGIC_BLOCK};
 use crate::wal::WalFileId;
 
 const FOOTER_BYTES: usize = 72;
+
+/// Set in the size of a chunk that holds histograms.
+const KIND_HISTOGRAMS: u64 = 1 << 40;
 
 /// An index is held in memory, so that a damaged size must not ask for more than a machine has.
 const INDEX_MAX_BYTES: u64 = 1 << 30;
@@ -80,6 +84,7 @@ pub(crate) struct ChunkMeta {
     offset: u64,
     bytes: u32,
     range: TimeRange,
+    kind: SampleKind,
 }
 
 #[derive(Debug)]
@@ -188,8 +193,13 @@ impl Block {
         Ok(found)
     }
 
-    /// Adds the samples of a chunk to `out`.
-    pub(crate) fn read(&self, meta: ChunkMeta, out: &mut Vec<Sample>) -> Result<(), BlockError> {
+    /// Adds what a chunk holds to `samples` or to `histograms`.
+    pub(crate) fn read(
+        &self,
+        meta: ChunkMeta,
+        samples: &mut Vec<Sample>,
+        histograms: &mut Vec<HistogramSample>,
+    ) -> Result<(), BlockError> {
         let mut bytes = vec![0; meta.bytes as usize + 4];
         self.file
             .read_exact_at(&mut bytes, meta.offset)
@@ -198,7 +208,11 @@ impl Block {
         if crc != crc32c::crc32c(bytes).to_le_bytes() {
             return Err(self.corrupt("a chunk's checksum is wrong"));
         }
-        chunk::decode(bytes, out).ok_or_else(|| self.corrupt("a chunk cannot be decoded"))
+        let decoded = match meta.kind {
+            SampleKind::Floats => chunk::decode(bytes, samples),
+            SampleKind::Histograms => histograms::decode_chunk(bytes, histograms),
+        };
+        decoded.ok_or_else(|| self.corrupt("a chunk cannot be decoded"))
     }
 
     /// Lets go of the index if no query has asked for it since the last call.
@@ -283,11 +297,13 @@ fn decode_index(bytes: &[u8], start: Timestamp) -> Option<Index> {
         let mut chunks = Vec::new();
         let mut last = start.0;
         for _ in 0..reader.count()? {
-            let bytes = u32::try_from(reader.varint()?).ok()?;
+            let size = reader.varint()?;
+            let kind = if size & KIND_HISTOGRAMS == 0 { SampleKind::Floats } else { SampleKind::Histograms };
+            let bytes = u32::try_from(size & !KIND_HISTOGRAMS).ok()?;
             let first = last.checked_add(reader.zigzag()?)?;
             last = first.checked_add_unsigned(reader.varint()?)?;
             let range = TimeRange { start: Timestamp(first), end: Timestamp(last) };
-            chunks.push(ChunkMeta { offset, bytes, range });
+            chunks.push(ChunkMeta { offset, bytes, range, kind });
             offset = offset.checked_add(u64::from(bytes) + 4)?;
         }
         index.postings.add(u32::try_from(number).ok()?, &labels);
@@ -307,6 +323,7 @@ pub(crate) struct NewChunk {
     pub(crate) bytes: Vec<u8>,
     pub(crate) range: TimeRange,
     pub(crate) samples: usize,
+    pub(crate) kind: SampleKind,
 }
 
 /// Writes a block of `series`, ascending by labels, and publishes it.
@@ -367,7 +384,8 @@ fn encode_index(series: &[NewSeries], start: Timestamp) -> Vec<u8> {
         put_varint(&mut out, one.chunks.len() as u64);
         let mut last = start.0;
         for chunk in &one.chunks {
-            put_varint(&mut out, chunk.bytes.len() as u64);
+            let kind = if chunk.kind == SampleKind::Histograms { KIND_HISTOGRAMS } else { 0 };
+            put_varint(&mut out, chunk.bytes.len() as u64 | kind);
             put_zigzag(&mut out, chunk.range.start.0 - last);
             put_varint(&mut out, (chunk.range.end.0 - chunk.range.start.0) as u64);
             last = chunk.range.end.0;

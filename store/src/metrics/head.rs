@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use binnacle_model::storage::{AppendError, AppendReport, RawSeries, SeriesDecoder};
+use binnacle_model::storage::{AppendError, AppendReport, HistogramSample, RawSeries, SeriesDecoder};
 use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
 use xxhash_rust::xxh3::Xxh3Builder;
 
 use super::block::Cut;
 use super::postings::{Candidates, Postings};
 use super::series::{Held, Inserted, MemSeries};
+use super::{SampleKind, histograms};
 use crate::bytes::{Reader, put_text, put_varint, put_zigzag};
 use crate::wal::{RecordKind, Sequence, Wal, WalFileId};
 
@@ -26,6 +27,9 @@ const LABELS_MAX_BYTES: usize = 64 * 1024;
 
 /// A larger batch goes into several records.
 const RECORD_TARGET_BYTES: usize = 8 * 1024 * 1024;
+
+/// Histograms of one record, each of which has some hundred kilobytes at the most.
+const HISTOGRAMS_PER_RECORD: usize = 32;
 
 /// A sample in a record: two varints and the value.
 const SAMPLE_MAX_BYTES: usize = 28;
@@ -103,7 +107,7 @@ impl Head {
         let mut report = AppendReport::default();
         let refs = self.resolve(batch, decoder, &mut report)?;
         let mut accepted: Vec<(SeriesRef, Sample)> = Vec::with_capacity(batch.len());
-        for (raw, number) in batch.iter().zip(refs) {
+        for (raw, number) in batch.iter().zip(refs.iter().copied()) {
             let series = self.series.get_mut(&number).expect("resolved above");
             // In order, so that a batch that runs backwards in time is not inserted at the front each time.
             let is_sorted = raw.samples.is_sorted_by_key(|sample| sample.timestamp);
@@ -132,16 +136,74 @@ impl Head {
                 }
             }
         }
-        report.appended = accepted.len();
+        let histograms = self.accept_histograms(batch, &refs, limits, &mut report);
+        report.appended = accepted.len() + histograms.len();
+        let mut last = self.append_histograms(wal, &histograms)?;
         if accepted.is_empty() {
-            return Ok((report, None));
+            return Ok((report, last));
         }
-        let mut last = None;
         for piece in self.pieces(&accepted) {
             let appended = wal.append(RecordKind::Samples, |file, out| self.encode(file, piece, out));
             last = Some(appended.map_err(|error| AppendError::Unavailable(error.to_string()))?);
         }
         Ok((report, last))
+    }
+
+    /// Takes a batch's histograms into memory.
+    fn accept_histograms<'b>(
+        &mut self,
+        batch: &'b [RawSeries<'_>],
+        refs: &[SeriesRef],
+        limits: Limits,
+        report: &mut AppendReport,
+    ) -> Vec<(SeriesRef, &'b HistogramSample)> {
+        let mut accepted = Vec::new();
+        for (raw, number) in batch.iter().zip(refs) {
+            let mut sorted: Vec<&HistogramSample> = raw.histograms.iter().collect();
+            sorted.sort_by_key(|sample| sample.timestamp);
+            for sample in sorted {
+                let series = self.series.get_mut(number).expect("resolved before");
+                if sample.timestamp < limits.oldest {
+                    report.too_old += 1;
+                } else if sample.timestamp > limits.newest {
+                    report.too_far_ahead += 1;
+                } else {
+                    match series.judge_histogram(sample) {
+                        Inserted::New => {
+                            series.insert_histogram(sample);
+                            accepted.push((*number, sample));
+                        }
+                        Inserted::Duplicate => report.duplicate += 1,
+                        Inserted::Conflicting => report.conflicting += 1,
+                    }
+                }
+            }
+        }
+        accepted
+    }
+
+    /// Puts histograms into the WAL's buffer, a record for each few of them.
+    fn append_histograms(
+        &mut self,
+        wal: &Wal,
+        accepted: &[(SeriesRef, &HistogramSample)],
+    ) -> Result<Option<Sequence>, AppendError> {
+        let mut last = None;
+        for piece in accepted.chunks(HISTOGRAMS_PER_RECORD) {
+            let numbers: Vec<(SeriesRef, Timestamp)> =
+                piece.iter().map(|(number, sample)| (*number, sample.timestamp)).collect();
+            let appended = wal.append(RecordKind::Histograms, |file, out| {
+                self.define(file, &numbers, out);
+                put_varint(out, piece.len() as u64);
+                for (number, sample) in piece {
+                    put_varint(out, number.0);
+                    put_zigzag(out, sample.timestamp.0);
+                    histograms::put(out, &sample.histogram);
+                }
+            });
+            last = Some(appended.map_err(|error| AppendError::Unavailable(error.to_string()))?);
+        }
+        Ok(last)
     }
 
     /// The samples in runs, each of which fits into a record with the labels of all its series.
@@ -216,11 +278,26 @@ impl Head {
 
     /// The record of `accepted`, with the labels of series that `file` does not name yet.
     fn encode(&mut self, file: WalFileId, accepted: &[(SeriesRef, Sample)], out: &mut Vec<u8>) {
+        let numbers: Vec<(SeriesRef, Timestamp)> =
+            accepted.iter().map(|(number, sample)| (*number, sample.timestamp)).collect();
+        self.define(file, &numbers, out);
+        put_varint(out, accepted.len() as u64);
+        let mut before = 0i64;
+        for (number, sample) in accepted {
+            put_varint(out, number.0);
+            put_zigzag(out, sample.timestamp.0.wrapping_sub(before));
+            out.extend_from_slice(&sample.value.to_bits().to_le_bytes());
+            before = sample.timestamp.0;
+        }
+    }
+
+    /// The labels of series that `file` does not name yet; notes the newest moment.
+    fn define(&mut self, file: WalFileId, numbers: &[(SeriesRef, Timestamp)], out: &mut Vec<u8>) {
         let mut definitions = Vec::new();
         let mut count = 0;
         let mut newest = Timestamp(i64::MIN);
-        for (number, sample) in accepted {
-            newest = newest.max(sample.timestamp);
+        for (number, at) in numbers {
+            newest = newest.max(*at);
             let series = self.series.get_mut(number).expect("accepted samples have a series");
             if series.defined_in == file {
                 continue;
@@ -236,14 +313,6 @@ impl Head {
         }
         put_varint(out, count);
         out.extend_from_slice(&definitions);
-        put_varint(out, accepted.len() as u64);
-        let mut before = 0i64;
-        for (number, sample) in accepted {
-            put_varint(out, number.0);
-            put_zigzag(out, sample.timestamp.0.wrapping_sub(before));
-            out.extend_from_slice(&sample.value.to_bits().to_le_bytes());
-            before = sample.timestamp.0;
-        }
         self.note_newest(file, newest);
     }
 
@@ -259,6 +328,7 @@ impl Head {
         &mut self,
         file: WalFileId,
         payload: &[u8],
+        kind: SampleKind,
         cut: Cut,
         names: &mut HashMap<u64, SeriesRef>,
     ) -> Option<()> {
@@ -278,6 +348,9 @@ impl Head {
             });
             names.insert(number, known);
         }
+        if kind == SampleKind::Histograms {
+            return self.replay_histograms(file, reader, cut, names);
+        }
         let mut time = 0i64;
         for _ in 0..reader.count()? {
             let number = reader.varint()?;
@@ -290,6 +363,29 @@ impl Head {
             let series = self.series.get_mut(number).expect("named above");
             if !in_block && series.judge(sample) == Inserted::New {
                 series.insert(sample);
+            }
+        }
+        reader.is_empty().then_some(())
+    }
+
+    fn replay_histograms(
+        &mut self,
+        file: WalFileId,
+        mut reader: Reader<'_>,
+        cut: Cut,
+        names: &HashMap<u64, SeriesRef>,
+    ) -> Option<()> {
+        for _ in 0..reader.count()? {
+            let number = reader.varint()?;
+            let timestamp = Timestamp(reader.zigzag()?);
+            let histogram = Arc::new(histograms::read(&mut reader)?);
+            let sample = HistogramSample { timestamp, histogram };
+            self.note_newest(file, timestamp);
+            let in_block = file <= cut.wal_file && timestamp < cut.before;
+            let Some(number) = names.get(&number) else { continue };
+            let series = self.series.get_mut(number).expect("named above");
+            if !in_block && series.judge_histogram(&sample) == Inserted::New {
+                series.insert_histogram(&sample);
             }
         }
         reader.is_empty().then_some(())

@@ -16,6 +16,7 @@
 mod block;
 mod chunk;
 mod head;
+mod histograms;
 mod postings;
 mod series;
 
@@ -25,21 +26,29 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use binnacle_model::storage::Series;
 use binnacle_model::storage::{
-    AppendError, AppendReport, Deadline, RawSeries, SeriesDecoder, SeriesSet, StorageError,
+    AppendError, AppendReport, Deadline, HistogramSample, RawSeries, Series, SeriesDecoder, SeriesSet,
+    StorageError,
 };
-use binnacle_model::{Labels, Matcher, Sample, TimeRange, Timestamp};
+use binnacle_model::{Labels, Matcher, TimeRange, Timestamp};
 
 pub use block::BlockError;
 use block::{Block, ChunkMeta, Cut, NewChunk, NewSeries};
 use chunk::CHUNK_MAX_SAMPLES;
 use head::{Head, Limits};
+use histograms::CHUNK_MAX_HISTOGRAMS;
 use series::Held;
 
 use crate::fs::Disk;
 use crate::telemetry::Telemetry;
 use crate::wal::{SealedFile, Wal, WalFileId};
+
+/// What a chunk or a record of the WAL holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SampleKind {
+    Floats,
+    Histograms,
+}
 
 /// A clock may be wrong by this much before its samples are refused.
 const MAX_AHEAD: Duration = Duration::from_mins(10);
@@ -127,12 +136,12 @@ impl Opening {
     }
 
     /// Takes one record of samples back in. Answers whether it was well formed.
-    pub(crate) fn replay(&mut self, file: WalFileId, payload: &[u8]) -> bool {
+    pub(crate) fn replay(&mut self, file: WalFileId, payload: &[u8], kind: SampleKind) -> bool {
         if file != self.file {
             self.file = file;
             self.names.clear();
         }
-        self.head.replay(file, payload, self.cut, &mut self.names).is_some()
+        self.head.replay(file, payload, kind, self.cut, &mut self.names).is_some()
     }
 
     /// The last WAL file of which a block speaks.
@@ -212,7 +221,7 @@ impl Metrics {
             is_over = deadline.is_over();
             Some(if is_over { Err(StorageError::Deadline) } else { parts.read(labels, range) })
         });
-        let is_empty = |one: &Result<Series, _>| matches!(one, Ok(one) if one.samples.is_empty());
+        let is_empty = |one: &Result<Series, _>| matches!(one, Ok(one) if one.samples.is_empty() && one.histograms.is_empty());
         Ok(Box::new(series.filter(move |one| !is_empty(one))))
     }
 
@@ -339,24 +348,29 @@ struct Parts {
 
 impl Parts {
     fn read(self, labels: Labels, range: TimeRange) -> Result<Series, StorageError> {
-        let mut samples = Vec::new();
+        let (mut samples, mut histograms) = (Vec::new(), Vec::new());
         for (block, chunks) in &self.blocks {
             for chunk in chunks {
-                block.read(*chunk, &mut samples).map_err(|e| broken(&e))?;
+                block.read(*chunk, &mut samples, &mut histograms).map_err(|e| broken(&e))?;
             }
         }
-        self.held.iter().for_each(|held| held.decode(&mut samples));
+        for held in &self.held {
+            held.decode(&mut samples);
+            histograms.extend_from_slice(&held.histograms);
+        }
         samples.retain(|sample| range.contains(sample.timestamp));
-        sort_unique(&mut samples);
-        Ok(Series { labels, samples })
+        histograms.retain(|one| range.contains(one.timestamp));
+        sort_unique(&mut samples, |sample| sample.timestamp);
+        sort_unique(&mut histograms, |one| one.timestamp);
+        Ok(Series { labels, samples, histograms })
     }
 }
 
 /// Orders by time; of several samples for one moment the first stays.
-fn sort_unique(samples: &mut Vec<Sample>) {
-    if !samples.is_sorted_by(|a, b| a.timestamp < b.timestamp) {
-        samples.sort_by_key(|sample| sample.timestamp);
-        samples.dedup_by_key(|sample| sample.timestamp);
+fn sort_unique<T>(samples: &mut Vec<T>, at: impl Fn(&T) -> Timestamp) {
+    if !samples.is_sorted_by(|a, b| at(a) < at(b)) {
+        samples.sort_by_key(&at);
+        samples.dedup_by_key(|sample| at(sample));
     }
 }
 
@@ -372,7 +386,7 @@ fn windows(parked: &BTreeMap<Labels, Held>, span: i64) -> BTreeMap<i64, Vec<NewS
     for (labels, held) in parked {
         samples.clear();
         held.decode(&mut samples);
-        sort_unique(&mut samples);
+        sort_unique(&mut samples, |sample| sample.timestamp);
         for window in
             samples.chunk_by(|a, b| a.timestamp.0.div_euclid(span) == b.timestamp.0.div_euclid(span))
         {
@@ -380,10 +394,35 @@ fn windows(parked: &BTreeMap<Labels, Held>, span: i64) -> BTreeMap<i64, Vec<NewS
                 bytes: chunk::encode(part),
                 range: TimeRange { start: part[0].timestamp, end: part[part.len() - 1].timestamp },
                 samples: part.len(),
+                kind: SampleKind::Floats,
             });
             let series = NewSeries { labels: labels.clone(), chunks: chunks.collect() };
             windows.entry(window[0].timestamp.0.div_euclid(span)).or_default().push(series);
         }
+        add_histograms(&mut windows, labels, &held.histograms, span);
     }
     windows
+}
+
+/// Adds the histograms of a series, which come after those of all series before it.
+fn add_histograms(
+    windows: &mut BTreeMap<i64, Vec<NewSeries>>,
+    labels: &Labels,
+    histograms: &[HistogramSample],
+    span: i64,
+) {
+    let window_of = |one: &HistogramSample| one.timestamp.0.div_euclid(span);
+    for window in histograms.chunk_by(|a, b| window_of(a) == window_of(b)) {
+        let chunks = window.chunks(CHUNK_MAX_HISTOGRAMS).map(|part| NewChunk {
+            bytes: histograms::encode_chunk(part),
+            range: TimeRange { start: part[0].timestamp, end: part[part.len() - 1].timestamp },
+            samples: part.len(),
+            kind: SampleKind::Histograms,
+        });
+        let series = windows.entry(window_of(&window[0])).or_default();
+        match series.last_mut().filter(|last| last.labels == *labels) {
+            Some(last) => last.chunks.extend(chunks),
+            None => series.push(NewSeries { labels: labels.clone(), chunks: chunks.collect() }),
+        }
+    }
 }

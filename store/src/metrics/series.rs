@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use binnacle_model::histogram::{Histogram, ResetHint};
+use binnacle_model::storage::HistogramSample;
 use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
 
 use super::chunk::{self, CHUNK_MAX_SAMPLES};
@@ -25,6 +27,8 @@ pub(crate) struct MemSeries {
     open: Vec<Sample>,
     /// Samples older than a frozen chunk's end when they came, ascending.
     late: Vec<Sample>,
+    /// Ascending. Few series have any.
+    histograms: Vec<HistogramSample>,
 }
 
 /// What became of a sample.
@@ -41,11 +45,13 @@ pub(crate) struct Held {
     pub(crate) chunks: Vec<Arc<Frozen>>,
     /// Not necessarily ascending.
     pub(crate) samples: Vec<Sample>,
+    /// Ascending.
+    pub(crate) histograms: Vec<HistogramSample>,
 }
 
 impl Held {
     pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.samples.is_empty()
+        self.chunks.is_empty() && self.samples.is_empty() && self.histograms.is_empty()
     }
 
     /// Adds all samples to `out`, in no order.
@@ -60,7 +66,39 @@ impl Held {
 impl MemSeries {
     pub(crate) fn new(labels: Labels) -> Self {
         let defined_in = WalFileId::default();
-        Self { labels, defined_in, frozen: Vec::new(), open: Vec::new(), late: Vec::new() }
+        let (frozen, open, late, histograms) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Self { labels, defined_in, frozen, open, late, histograms }
+    }
+
+    /// What would become of a histogram.
+    pub(crate) fn judge_histogram(&self, sample: &HistogramSample) -> Inserted {
+        match self.histograms.binary_search_by_key(&sample.timestamp, |one| one.timestamp) {
+            Err(_) => Inserted::New,
+            Ok(at) => {
+                let known = &self.histograms[at].histogram;
+                let is_same = *known == sample.histogram || (known.is_stale() && sample.histogram.is_stale());
+                if is_same { Inserted::Duplicate } else { Inserted::Conflicting }
+            }
+        }
+    }
+
+    /// Adds a histogram that [`Self::judge_histogram`] called new, with a hint whether its counter began
+    /// again since the one before.
+    pub(crate) fn insert_histogram(&mut self, sample: &HistogramSample) {
+        let place = self.histograms.partition_point(|other| other.timestamp < sample.timestamp);
+        let before = place.checked_sub(1).map(|before| &*self.histograms[before].histogram);
+        let hint = hint_after(before, &sample.histogram);
+        let mut sample = sample.clone();
+        if sample.histogram.hint != hint {
+            Arc::make_mut(&mut sample.histogram).hint = hint;
+        }
+        self.histograms.insert(place, sample);
+        if let Some(next) = self.histograms.get_mut(place + 1)
+            && next.histogram.hint != ResetHint::Gauge
+        {
+            // It was compared with one that is no longer before it.
+            Arc::make_mut(&mut next.histogram).hint = ResetHint::Unknown;
+        }
     }
 
     /// What would become of `sample`.
@@ -106,7 +144,8 @@ impl MemSeries {
         let frozen = self.frozen.first().map(|frozen| frozen.range.start);
         let open = self.open.first().map(|sample| sample.timestamp);
         let late = self.late.first().map(|sample| sample.timestamp);
-        [frozen, open, late].into_iter().flatten().min()
+        let histogram = self.histograms.first().map(|one| one.timestamp);
+        [frozen, open, late, histogram].into_iter().flatten().min()
     }
 
     /// All that may lie in `range`.
@@ -114,7 +153,12 @@ impl MemSeries {
         let touching = self.frozen.iter().filter(|frozen| frozen.range.overlaps(range));
         let samples = self.open.iter().chain(&self.late);
         let inside = samples.filter(|sample| range.contains(sample.timestamp));
-        Held { chunks: touching.cloned().collect(), samples: inside.copied().collect() }
+        let histograms = self.histograms.iter().filter(|one| range.contains(one.timestamp));
+        Held {
+            chunks: touching.cloned().collect(),
+            samples: inside.copied().collect(),
+            histograms: histograms.cloned().collect(),
+        }
     }
 
     /// Takes out all samples older than `cut`.
@@ -140,7 +184,25 @@ impl MemSeries {
             taken.samples.append(samples);
             *samples = newer;
         }
+        let newer = self.histograms.partition_point(|one| one.timestamp < cut);
+        taken.histograms = self.histograms.drain(..newer).collect();
         taken
+    }
+}
+
+/// What a histogram says of its counter, given the one before it, as Prometheus's storage would.
+fn hint_after(before: Option<&Histogram>, now: &Histogram) -> ResetHint {
+    match (now.hint, before) {
+        (ResetHint::Gauge | ResetHint::Reset, _) => now.hint,
+        (_, None) => ResetHint::Unknown,
+        (_, Some(before)) if before.hint == ResetHint::Gauge || before.is_stale() || now.is_stale() => {
+            ResetHint::Unknown
+        }
+        (_, Some(before)) => {
+            // What the sender says of it does not count: it may have seen another predecessor.
+            let plain = Histogram { hint: ResetHint::Unknown, ..now.clone() };
+            if plain.is_reset_since(before) { ResetHint::Unknown } else { ResetHint::NotReset }
+        }
     }
 }
 

@@ -46,6 +46,8 @@ pub enum RecordKind {
     Samples,
     /// Log lines with their files' marks.
     Lines,
+    /// Native histograms.
+    Histograms,
 }
 
 impl RecordKind {
@@ -53,6 +55,7 @@ impl RecordKind {
         match self {
             Self::Samples => 1,
             Self::Lines => 2,
+            Self::Histograms => 3,
         }
     }
 
@@ -60,6 +63,7 @@ impl RecordKind {
         match byte {
             1 => Some(Self::Samples),
             2 => Some(Self::Lines),
+            3 => Some(Self::Histograms),
             _ => None,
         }
     }

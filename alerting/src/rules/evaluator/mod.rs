@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use binnacle_model::labels::{LabelsError, METRIC_NAME};
-use binnacle_model::storage::{Appender, Deadline, Queryable, RawSeries, SeriesDecoder};
+use binnacle_model::storage::{Appender, Deadline, HistogramSample, Queryable, RawSeries, SeriesDecoder};
 use binnacle_model::time::Clock;
 use binnacle_model::{Labels, STALE_NAN, Sample, Timestamp};
 use binnacle_query::promql::{self, Engine, Limits, Output};
@@ -302,9 +302,11 @@ impl Evaluator {
     fn query(&self, rule: &Rule, at: Timestamp, deadline: &Deadline) -> Result<Vec<promql::Instant>, String> {
         let engine = Engine::new(&*self.metrics, self.settings.limits);
         let output = engine.instant(&rule.expr, at, deadline);
-        match output.map_err(|error| error.to_string())? {
+        match output.map_err(|error| error.to_string())?.output {
             Output::Vector(_, series) => Ok(series),
-            Output::Scalar(_, value) => Ok(vec![promql::Instant { labels: Labels::default(), value }]),
+            Output::Scalar(_, value) => {
+                Ok(vec![promql::Instant { labels: Labels::default(), value, histogram: None }])
+            }
             Output::Text(..) | Output::Matrix(_) => Err("rule result is not a vector or scalar".to_owned()),
         }
     }
@@ -329,7 +331,7 @@ impl Evaluator {
                     "vector contains metrics with the same labelset after applying rule labels".to_owned()
                 );
             }
-            samples.push((labels, Sample { timestamp: now, value: one.value }));
+            samples.push((labels, Recorded::of(one, now)));
         }
         let before = std::mem::replace(&mut self.lock(at).rules[number].written, written.clone());
         samples.extend(ended(&before, &written, now));
@@ -405,14 +407,21 @@ impl Evaluator {
         }
     }
 
-    fn append(&self, samples: &[(Labels, Sample)]) {
+    fn append(&self, samples: &[(Labels, Recorded)]) {
         if samples.is_empty() {
             return;
         }
         let names: Vec<Vec<u8>> = samples.iter().map(|(labels, _)| to_bytes(labels)).collect();
         let pairs = names.iter().zip(samples);
         let batch: Vec<RawSeries<'_>> = pairs
-            .map(|(labels, (_, sample))| RawSeries { labels, samples: std::slice::from_ref(sample) })
+            .map(|(labels, (_, recorded))| match recorded {
+                Recorded::Float(sample) => {
+                    RawSeries { labels, samples: std::slice::from_ref(sample), histograms: &[] }
+                }
+                Recorded::Histogram(sample) => {
+                    RawSeries { labels, samples: &[], histograms: std::slice::from_ref(sample) }
+                }
+            })
             .collect();
         if let Err(error) = self.appender.append(&batch, &RuleLabels) {
             tracing::warn!(%error, "samples of rules were not stored");
@@ -446,21 +455,43 @@ impl Evaluator {
     }
 }
 
+/// A sample that a rule writes.
+#[derive(Debug, Clone)]
+enum Recorded {
+    Float(Sample),
+    Histogram(HistogramSample),
+}
+
+impl Recorded {
+    fn of(one: &promql::Instant, timestamp: Timestamp) -> Self {
+        match &one.histogram {
+            None => Self::Float(Sample { timestamp, value: one.value }),
+            Some(histogram) => {
+                Self::Histogram(HistogramSample { timestamp, histogram: Arc::clone(histogram) })
+            }
+        }
+    }
+
+    fn float(timestamp: Timestamp, value: f64) -> Self {
+        Self::Float(Sample { timestamp, value })
+    }
+}
+
 /// Staleness markers for the series that were written before and are not now.
-fn ended(before: &HashSet<Labels>, now_there: &HashSet<Labels>, at: Timestamp) -> Vec<(Labels, Sample)> {
-    let marker = Sample { timestamp: at, value: STALE_NAN };
-    before.difference(now_there).map(|labels| (labels.clone(), marker)).collect()
+fn ended(before: &HashSet<Labels>, now_there: &HashSet<Labels>, at: Timestamp) -> Vec<(Labels, Recorded)> {
+    let marker = Recorded::float(at, STALE_NAN);
+    before.difference(now_there).map(|labels| (labels.clone(), marker.clone())).collect()
 }
 
 /// `ALERTS` and `ALERTS_FOR_STATE` of the alerts that are pending or firing.
-fn alert_samples(alerts: &BTreeMap<Labels, Alert>, at: Timestamp) -> Vec<(Labels, Sample)> {
+fn alert_samples(alerts: &BTreeMap<Labels, Alert>, at: Timestamp) -> Vec<(Labels, Recorded)> {
     let mut samples = Vec::new();
     for alert in alerts.values().filter(|alert| alert.state != AlertState::Resolved) {
         let shown = alert.labels.with("alertstate", alert.state.as_str()).with(METRIC_NAME, "ALERTS");
-        samples.push((shown, Sample { timestamp: at, value: 1.0 }));
+        samples.push((shown, Recorded::float(at, 1.0)));
         let since = alert.labels.with(METRIC_NAME, "ALERTS_FOR_STATE");
         let value = (alert.active_at.0 / 1000) as f64;
-        samples.push((since, Sample { timestamp: at, value }));
+        samples.push((since, Recorded::float(at, value)));
     }
     samples
 }

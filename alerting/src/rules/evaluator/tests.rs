@@ -53,7 +53,7 @@ impl Queryable for World {
             .filter(|(labels, _)| fits(labels))
             .map(|(labels, samples)| {
                 let samples = samples.iter().filter(|s| range.contains(s.timestamp)).copied();
-                Ok(Series { labels: labels.clone(), samples: samples.collect() })
+                Ok(Series { labels: labels.clone(), samples: samples.collect(), ..Series::default() })
             })
             .collect();
         Ok(Box::new(found.into_iter()))

@@ -1,124 +1,351 @@
-//! Two operands: numbers, or series that meet by their labels.
+//! Operators between vectors: series meet by their labels, step by step.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use binnacle_model::Labels;
 use binnacle_model::labels::METRIC_NAME;
 
-use super::super::ast::{BinaryOp, Card, Matching};
-use super::{ABSENT, Column, EvalError, Grid, Run, Value, is_absent, unique};
+use super::super::ast::{Binary, BinaryOp, Card, Matching, Span};
+use super::column::{ABSENT, Column, METADATA_LABELS, Point, is_absent, unique};
+use super::{EvalError, Grid, Run, Value, elements};
+
+/// Which series of the two sides met; `None` is a value filled in.
+type Pair = (Option<usize>, Option<usize>);
 
 impl Run<'_> {
-    pub(super) fn binary(
-        &mut self,
-        op: BinaryOp,
-        left: Value,
-        right: Value,
-        returns_bool: bool,
-        matching: &Matching,
-        grid: Grid,
-    ) -> Result<Value, EvalError> {
-        match (left, right) {
+    pub(super) fn binary(&mut self, span: Span, binary: &Binary, grid: Grid) -> Result<Value, EvalError> {
+        let left = self.eval(&binary.left, grid)?;
+        let right = self.eval(&binary.right, grid)?;
+        let op = binary.op;
+        Ok(match (left, right) {
             (Value::Scalar(left), Value::Scalar(right)) => {
                 let pairs = left.into_iter().zip(right);
-                let values = pairs.map(|(a, b)| {
-                    if op.is_comparison() { number(holds(op, a, b)) } else { arithmetic(op, a, b) }
-                });
-                Ok(Value::Scalar(values.collect()))
+                Value::Scalar(pairs.map(|(a, b)| scalar(op, a, b)).collect())
             }
-            (Value::Vector(left), Value::Scalar(right)) => {
-                let apply =
-                    |step: usize, value: f64| apply(op, value, right[step], returns_bool).unwrap_or(ABSENT);
-                Ok(Value::Vector(with_number(op, left, returns_bool, apply)?))
+            (Value::Vector(columns), Value::Scalar(numbers)) => {
+                Value::Vector(self.with_numbers(span, binary, columns, &numbers, false))
             }
-            (Value::Scalar(left), Value::Vector(right)) => {
-                let apply = |step: usize, value: f64| {
-                    let kept = apply(op, left[step], value, returns_bool);
-                    // A comparison that filters answers the vector's value, on whichever side it is.
-                    let filters = op.is_comparison() && !returns_bool;
-                    kept.map_or(ABSENT, |kept| if filters { value } else { kept })
-                };
-                Ok(Value::Vector(with_number(op, right, returns_bool, apply)?))
+            (Value::Scalar(numbers), Value::Vector(columns)) => {
+                Value::Vector(self.with_numbers(span, binary, columns, &numbers, true))
             }
             (Value::Vector(left), Value::Vector(right)) => {
-                self.hold(left.len().max(right.len()) * grid.steps)?;
+                let matching = &binary.matching;
+                self.hold((left.len() + right.len()) * grid.steps)?;
                 let found = match op {
                     BinaryOp::And => set_and(left, &right, matching, true, grid),
                     BinaryOp::Unless => set_and(left, &right, matching, false, grid),
-                    BinaryOp::Or => set_or(left, right, matching, grid),
-                    _ => matched(op, &left, &right, returns_bool, matching, grid)?,
+                    BinaryOp::Or => set_or(left, right, matching, grid)?,
+                    _ => self.matched(span, binary, &left, &right, grid)?,
                 };
-                Ok(Value::Vector(found))
+                Value::Vector(found)
             }
-            (Value::Text(_), _) | (_, Value::Text(_)) => unreachable!("the parser checked the type"),
-        }
+            _ => unreachable!("the parser checked the types"),
+        })
     }
-}
 
-fn number(holds: bool) -> f64 {
-    f64::from(u8::from(holds))
-}
-
-fn holds(op: BinaryOp, a: f64, b: f64) -> bool {
-    match op {
-        BinaryOp::Eq => a == b,
-        BinaryOp::Ne => a != b,
-        BinaryOp::Gt => a > b,
-        BinaryOp::Lt => a < b,
-        BinaryOp::Ge => a >= b,
-        _ => a <= b,
-    }
-}
-
-fn arithmetic(op: BinaryOp, a: f64, b: f64) -> f64 {
-    match op {
-        BinaryOp::Add => a + b,
-        BinaryOp::Sub => a - b,
-        BinaryOp::Mul => a * b,
-        BinaryOp::Div => a / b,
-        BinaryOp::Mod => a % b,
-        BinaryOp::Pow => a.powf(b),
-        _ => a.atan2(b),
-    }
-}
-
-/// The value of the operation, if it keeps the sample.
-fn apply(op: BinaryOp, a: f64, b: f64, returns_bool: bool) -> Option<f64> {
-    if !op.is_comparison() {
-        return Some(arithmetic(op, a, b));
-    }
-    let holds = holds(op, a, b);
-    if returns_bool { Some(number(holds)) } else { holds.then_some(a) }
-}
-
-fn with_number(
-    op: BinaryOp,
-    mut columns: Vec<Column>,
-    returns_bool: bool,
-    apply: impl Fn(usize, f64) -> f64,
-) -> Result<Vec<Column>, EvalError> {
-    let drops_name = !op.is_comparison() || returns_bool;
-    for column in &mut columns {
-        if drops_name {
-            column.labels = column.labels.without_name();
-        }
-        for (step, value) in column.values.iter_mut().enumerate() {
-            if !is_absent(*value) {
-                *value = apply(step, *value);
+    /// A vector and a number per step.
+    fn with_numbers(
+        &mut self,
+        span: Span,
+        binary: &Binary,
+        mut columns: Vec<Column>,
+        numbers: &[f64],
+        is_swapped: bool,
+    ) -> Vec<Column> {
+        let Binary { op, returns_bool, .. } = binary;
+        for column in &mut columns {
+            column.drop_name |= op.changes_meaning() || *returns_bool;
+            for (step, number) in numbers.iter().enumerate() {
+                let value = column.floats[step];
+                let is_trim = matches!(op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+                if !column.has_histograms() && !is_trim {
+                    if !is_absent(value) {
+                        column.floats[step] = number_result(*op, *returns_bool, value, *number, is_swapped);
+                    }
+                    continue;
+                }
+                let Some(point) = column.point(step) else { continue };
+                let number = Point::Float(*number);
+                let (left, right) = if is_swapped { (&number, &point) } else { (&point, &number) };
+                let result = elements::of_points(*op, left, right, span, &mut self.notes);
+                column.set(step, chosen(*op, *returns_bool, result, &point));
             }
         }
+        columns.retain(|column| !column.is_empty());
+        columns
     }
-    unique(columns)
+
+    fn matched(
+        &mut self,
+        span: Span,
+        binary: &Binary,
+        left: &[Column],
+        right: &[Column],
+        grid: Grid,
+    ) -> Result<Vec<Column>, EvalError> {
+        let is_swapped = binary.matching.card == Card::OneToMany;
+        let (many, one) = if is_swapped { (right, left) } else { (left, right) };
+        let fills = binary.matching.fill_left.is_some() || binary.matching.fill_right.is_some();
+        let meets = Meets {
+            binary,
+            span,
+            is_swapped,
+            // Where one side has nothing at all, nothing meets and nothing is checked.
+            is_open: open_steps(many, one, fills, grid),
+            steps: grid.steps,
+        };
+        let mut groups: HashMap<Labels, Group<'_>> = HashMap::new();
+        let mut order: Vec<Labels> = Vec::new();
+        for (columns, is_many) in [(many, true), (one, false)] {
+            for column in columns {
+                let key = signature(&column.labels, &binary.matching);
+                let group = groups.entry(key.clone()).or_insert_with(|| {
+                    order.push(key);
+                    Group::default()
+                });
+                if is_many { group.many.push(column) } else { group.one.push(column) }
+            }
+        }
+        let mut found = Vec::new();
+        for key in &order {
+            self.check()?;
+            let group = &groups[key];
+            let columns = meets.group(key, group, self)?;
+            self.hold(columns.len() * grid.steps)?;
+            found.extend(columns);
+        }
+        unique(found)
+    }
+}
+
+/// Columns of one signature.
+#[derive(Default)]
+struct Group<'c> {
+    many: Vec<&'c Column>,
+    one: Vec<&'c Column>,
+}
+
+fn open_steps(many: &[Column], one: &[Column], fills: bool, grid: Grid) -> Vec<bool> {
+    let mut any = [vec![false; grid.steps], vec![false; grid.steps]];
+    for (side, columns) in any.iter_mut().zip([many, one]) {
+        for column in columns {
+            side.iter_mut().enumerate().for_each(|(step, there)| *there |= column.is_at(step));
+        }
+    }
+    let [many, one] = any;
+    many.iter().zip(&one).map(|(a, b)| if fills { *a || *b } else { *a && *b }).collect()
+}
+
+/// How the two sides of an operator meet.
+struct Meets<'a> {
+    binary: &'a Binary,
+    span: Span,
+    is_swapped: bool,
+    is_open: Vec<bool>,
+    steps: usize,
+}
+
+impl Meets<'_> {
+    fn group(&self, key: &Labels, group: &Group<'_>, run: &mut Run<'_>) -> Result<Vec<Column>, EvalError> {
+        self.check_one(key, group)?;
+        let matching = &self.binary.matching;
+        let fills = matching.fill_left.is_some() || matching.fill_right.is_some();
+        if let ([many], [one]) = (&group.many[..], &group.one[..])
+            && !fills
+            && self.is_plain(many, one)
+        {
+            return Ok(self.floats(many, one));
+        }
+        let mut results: Vec<(Pair, Column)> = Vec::new();
+        for step in (0..self.steps).filter(|step| self.is_open[*step]) {
+            let partner = group.one.iter().position(|column| column.is_at(step));
+            let mut labels_seen: HashSet<Labels> = HashSet::new();
+            let mut is_matched = false;
+            for (at, many) in group.many.iter().enumerate() {
+                let Some(left) = many.point(step) else { continue };
+                let right = match (partner, matching.fill_right) {
+                    (Some(one), _) => group.one[one].point(step).expect("it is there"),
+                    (None, Some(fill)) => Point::Float(fill),
+                    (None, None) => continue,
+                };
+                let Some((point, holds)) = self.apply(&left, &right, run) else { continue };
+                let labels = match partner {
+                    Some(one) => self.labels(&many.labels, &group.one[one].labels),
+                    None => self.labels(&many.labels, &self.matched_labels(&many.labels)),
+                };
+                if matching.card == Card::OneToOne {
+                    if is_matched {
+                        return EvalError::execution(
+                            "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
+                        );
+                    }
+                } else if !labels_seen.insert(labels.clone()) {
+                    return EvalError::execution(
+                        "multiple matches for labels: grouping labels must ensure unique matches",
+                    );
+                }
+                is_matched = true;
+                if let Some(point) = self.kept(point, holds) {
+                    let key = (Some(at), partner);
+                    let drops = many.drop_name;
+                    self.result(&mut results, key, labels, drops).set(step, Some(point));
+                }
+            }
+            if let (false, Some(one), Some(fill)) = (is_matched, partner, matching.fill_left) {
+                let column = group.one[one];
+                let right = column.point(step).expect("it is there");
+                let Some((point, holds)) = self.apply(&Point::Float(fill), &right, run) else { continue };
+                let labels = self.labels(&self.matched_labels(&column.labels), &column.labels);
+                if let Some(point) = self.kept(point, holds) {
+                    let drops = column.drop_name;
+                    self.result(&mut results, (None, partner), labels, drops).set(step, Some(point));
+                }
+            }
+        }
+        Ok(results.into_iter().map(|(_, column)| column).collect())
+    }
+
+    fn result<'r>(
+        &self,
+        results: &'r mut Vec<(Pair, Column)>,
+        key: Pair,
+        labels: Labels,
+        drops: bool,
+    ) -> &'r mut Column {
+        let at = results.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
+            let mut column = Column::empty(labels, self.steps);
+            column.drop_name = drops || self.binary.returns_bool;
+            results.push((key, column));
+            results.len() - 1
+        });
+        &mut results[at].1
+    }
+
+    fn is_plain(&self, many: &Column, one: &Column) -> bool {
+        let is_trim = matches!(self.binary.op, BinaryOp::TrimLower | BinaryOp::TrimUpper);
+        !many.has_histograms() && !one.has_histograms() && !is_trim
+    }
+
+    /// One series with one partner, both of floats alone: the common case.
+    fn floats(&self, many: &Column, one: &Column) -> Vec<Column> {
+        let mut floats = vec![ABSENT; self.steps];
+        let mut is_there = false;
+        for (step, place) in floats.iter_mut().enumerate() {
+            let (value, other) = (many.floats[step], one.floats[step]);
+            if is_absent(value) || is_absent(other) {
+                continue;
+            }
+            let (left, right) = if self.is_swapped { (other, value) } else { (value, other) };
+            let (result, holds) = elements::of_floats(self.binary.op, left, right);
+            let result = if self.binary.returns_bool { f64::from(u8::from(holds)) } else { result };
+            if holds || self.binary.returns_bool {
+                *place = if is_absent(result) { f64::NAN } else { result };
+                is_there = true;
+            }
+        }
+        if !is_there {
+            return Vec::new();
+        }
+        let mut column = Column::of_floats(self.labels(&many.labels, &one.labels), floats);
+        column.drop_name = many.drop_name || self.binary.returns_bool;
+        vec![column]
+    }
+
+    fn apply(&self, many: &Point, one: &Point, run: &mut Run<'_>) -> Option<(Point, bool)> {
+        let (left, right) = if self.is_swapped { (one, many) } else { (many, one) };
+        elements::of_points(self.binary.op, left, right, self.span, &mut run.notes)
+    }
+
+    fn kept(&self, point: Point, holds: bool) -> Option<Point> {
+        if self.binary.returns_bool {
+            return Some(Point::Float(f64::from(u8::from(holds))));
+        }
+        holds.then_some(point)
+    }
+
+    /// The "one" side may have one series per step and group.
+    fn check_one(&self, key: &Labels, group: &Group<'_>) -> Result<(), EvalError> {
+        if group.one.len() < 2 {
+            return Ok(());
+        }
+        for step in (0..self.steps).filter(|step| self.is_open[*step]) {
+            let mut there = group.one.iter().filter(|column| column.is_at(step));
+            if let (Some(one), Some(other)) = (there.next(), there.next()) {
+                let (first, second) = if one.labels < other.labels { (one, other) } else { (other, one) };
+                let side = if self.is_swapped { "left" } else { "right" };
+                return EvalError::execution(format!(
+                    "found duplicate series for the match group {} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
+                    plain(key),
+                    plain(&first.labels),
+                    plain(&second.labels)
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    fn matched_labels(&self, labels: &Labels) -> Labels {
+        signature(labels, &self.binary.matching)
+    }
+
+    fn labels(&self, many: &Labels, one: &Labels) -> Labels {
+        let matching = &self.binary.matching;
+        let is_named = |name: &str| matching.labels.iter().any(|label| label == name);
+        let drops = self.binary.op.changes_meaning();
+        let mut labels = many.filtered(|label| {
+            let is_kept = matching.card != Card::OneToOne || is_named(&label.name) == matching.on;
+            is_kept && !(drops && METADATA_LABELS.contains(&&*label.name))
+        });
+        for name in &matching.include {
+            labels = labels.with(name, one.value(name));
+        }
+        labels
+    }
+}
+
+/// Labels as Prometheus's messages write them: all in braces.
+fn plain(labels: &Labels) -> String {
+    let pairs: Vec<String> = labels
+        .iter()
+        .map(|label| format!("{}={}", label.name, binnacle_model::labels::quoted(&label.value)))
+        .collect();
+    format!("{{{}}}", pairs.join(", "))
+}
+
+fn scalar(op: BinaryOp, left: f64, right: f64) -> f64 {
+    let (result, holds) = elements::of_floats(op, left, right);
+    if op.is_comparison() { f64::from(u8::from(holds)) } else { result }
+}
+
+fn number_result(op: BinaryOp, returns_bool: bool, value: f64, number: f64, is_swapped: bool) -> f64 {
+    let (left, right) = if is_swapped { (number, value) } else { (value, number) };
+    let (result, holds) = elements::of_floats(op, left, right);
+    let result = match () {
+        () if returns_bool => f64::from(u8::from(holds)),
+        () if !holds => return ABSENT,
+        // A comparison answers the vector's value, on whichever side it stands.
+        () if op.is_comparison() => value,
+        () => result,
+    };
+    if is_absent(result) { f64::NAN } else { result }
+}
+
+/// What a comparison or an arithmetic operator leaves of a vector's point.
+fn chosen(op: BinaryOp, returns_bool: bool, result: Option<(Point, bool)>, point: &Point) -> Option<Point> {
+    let (result, holds) = result?;
+    if returns_bool {
+        return Some(Point::Float(f64::from(u8::from(holds))));
+    }
+    if op.is_comparison() { holds.then(|| point.clone()) } else { Some(result) }
 }
 
 /// The labels by which series meet.
 fn signature(labels: &Labels, matching: &Matching) -> Labels {
+    let is_named = |name: &str| matching.labels.iter().any(|label| label == name);
     if matching.on {
-        labels.filtered(|label| matching.labels.iter().any(|name| **name == *label.name))
+        labels.filtered(|label| is_named(&label.name))
     } else {
-        labels.filtered(|label| {
-            &*label.name != METRIC_NAME && !matching.labels.iter().any(|name| **name == *label.name)
-        })
+        labels.filtered(|label| &*label.name != METRIC_NAME && !is_named(&label.name))
     }
 }
 
@@ -131,7 +358,7 @@ fn by_signature<'c>(columns: &'c [Column], matching: &Matching) -> HashMap<Label
 }
 
 fn is_there(group: Option<&Vec<&Column>>, step: usize) -> bool {
-    group.is_some_and(|group| group.iter().any(|column| !is_absent(column.values[step])))
+    group.is_some_and(|group| group.iter().any(|column| column.is_at(step)))
 }
 
 /// `and` keeps what has a partner, `unless` what has none.
@@ -147,124 +374,32 @@ fn set_and(
         let group = groups.get(&signature(&column.labels, matching));
         for step in 0..grid.steps {
             if is_there(group, step) != keeps_partnered {
-                column.values[step] = ABSENT;
+                column.clear(step);
             }
         }
     }
-    left.retain(|column| column.values.iter().any(|value| !is_absent(*value)));
+    left.retain(|column| !column.is_empty());
     left
 }
 
-fn set_or(left: Vec<Column>, mut right: Vec<Column>, matching: &Matching, grid: Grid) -> Vec<Column> {
+fn set_or(
+    left: Vec<Column>,
+    mut right: Vec<Column>,
+    matching: &Matching,
+    grid: Grid,
+) -> Result<Vec<Column>, EvalError> {
     {
         let groups = by_signature(&left, matching);
         for column in &mut right {
             let group = groups.get(&signature(&column.labels, matching));
             for step in 0..grid.steps {
                 if is_there(group, step) {
-                    column.values[step] = ABSENT;
+                    column.clear(step);
                 }
             }
         }
     }
-    right.retain(|column| column.values.iter().any(|value| !is_absent(*value)));
-    let mut places: HashMap<Labels, usize> =
-        left.iter().enumerate().map(|(at, column)| (column.labels.clone(), at)).collect();
-    let mut found = left;
-    for column in right {
-        // The same series may come from the left at some steps and from the right at others.
-        if let Some(at) = places.get(&column.labels) {
-            let pairs = found[*at].values.iter_mut().zip(column.values);
-            pairs.filter(|(kept, _)| is_absent(**kept)).for_each(|(kept, value)| *kept = value);
-        } else {
-            places.insert(column.labels.clone(), found.len());
-            found.push(column);
-        }
-    }
-    found
-}
-
-fn matched(
-    op: BinaryOp,
-    left: &[Column],
-    right: &[Column],
-    returns_bool: bool,
-    matching: &Matching,
-    grid: Grid,
-) -> Result<Vec<Column>, EvalError> {
-    let swapped = matching.card == Card::OneToMany;
-    let (many, one) = if swapped { (right, left) } else { (left, right) };
-    let one_side = if swapped { "left" } else { "right" };
-    let ones = by_signature(one, matching);
-    let mut seen: HashMap<Labels, Vec<bool>> = HashMap::new();
-    let mut found = Vec::new();
-    for column in many {
-        let key = signature(&column.labels, matching);
-        let Some(partners) = ones.get(&key) else { continue };
-        check_one(&key, partners, one_side, grid)?;
-        for partner in partners {
-            let mut values = vec![ABSENT; grid.steps];
-            for (step, slot) in values.iter_mut().enumerate() {
-                let (value, other) = (column.values[step], partner.values[step]);
-                if is_absent(value) || is_absent(other) {
-                    continue;
-                }
-                let (a, b) = if swapped { (other, value) } else { (value, other) };
-                let Some(result) = apply(op, a, b, returns_bool) else { continue };
-                if matching.card == Card::OneToOne {
-                    let taken = seen.entry(key.clone()).or_insert_with(|| vec![false; grid.steps]);
-                    if std::mem::replace(&mut taken[step], true) {
-                        let reason = "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)";
-                        return Err(EvalError::Execution(reason.to_owned()));
-                    }
-                }
-                *slot = result;
-            }
-            if values.iter().any(|value| !is_absent(*value)) {
-                let labels = result_labels(op, returns_bool, matching, column, partner);
-                found.push(Column { labels, values });
-            }
-        }
-    }
-    unique(found).map_err(|_| {
-        let reason = "multiple matches for labels: grouping labels must ensure unique matches";
-        EvalError::Execution(reason.to_owned())
-    })
-}
-
-/// The "one" side may have one series per step and group.
-fn check_one(key: &Labels, partners: &[&Column], side: &str, grid: Grid) -> Result<(), EvalError> {
-    if partners.len() < 2 {
-        return Ok(());
-    }
-    for step in 0..grid.steps {
-        let mut there = partners.iter().filter(|column| !is_absent(column.values[step]));
-        if let (Some(first), Some(second)) = (there.next(), there.next()) {
-            let group = if key.is_empty() { "{}".to_owned() } else { key.to_string() };
-            return Err(EvalError::Execution(format!(
-                "found duplicate series for the match group {group} on the {side} hand-side of the operation: [{}, {}];many-to-many matching not allowed: matching labels must be unique on one side",
-                second.labels, first.labels
-            )));
-        }
-    }
-    Ok(())
-}
-
-fn result_labels(
-    op: BinaryOp,
-    returns_bool: bool,
-    matching: &Matching,
-    many: &Column,
-    one: &Column,
-) -> Labels {
-    let drops_name = !op.is_comparison() || returns_bool;
-    let mut labels = if drops_name { many.labels.without_name() } else { many.labels.clone() };
-    let is_named = |name: &str| matching.labels.iter().any(|label| label == name);
-    if matching.card == Card::OneToOne {
-        labels = labels.filtered(|label| is_named(&label.name) == matching.on);
-    }
-    for name in &matching.include {
-        labels = labels.with(name, one.labels.value(name));
-    }
-    labels
+    right.retain(|column| !column.is_empty());
+    // The same series may come from the left at some steps and from the right at others.
+    unique(left.into_iter().chain(right).collect())
 }

@@ -1,9 +1,14 @@
 //! `label_replace` and `label_join`.
 
-use regex::Regex;
+use binnacle_model::labels::METRIC_NAME;
+use regex::{Regex, RegexBuilder};
 
 use super::super::ast::Expr;
-use super::{Column, EvalError, Grid, Run, unique};
+use super::column::{Column, unique};
+use super::{EvalError, Grid, Run};
+
+/// Compiled size of the regular expression.
+const REGEX_MAX_BYTES: usize = 1024 * 1024;
 
 impl Run<'_> {
     pub(super) fn label_replace(&mut self, args: &[Expr], grid: Grid) -> Result<Vec<Column>, EvalError> {
@@ -12,17 +17,14 @@ impl Run<'_> {
         };
         let (target, replacement) = (Self::text(target)?, Self::text(replacement)?);
         let (source, pattern) = (Self::text(source)?, Self::text(pattern)?);
-        let regex = Regex::new(&format!("^(?s:{pattern})$")).map_err(|_| {
-            let reason = format!("invalid regular expression in label_replace(): {pattern}");
-            EvalError::Execution(reason)
-        })?;
-        check_label("label_replace", target)?;
+        let regex = compile(pattern)?;
+        check_label("destination", "label_replace", target)?;
         let mut columns = self.columns(&args[0], grid)?;
         for column in &mut columns {
             let Some(found) = regex.captures(column.labels.value(source)) else { continue };
             let mut value = String::new();
             found.expand(replacement, &mut value);
-            column.labels = column.labels.with(target, &value);
+            set(column, target, &value);
         }
         unique(columns)
     }
@@ -30,21 +32,40 @@ impl Run<'_> {
     pub(super) fn label_join(&mut self, args: &[Expr], grid: Grid) -> Result<Vec<Column>, EvalError> {
         let target = Self::text(&args[1])?;
         let separator = Self::text(&args[2])?;
-        check_label("label_join", target)?;
         let sources: Vec<&str> = args[3..].iter().map(Self::text).collect::<Result<_, _>>()?;
+        for source in &sources {
+            check_label("source", "label_join", source)?;
+        }
+        check_label("destination", "label_join", target)?;
         let mut columns = self.columns(&args[0], grid)?;
         for column in &mut columns {
             let parts: Vec<&str> = sources.iter().map(|name| column.labels.value(name)).collect();
-            column.labels = column.labels.with(target, &parts.join(separator));
+            let joined = parts.join(separator);
+            set(column, target, &joined);
         }
         unique(columns)
     }
 }
 
-fn check_label(function: &str, name: &str) -> Result<(), EvalError> {
+/// A name that was set on purpose stays.
+fn set(column: &mut Column, label: &str, value: &str) {
+    column.labels = column.labels.with(label, value);
+    if label == METRIC_NAME {
+        column.drop_name = false;
+    }
+}
+
+fn compile(pattern: &str) -> Result<Regex, EvalError> {
+    let anchored = RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(REGEX_MAX_BYTES).build();
+    anchored.map_err(|_| {
+        let reason = format!("invalid regular expression in label_replace(): {pattern}");
+        EvalError::Execution(reason)
+    })
+}
+
+fn check_label(which: &str, function: &str, name: &str) -> Result<(), EvalError> {
     if name.is_empty() {
-        let reason = format!("invalid destination label name in {function}(): {name}");
-        return Err(EvalError::Execution(reason));
+        return EvalError::execution(format!("invalid {which} label name in {function}(): {name}"));
     }
     Ok(())
 }

@@ -2,28 +2,41 @@
 //!
 //! ```text
 //! Expr ─► eval(expr, grid) ─► Scalar(a number per step) | Vector(columns) | Text
-//!          ├ selector    series from storage, the last sample before each step
-//!          ├ windows     series from storage or a subquery, a window before each step
-//!          ├ binary      columns meet by their labels
-//!          └ aggregate   columns fold into groups
+//!          ├ select      series from storage, the last sample before each step
+//!          ├ windows     series from storage or a subquery, a window before each step ─► over_time, rates
+//!          ├ binary      columns meet by their labels ─► elements
+//!          ├ aggregate   columns fold into groups as they come; rank keeps some of them
+//!          └ calls       all other functions ─► histograms, labels, info
 //! ```
+//!
+//! A name that a function takes away is only marked, and goes at the end: functions of labels in between
+//! may still use it, as with Prometheus's `promql-delayed-name-removal`.
 
 mod aggregate;
 mod binary;
+mod calls;
+mod column;
+mod elements;
+mod histograms;
+mod info;
 mod labels;
+mod over_time;
+mod rank;
+mod rates;
 mod select;
+mod trim;
+mod windows;
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::time::Duration;
 
-use binnacle_model::labels::METRIC_NAME;
-use binnacle_model::sample::is_stale;
-use binnacle_model::storage::{Deadline, Queryable, StorageError};
-use binnacle_model::{Labels, STALE_NAN, Sample, Timestamp};
+use binnacle_model::histogram::Histogram;
+use binnacle_model::storage::{Deadline, HistogramSample, Queryable, StorageError};
+use binnacle_model::{Labels, Sample, Timestamp};
 
-use super::ast::{Call, Expr, ValueType};
-use super::functions::{self, Bucket, bucket_quantile};
+use super::ast::{At, DurationExpr, Expr, Kind, Reach, ValueType};
+use super::notes::Notes;
+use column::{Column, Point, drop_names, is_absent};
 
 /// What a query may use.
 #[derive(Debug, Clone, Copy)]
@@ -57,6 +70,12 @@ pub enum EvalError {
     Storage(#[from] StorageError),
 }
 
+impl EvalError {
+    fn execution<T>(reason: impl Into<String>) -> Result<T, Self> {
+        Err(Self::Execution(reason.into()))
+    }
+}
+
 /// When to evaluate.
 #[derive(Debug, Clone, Copy)]
 pub struct QueryParams {
@@ -80,20 +99,24 @@ impl QueryParams {
 pub struct Instant {
     /// What names it.
     pub labels: Labels,
-    /// Its value.
+    /// Its value; NaN if it is a histogram.
     pub value: f64,
+    /// Its value, if it is a histogram.
+    pub histogram: Option<Arc<Histogram>>,
 }
 
 /// A series of a range answer.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct RangeSeries {
     /// What names it.
     pub labels: Labels,
     /// Ascending by time.
     pub samples: Vec<Sample>,
+    /// Ascending by time.
+    pub histograms: Vec<HistogramSample>,
 }
 
-/// An answer.
+/// What a query answers.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Output {
     /// One number.
@@ -106,72 +129,98 @@ pub enum Output {
     Matrix(Vec<RangeSeries>),
 }
 
+/// An answer, and what is to be said of it.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The answer.
+    pub output: Output,
+    /// Warnings and infos.
+    pub notes: Notes,
+}
+
 /// Evaluates queries over one storage.
 pub struct Engine<'a> {
     storage: &'a dyn Queryable,
     limits: Limits,
+    type_and_unit: bool,
 }
 
 impl<'a> Engine<'a> {
     /// An engine over `storage`.
     pub fn new(storage: &'a dyn Queryable, limits: Limits) -> Self {
-        Self { storage, limits }
+        Self { storage, limits, type_and_unit: false }
+    }
+
+    /// Judges counters by their label `__type__` rather than by their name.
+    #[must_use]
+    pub fn with_type_labels(mut self, on: bool) -> Self {
+        self.type_and_unit = on;
+        self
     }
 
     /// The answer at one moment.
-    pub fn instant(&self, expr: &Expr, at: Timestamp, deadline: &Deadline) -> Result<Output, EvalError> {
-        let params = QueryParams::instant(at);
-        let mut run = self.run(params, deadline);
+    pub fn instant(&self, expr: &Expr, at: Timestamp, deadline: &Deadline) -> Result<Answer, EvalError> {
+        let mut run = self.run(QueryParams::instant(at), deadline);
+        let grid = run.outer;
         if expr.value_type() == ValueType::Matrix {
-            let windows = run.windows(expr, run.outer)?;
-            let series = windows.last_windows(run.outer);
-            return Ok(Output::Matrix(series));
+            let series = run.last_windows(expr, grid)?;
+            return Ok(Answer { output: Output::Matrix(series), notes: run.notes });
         }
-        Ok(match run.eval(expr, run.outer)? {
+        let output = match run.eval(expr, grid)? {
             Value::Scalar(values) => Output::Scalar(at, values[0]),
             Value::Text(text) => Output::Text(at, text),
             Value::Vector(columns) => {
-                let there = columns.into_iter().filter(|column| !is_absent(column.values[0]));
-                let found: Vec<Instant> =
-                    there.map(|one| Instant { labels: one.labels, value: one.values[0] }).collect();
-                Output::Vector(at, found)
+                let there = drop_names(columns)?.into_iter().filter_map(|column| {
+                    let (value, histogram) = match column.point(0)? {
+                        Point::Float(value) => (value, None),
+                        Point::Histogram(histogram) => (f64::NAN, Some(histogram)),
+                    };
+                    Some(Instant { labels: column.labels, value, histogram })
+                });
+                Output::Vector(at, there.collect())
             }
-        })
+        };
+        Ok(Answer { output, notes: run.notes })
     }
 
     /// The answer at every step, ordered by labels.
-    pub fn range(
-        &self,
-        expr: &Expr,
-        params: QueryParams,
-        deadline: &Deadline,
-    ) -> Result<Vec<RangeSeries>, EvalError> {
+    pub fn range(&self, expr: &Expr, params: QueryParams, deadline: &Deadline) -> Result<Answer, EvalError> {
         let mut run = self.run(params, deadline);
         let grid = run.outer;
         let columns = match run.eval(expr, grid)? {
-            Value::Scalar(values) => vec![Column { labels: Labels::default(), values }],
-            Value::Vector(columns) => columns,
+            Value::Scalar(values) => vec![Column::of_floats(Labels::default(), values)],
+            Value::Vector(columns) => drop_names(columns)?,
             Value::Text(_) => {
                 let reason =
                     "invalid expression type \"string\" for range query, must be Scalar or instant Vector";
-                return Err(EvalError::Execution(reason.to_owned()));
+                return EvalError::execution(reason);
             }
         };
         let mut series: Vec<RangeSeries> = columns
             .into_iter()
-            .map(|column| RangeSeries { labels: column.labels, samples: grid.samples(&column.values) })
-            .filter(|series| !series.samples.is_empty())
+            .map(|column| grid.series(&column))
+            .filter(|series| !series.samples.is_empty() || !series.histograms.is_empty())
             .collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(series)
+        Ok(Answer { output: Output::Matrix(series), notes: run.notes })
     }
 
     fn run<'r>(&'r self, params: QueryParams, deadline: &'r Deadline) -> Run<'r> {
         let step_ms = binnacle_model::time::millis(params.step);
         let span = params.end.0.saturating_sub(params.start.0).max(0);
         let steps = if step_ms == 0 { 1 } else { (span / step_ms) as usize + 1 };
-        let outer = Grid { start_ms: params.start.0, step_ms, steps };
-        Run { storage: self.storage, limits: self.limits, deadline, outer, held: 0 }
+        Run {
+            storage: self.storage,
+            limits: self.limits,
+            type_and_unit: self.type_and_unit,
+            deadline,
+            outer: Grid { start_ms: params.start.0, step_ms, steps },
+            span_ms: span,
+            end_ms: params.end.0,
+            held: 0,
+            traces_resets: false,
+            notes: Notes::default(),
+        }
     }
 }
 
@@ -189,27 +238,28 @@ impl Grid {
     }
 
     fn end_ms(self) -> i64 {
-        self.at(self.steps - 1)
+        self.at(self.steps.saturating_sub(1))
     }
 
-    fn samples(self, values: &[f64]) -> Vec<Sample> {
-        let there = values.iter().enumerate().filter(|(_, value)| !is_absent(**value));
-        there.map(|(i, v)| Sample { timestamp: Timestamp(self.at(i)), value: *v }).collect()
+    /// The first step alone.
+    fn first(self) -> Self {
+        Self { steps: 1, ..self }
     }
-}
 
-/// Marks a step without a sample. No result of a calculation has these bits.
-const ABSENT: f64 = STALE_NAN;
-
-fn is_absent(value: f64) -> bool {
-    is_stale(value)
-}
-
-/// A series with a value for every step.
-#[derive(Debug, Clone)]
-struct Column {
-    labels: Labels,
-    values: Vec<f64>,
+    fn series(self, column: &Column) -> RangeSeries {
+        let there = column.floats.iter().enumerate().filter(|(_, value)| !is_absent(**value));
+        let samples = there.map(|(i, value)| Sample { timestamp: Timestamp(self.at(i)), value: *value });
+        let there = column.histograms.iter().enumerate().filter_map(|(i, one)| Some((i, one.as_ref()?)));
+        let histograms = there.map(|(i, histogram)| HistogramSample {
+            timestamp: Timestamp(self.at(i)),
+            histogram: Arc::clone(histogram),
+        });
+        RangeSeries {
+            labels: column.labels.clone(),
+            samples: samples.collect(),
+            histograms: histograms.collect(),
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -223,11 +273,19 @@ enum Value {
 struct Run<'a> {
     storage: &'a dyn Queryable,
     limits: Limits,
+    type_and_unit: bool,
     deadline: &'a Deadline,
     /// The steps of the whole query, which `@ start()` and `@ end()` mean.
     outer: Grid,
+    /// From the query's start to its end, which no step need meet.
+    span_ms: i64,
+    end_ms: i64,
     /// Samples taken so far.
     held: usize,
+    /// Whether selectors say of every histogram whether its counter was reset, as Prometheus does where
+    /// only counts and sums are asked for.
+    traces_resets: bool,
+    notes: Notes,
 }
 
 impl Run<'_> {
@@ -240,35 +298,86 @@ impl Run<'_> {
         self.check()
     }
 
+    /// Lets go of samples that were counted.
+    fn release(&mut self, samples: usize) {
+        self.held = self.held.saturating_sub(samples);
+    }
+
     fn check(&self) -> Result<(), EvalError> {
         if self.deadline.is_over() { Err(StorageError::Deadline.into()) } else { Ok(()) }
     }
 
+    fn lookback_ms(&self) -> i64 {
+        binnacle_model::time::millis(self.limits.lookback)
+    }
+
     fn eval(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
+        if grid.steps == 0 {
+            return Ok(match expr.value_type() {
+                ValueType::Scalar => Value::Scalar(Vec::new()),
+                _ => Value::Vector(Vec::new()),
+            });
+        }
+        if grid.steps > 1 && is_fixed(expr) {
+            return self.eval_once(expr, grid);
+        }
         // Every node makes a column at least.
         self.hold(grid.steps)?;
-        match expr {
-            Expr::Number(number) => Ok(Value::Scalar(vec![*number; grid.steps])),
-            Expr::Text(text) => Ok(Value::Text(text.clone())),
-            Expr::Paren(inner) => self.eval(inner, grid),
-            Expr::Vector(selector) => Ok(Value::Vector(self.vector(selector, grid, false)?)),
-            Expr::Negate(inner) => Ok(match self.eval(inner, grid)? {
-                Value::Scalar(values) => Value::Scalar(values.into_iter().map(|v| -v).collect()),
-                Value::Vector(columns) => Value::Vector(map(columns, |v| -v)?),
-                text @ Value::Text(_) => text,
-            }),
-            Expr::Binary { op, left, right, returns_bool, matching } => {
-                let left = self.eval(left, grid)?;
-                let right = self.eval(right, grid)?;
-                self.binary(*op, left, right, *returns_bool, matching, grid)
-            }
-            Expr::Aggregate(aggregation) => self.aggregate(aggregation, grid),
-            Expr::Call(call) => self.call(call, grid),
-            Expr::Matrix(..) | Expr::Subquery { .. } => {
-                let reason = "a range vector is no result here; wrap it in a function such as rate()";
-                Err(EvalError::Execution(reason.to_owned()))
+        match &expr.kind {
+            Kind::Number(number, _) => Ok(Value::Scalar(vec![*number; grid.steps])),
+            Kind::Text(text) => Ok(Value::Text(text.clone())),
+            Kind::Paren(inner) => self.eval(inner, grid),
+            Kind::Vector(selector) => Ok(Value::Vector(self.vector(expr, selector, grid)?)),
+            Kind::Unary { minus, expr: inner } => self.unary(*minus, inner, grid),
+            Kind::Binary(binary) => self.binary(expr.span, binary, grid),
+            Kind::Aggregate(aggregation) => self.aggregate(expr.span, aggregation, grid),
+            Kind::Call(call) => self.call(expr, call, grid),
+            Kind::Matrix(..) | Kind::Subquery(_) => {
+                EvalError::execution("a range vector is no result here; wrap it in a function such as rate()")
             }
         }
+    }
+
+    /// What is the same at every step is evaluated once.
+    fn eval_once(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
+        Ok(match self.eval(expr, grid.first())? {
+            Value::Scalar(values) => Value::Scalar(vec![values[0]; grid.steps]),
+            Value::Vector(columns) => {
+                self.hold(columns.len() * grid.steps)?;
+                let repeated = columns.into_iter().map(|mut column| {
+                    column.floats = vec![column.floats[0]; grid.steps];
+                    if let Some(histogram) = column.histograms.first().cloned() {
+                        column.histograms = vec![histogram; grid.steps];
+                    }
+                    column
+                });
+                Value::Vector(repeated.collect())
+            }
+            text @ Value::Text(_) => text,
+        })
+    }
+
+    fn unary(&mut self, minus: bool, inner: &Expr, grid: Grid) -> Result<Value, EvalError> {
+        let value = self.eval(inner, grid)?;
+        if !minus {
+            return Ok(value);
+        }
+        Ok(match value {
+            Value::Scalar(values) => Value::Scalar(values.into_iter().map(|v| -v).collect()),
+            Value::Vector(mut columns) => {
+                for column in &mut columns {
+                    column.drop_name = true;
+                    for value in column.floats.iter_mut().filter(|value| !is_absent(**value)) {
+                        *value = -*value;
+                    }
+                    for histogram in column.histograms.iter_mut().flatten() {
+                        Arc::make_mut(histogram).scale(-1.0);
+                    }
+                }
+                Value::Vector(columns)
+            }
+            text @ Value::Text(_) => text,
+        })
     }
 
     fn columns(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<Column>, EvalError> {
@@ -286,207 +395,99 @@ impl Run<'_> {
     }
 
     fn text(expr: &Expr) -> Result<&str, EvalError> {
-        match expr {
-            Expr::Text(text) => Ok(text),
-            Expr::Paren(inner) => Self::text(inner),
-            _ => Err(EvalError::Execution("expected a string literal".to_owned())),
+        match &expr.bare().kind {
+            Kind::Text(text) => Ok(text),
+            _ => EvalError::execution("expected a string literal"),
         }
     }
 
-    fn call(&mut self, call: &Call, grid: Grid) -> Result<Value, EvalError> {
-        let args = &call.args;
-        if let Some(function) = functions::of_number(call.name) {
-            let columns = self.columns(&args[0], grid)?;
-            return Ok(Value::Vector(map(columns, function)?));
+    /// Where `@` moves a step to.
+    fn moment(&self, at: Option<At>, step_ms: i64) -> i64 {
+        match at {
+            None => step_ms,
+            Some(At::Time(time)) => time.0,
+            Some(At::Start) => self.outer.start_ms,
+            Some(At::End) => self.end_ms,
         }
-        if let Some(function) = functions::of_window(call.name) {
-            return Ok(Value::Vector(self.over_windows(call, function, grid)?));
-        }
-        if let Some(function) = functions::of_date(call.name) {
-            let columns = match args.first() {
-                Some(arg) => self.columns(arg, grid)?,
-                None => vec![Self::time(grid)],
-            };
-            let dated = |seconds: f64| {
-                let time = chrono::DateTime::from_timestamp(seconds as i64, 0);
-                time.as_ref().map_or(f64::NAN, function)
-            };
-            return Ok(Value::Vector(map(columns, dated)?));
-        }
-        let vector = match call.name {
-            "time" => return Ok(Value::Scalar(Self::time(grid).values)),
-            "pi" => return Ok(Value::Scalar(vec![std::f64::consts::PI; grid.steps])),
-            "scalar" => return Ok(Value::Scalar(self.scalar(&args[0], grid)?)),
-            "vector" => {
-                let values = self.numbers(&args[0], grid)?;
-                vec![Column { labels: Labels::default(), values }]
-            }
-            "timestamp" => self.timestamp(&args[0], grid)?,
-            "absent" => self.absent(&args[0], grid)?,
-            "absent_over_time" => self.absent_over_time(&args[0], grid)?,
-            "clamp" | "clamp_min" | "clamp_max" | "round" => self.bounded(call, grid)?,
-            "histogram_quantile" => self.histogram_quantile(&args[0], &args[1], grid)?,
-            "label_replace" => self.label_replace(args, grid)?,
-            "label_join" => self.label_join(args, grid)?,
-            "sort" | "sort_desc" => {
-                let mut columns = self.columns(&args[0], grid)?;
-                // Only an instant answer has an order of values.
-                sort_by_value(&mut columns, 0, call.name == "sort_desc");
-                columns
-            }
-            name => {
-                return Err(EvalError::Execution(format!("function {name:?} is not implemented")));
-            }
+    }
+
+    /// A range or offset in milliseconds.
+    fn reach(&self, reach: &Reach) -> Result<i64, EvalError> {
+        let expr = match reach {
+            Reach::Fixed(ms) => return Ok(*ms),
+            Reach::Calculated(expr) => expr,
         };
-        Ok(Value::Vector(vector))
-    }
-
-    fn time(grid: Grid) -> Column {
-        let values = (0..grid.steps).map(|step| grid.at(step) as f64 / 1000.0).collect();
-        Column { labels: Labels::default(), values }
-    }
-
-    /// The one value there is at each step, or NaN.
-    fn scalar(&mut self, arg: &Expr, grid: Grid) -> Result<Vec<f64>, EvalError> {
-        let columns = self.columns(arg, grid)?;
-        let at = |step: usize| {
-            let mut there = columns.iter().map(|c| c.values[step]).filter(|v| !is_absent(*v));
-            match (there.next(), there.next()) {
-                (Some(value), None) => value,
-                _ => f64::NAN,
-            }
-        };
-        Ok((0..grid.steps).map(at).collect())
-    }
-
-    fn bounded(&mut self, call: &Call, grid: Grid) -> Result<Vec<Column>, EvalError> {
-        let columns = self.columns(&call.args[0], grid)?;
-        let mut params = Vec::new();
-        for arg in &call.args[1..] {
-            params.push(self.numbers(arg, grid)?);
+        let ms = (self.seconds(expr)? * 1000.0).round();
+        if ms.is_nan() || ms.abs() > 9.2e12 {
+            return EvalError::execution("duration is out of range");
         }
-        let param = |which: usize, step: usize| params.get(which).map(|values| values[step]);
-        let name = call.name;
-        map_steps(columns, |step, value| match name {
-            "round" => {
-                // The inverse keeps 0.1 exact where 1/10 would not.
-                let inverse = 1.0 / param(0, step).unwrap_or(1.0);
-                (value * inverse + 0.5).floor() / inverse
-            }
-            "clamp_min" => go_max(value, param(0, step).unwrap_or(f64::NAN)),
-            "clamp_max" => go_min(value, param(0, step).unwrap_or(f64::NAN)),
-            _ => {
-                let (low, high) = (param(0, step).unwrap_or(f64::NAN), param(1, step).unwrap_or(f64::NAN));
-                if high < low { ABSENT } else { go_max(low, go_min(high, value)) }
+        Ok(ms as i64)
+    }
+
+    fn positive_reach(&self, reach: &Reach) -> Result<i64, EvalError> {
+        let ms = self.reach(reach)?;
+        if ms <= 0 {
+            return EvalError::execution("duration must be greater than 0");
+        }
+        Ok(ms)
+    }
+
+    fn seconds(&self, expr: &DurationExpr) -> Result<f64, EvalError> {
+        Ok(match expr {
+            DurationExpr::Seconds(seconds, _) => *seconds,
+            DurationExpr::Step => self.outer.step_ms as f64 / 1000.0,
+            DurationExpr::Range => self.span_ms as f64 / 1000.0,
+            DurationExpr::Negate(inner) => -self.seconds(inner)?,
+            DurationExpr::Paren(inner) => self.seconds(inner)?,
+            DurationExpr::MinOf(left, right) => calls::smaller_of(self.seconds(left)?, self.seconds(right)?),
+            DurationExpr::MaxOf(left, right) => calls::larger_of(self.seconds(left)?, self.seconds(right)?),
+            DurationExpr::Binary(op, left, right) => {
+                let (left, right) = (self.seconds(left)?, self.seconds(right)?);
+                match op {
+                    super::ast::BinaryOp::Div if right == 0.0 => {
+                        return EvalError::execution("division by zero");
+                    }
+                    super::ast::BinaryOp::Mod if right == 0.0 => {
+                        return EvalError::execution("modulo by zero");
+                    }
+                    op => elements::of_floats(*op, left, right).0,
+                }
             }
         })
     }
+}
 
-    fn histogram_quantile(&mut self, q: &Expr, arg: &Expr, grid: Grid) -> Result<Vec<Column>, EvalError> {
-        let q = self.numbers(q, grid)?;
-        let columns = self.columns(arg, grid)?;
-        let mut groups: HashMap<Labels, Vec<(f64, usize)>> = HashMap::new();
-        let mut order = Vec::new();
-        for (at, column) in columns.iter().enumerate() {
-            let Ok(upper) = parse_le(column.labels.value("le")) else { continue };
-            let labels = column.labels.filtered(|label| &*label.name != "le" && &*label.name != METRIC_NAME);
-            match groups.entry(labels.clone()) {
-                Entry::Occupied(mut entry) => entry.get_mut().push((upper, at)),
-                Entry::Vacant(entry) => {
-                    entry.insert(vec![(upper, at)]);
-                    order.push(labels);
-                }
-            }
-        }
-        let mut found = Vec::new();
-        let mut buckets = Vec::new();
-        for labels in order {
-            self.check()?;
-            let members = &groups[&labels];
-            let mut values = Vec::with_capacity(grid.steps);
-            for (step, q) in q.iter().enumerate() {
-                buckets.clear();
-                let there = members.iter().map(|(upper, at)| (*upper, columns[*at].values[step]));
-                let there = there.filter(|(_, count)| !is_absent(*count));
-                buckets.extend(there.map(|(upper, count)| Bucket { upper, count }));
-                let is_there = !buckets.is_empty();
-                values.push(if is_there { bucket_quantile(*q, &mut buckets) } else { ABSENT });
-            }
-            found.push(Column { labels, values });
-        }
-        Ok(found)
+/// Functions whose result differs from step to step whatever their arguments are.
+const OF_THE_STEP: [&str; 11] = [
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "days_in_month",
+    "hour",
+    "minute",
+    "month",
+    "predict_linear",
+    "time",
+    "timestamp",
+    "year",
+];
+
+/// Whether an expression reads storage, and always at the same moment.
+fn is_fixed(expr: &Expr) -> bool {
+    reads_storage(expr) && is_same_at_every_step(expr)
+}
+
+fn reads_storage(expr: &Expr) -> bool {
+    matches!(expr.kind, Kind::Vector(_) | Kind::Matrix(..)) || expr.parts().into_iter().any(reads_storage)
+}
+
+fn is_same_at_every_step(expr: &Expr) -> bool {
+    match &expr.kind {
+        Kind::Vector(selector) | Kind::Matrix(selector, _) => selector.at.is_some(),
+        Kind::Subquery(subquery) => subquery.at.is_some(),
+        Kind::Call(call) if OF_THE_STEP.contains(&call.name) => false,
+        _ => expr.parts().into_iter().all(is_same_at_every_step),
     }
-}
-
-fn parse_le(text: &str) -> Result<f64, std::num::ParseFloatError> {
-    text.trim_start_matches('+').parse()
-}
-
-/// Go's `math.Max`: a NaN wins.
-fn go_max(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
-}
-
-/// Go's `math.Min`: a NaN wins.
-fn go_min(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
-}
-
-/// Applies a function to every value there is, and drops the names.
-fn map(columns: Vec<Column>, function: impl Fn(f64) -> f64) -> Result<Vec<Column>, EvalError> {
-    map_steps(columns, |_, value| function(value))
-}
-
-fn map_steps(
-    mut columns: Vec<Column>,
-    function: impl Fn(usize, f64) -> f64,
-) -> Result<Vec<Column>, EvalError> {
-    for column in &mut columns {
-        column.labels = column.labels.without_name();
-        for (step, value) in column.values.iter_mut().enumerate() {
-            if !is_absent(*value) {
-                *value = function(step, *value);
-            }
-        }
-    }
-    unique(columns)
-}
-
-/// Joins columns that have the same labels now, which is an error if they share a step.
-fn unique(columns: Vec<Column>) -> Result<Vec<Column>, EvalError> {
-    let mut places: HashMap<Labels, usize> = HashMap::with_capacity(columns.len());
-    let mut found: Vec<Column> = Vec::with_capacity(columns.len());
-    for column in columns {
-        match places.entry(column.labels.clone()) {
-            Entry::Vacant(entry) => {
-                entry.insert(found.len());
-                found.push(column);
-            }
-            Entry::Occupied(entry) => {
-                let kept = &mut found[*entry.get()];
-                for (kept, value) in kept.values.iter_mut().zip(column.values) {
-                    if is_absent(value) {
-                        continue;
-                    }
-                    if !is_absent(*kept) {
-                        let reason = "vector cannot contain metrics with the same labelset";
-                        return Err(EvalError::Execution(reason.to_owned()));
-                    }
-                    *kept = value;
-                }
-            }
-        }
-    }
-    Ok(found)
-}
-
-fn sort_by_value(columns: &mut [Column], step: usize, descending: bool) {
-    // NaN comes last either way.
-    columns.sort_by(|a, b| {
-        let (a, b) = (a.values[step], b.values[step]);
-        let order = if descending { b.partial_cmp(&a) } else { a.partial_cmp(&b) };
-        a.is_nan().cmp(&b.is_nan()).then(order.unwrap_or(std::cmp::Ordering::Equal))
-    });
 }
 
 #[cfg(test)]

@@ -1,240 +1,188 @@
-//! Selectors: from stored samples to columns, and to windows of samples.
+//! Instant vectors: of each series the sample that counts as present at a step.
 
-use binnacle_model::labels::METRIC_NAME;
+use std::sync::Arc;
+
+use binnacle_model::histogram::Histogram;
 use binnacle_model::sample::is_stale;
-use binnacle_model::time::millis;
-use binnacle_model::{Labels, MatchOp, Matcher, Sample, TimeRange, Timestamp};
+use binnacle_model::storage::{HistogramSample, Series};
+use binnacle_model::{Sample, TimeRange, Timestamp};
 
-use super::super::ast::{At, Call, Expr, Selector};
-use super::super::functions::Window;
-use super::{ABSENT, Column, EvalError, Grid, RangeSeries, Run, is_absent, unique};
+use super::super::ast::{Borders, Expr, Selector};
+use super::column::{Column, Point};
+use super::{EvalError, Grid, Run};
 
-/// Series of which a function sees a window before each step.
-pub(super) struct Windows {
-    series: Vec<(Labels, Vec<Sample>)>,
-    range_ms: i64,
-    places: Places,
+/// A cursor over a series' samples, floats and histograms, that only moves forward.
+struct Latest<'s> {
+    samples: &'s [Sample],
+    histograms: &'s [HistogramSample],
+    next_sample: usize,
+    next_histogram: usize,
 }
 
-/// Where in time a selector looks at each step.
-#[derive(Debug, Clone, Copy)]
-struct Places {
-    /// The moment that `@` names, if it names one.
-    fixed: Option<i64>,
-    offset_ms: i64,
-}
-
-impl Places {
-    fn of(&self, at_ms: i64) -> i64 {
-        self.fixed.unwrap_or(at_ms).saturating_sub(self.offset_ms)
+impl<'s> Latest<'s> {
+    fn of(series: &'s Series) -> Self {
+        Self { samples: &series.samples, histograms: &series.histograms, next_sample: 0, next_histogram: 0 }
     }
 
-    /// The first and the last moment it looks at.
-    fn ends(&self, grid: Grid) -> (i64, i64) {
-        (self.of(grid.start_ms), self.of(grid.end_ms()))
+    /// The newest sample at `at` or before; nothing if that is a staleness marker.
+    fn at(&mut self, at: i64) -> Option<(i64, Point)> {
+        while self.samples.get(self.next_sample).is_some_and(|sample| sample.timestamp.0 <= at) {
+            self.next_sample += 1;
+        }
+        while self.histograms.get(self.next_histogram).is_some_and(|one| one.timestamp.0 <= at) {
+            self.next_histogram += 1;
+        }
+        let sample = self.next_sample.checked_sub(1).map(|before| &self.samples[before]);
+        let histogram = self.next_histogram.checked_sub(1).map(|before| &self.histograms[before]);
+        match (sample, histogram) {
+            (Some(sample), histogram)
+                if histogram.is_none_or(|histogram| histogram.timestamp < sample.timestamp) =>
+            {
+                let point = (!is_stale(sample.value)).then_some(Point::Float(sample.value));
+                Some((sample.timestamp.0, point?))
+            }
+            (_, Some(one)) => {
+                let is_there = !one.histogram.is_stale();
+                is_there.then(|| (one.timestamp.0, Point::Histogram(Arc::clone(&one.histogram))))
+            }
+            (_, None) => None,
+        }
     }
 }
 
 impl Run<'_> {
-    fn places(&self, at: Option<At>, offset_ms: i64) -> Places {
-        let fixed = at.map(|at| match at {
-            At::Time(time) => time.0,
-            At::Start => self.outer.start_ms,
-            At::End => self.outer.end_ms(),
-        });
-        Places { fixed, offset_ms }
+    /// The time that a selector looks at, for the steps of `grid`, its offset taken off.
+    pub(super) fn selected_span(&self, selector: &Selector, offset_ms: i64, grid: Grid) -> (i64, i64) {
+        let first = self.moment(selector.at, grid.start_ms) - offset_ms;
+        let last = self.moment(selector.at, grid.end_ms()) - offset_ms;
+        (first, last)
     }
 
-    /// A column per series: the last sample within the lookback, or the moment of it.
     pub(super) fn vector(
         &mut self,
+        expr: &Expr,
         selector: &Selector,
         grid: Grid,
-        moments: bool,
     ) -> Result<Vec<Column>, EvalError> {
-        let places = self.places(selector.at, selector.offset_ms);
-        let lookback_ms = millis(self.limits.lookback);
-        let (first, last) = places.ends(grid);
-        // Both ends are within for storage, the lookback's far end is not for PromQL.
-        let start = Timestamp(first.saturating_sub(lookback_ms).saturating_add(1));
-        let range = TimeRange { start, end: Timestamp(last) };
+        let offset_ms = self.reach(&selector.offset)?;
+        let lookback = self.lookback_ms();
+        let is_smoothed = selector.borders == Borders::Smoothed;
+        let (first, last) = self.selected_span(selector, offset_ms, grid);
+        let end = if is_smoothed { last + lookback } else { last };
+        let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(end) };
+        let at = selector.at;
         let storage = self.storage;
-        let deadline = self.deadline;
         let mut columns = Vec::new();
-        for series in storage.select(&selector.matchers, range, deadline)? {
-            let series = series?;
-            self.hold(grid.steps)?;
-            let samples = &series.samples;
-            let mut values = vec![ABSENT; grid.steps];
-            let mut next = 0;
-            for (step, value) in values.iter_mut().enumerate() {
-                let at = places.of(grid.at(step));
-                while next < samples.len() && samples[next].timestamp.0 <= at {
-                    next += 1;
+        for series in storage.select(&selector.matchers, range, self.deadline)? {
+            let mut series = series?;
+            self.trace_resets(&mut series);
+            let loaded = series.samples.len() + series.histograms.len();
+            self.hold(loaded)?;
+            let mut column = Column::empty(series.labels.clone(), grid.steps);
+            if is_smoothed {
+                for step in 0..grid.steps {
+                    let moment = self.moment(at, grid.at(step)) - offset_ms;
+                    let point = self.smoothed(expr, &series, moment, lookback);
+                    column.set(step, point);
                 }
-                let Some(sample) = next.checked_sub(1).map(|last| samples[last]) else { continue };
-                if sample.timestamp.0 > at - lookback_ms && !is_stale(sample.value) {
-                    let moment = sample.timestamp.as_secs_f64();
-                    *value = if moments { moment } else { sample.value };
+            } else {
+                let mut latest = Latest::of(&series);
+                for step in 0..grid.steps {
+                    let moment = self.moment(at, grid.at(step)) - offset_ms;
+                    let found = latest.at(moment).filter(|(time, _)| *time > moment - lookback);
+                    if let Some((_, point)) = found {
+                        column.set(step, Some(point));
+                    }
                 }
             }
-            if values.iter().any(|value| !is_absent(*value)) {
-                columns.push(Column { labels: series.labels, values });
+            self.release(loaded);
+            if !column.is_empty() {
+                self.hold(column.size())?;
+                columns.push(column);
             }
         }
         Ok(columns)
     }
 
-    /// The series of a range selector or a subquery.
-    pub(super) fn windows(&mut self, expr: &Expr, grid: Grid) -> Result<Windows, EvalError> {
-        match expr {
-            Expr::Paren(inner) => self.windows(inner, grid),
-            Expr::Matrix(selector, range) => {
-                let places = self.places(selector.at, selector.offset_ms);
-                let range_ms = millis(*range);
-                let (first, last) = places.ends(grid);
-                let start = Timestamp(first.saturating_sub(range_ms).saturating_add(1));
-                let (storage, deadline) = (self.storage, self.deadline);
-                let mut found = Vec::new();
-                let range = TimeRange { start, end: Timestamp(last) };
-                for series in storage.select(&selector.matchers, range, deadline)? {
-                    let mut series = series?;
-                    series.samples.retain(|sample| !is_stale(sample.value));
-                    self.hold(series.samples.len() + grid.steps)?;
-                    found.push((series.labels, series.samples));
+    /// When the samples of a vector were taken, in Unix seconds.
+    pub(super) fn sample_times(&mut self, selector: &Selector, grid: Grid) -> Result<Vec<Column>, EvalError> {
+        let offset_ms = self.reach(&selector.offset)?;
+        let lookback = self.lookback_ms();
+        let (first, last) = self.selected_span(selector, offset_ms, grid);
+        let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(last) };
+        let storage = self.storage;
+        let mut columns = Vec::new();
+        for series in storage.select(&selector.matchers, range, self.deadline)? {
+            let series = series?;
+            self.hold(grid.steps)?;
+            let mut latest = Latest::of(&series);
+            let mut column = Column::empty(series.labels.clone(), grid.steps);
+            for step in 0..grid.steps {
+                let moment = self.moment(selector.at, grid.at(step)) - offset_ms;
+                let found = latest.at(moment).filter(|(time, _)| *time > moment - lookback);
+                if let Some((time, _)) = found {
+                    column.floats[step] = time as f64 / 1000.0;
                 }
-                Ok(Windows { series: found, range_ms, places })
             }
-            Expr::Subquery { expr, range, step, offset_ms, at } => {
-                let places = self.places(*at, *offset_ms);
-                let range_ms = millis(*range);
-                let step_ms = millis(step.unwrap_or(self.limits.subquery_step)).max(1);
-                let (first, last) = places.ends(grid);
-                // Inner steps stand at multiples of the step, whenever the query is asked.
-                let start_ms = ((first - range_ms).div_euclid(step_ms) + 1) * step_ms;
-                let steps = (last - start_ms).div_euclid(step_ms) + 1;
-                if steps <= 0 {
-                    return Ok(Windows { series: Vec::new(), range_ms, places });
-                }
-                self.hold(steps as usize)?;
-                let inner = Grid { start_ms, step_ms, steps: steps as usize };
-                let columns = self.columns(expr, inner)?;
-                let series = columns.into_iter().map(|c| (c.labels, inner.samples(&c.values)));
-                Ok(Windows { series: series.collect(), range_ms, places })
+            if !column.is_empty() {
+                columns.push(column);
             }
-            _ => unreachable!("the parser checked the type"),
+        }
+        Ok(columns)
+    }
+
+    /// The value between the samples around a moment.
+    fn smoothed(&mut self, expr: &Expr, series: &Series, moment: i64, lookback: i64) -> Option<Point> {
+        let inside = |at: i64| at > moment - lookback && at <= moment + lookback;
+        let floats: Vec<&Sample> = series
+            .samples
+            .iter()
+            .filter(|sample| inside(sample.timestamp.0) && !is_stale(sample.value))
+            .collect();
+        let histograms: Vec<&HistogramSample> = series
+            .histograms
+            .iter()
+            .filter(|one| inside(one.timestamp.0) && !one.histogram.is_stale())
+            .collect();
+        if !floats.is_empty() && !histograms.is_empty() {
+            self.notes.mixed_floats_and_histograms(expr.span, series.labels.metric_name());
+            return None;
+        }
+        if !histograms.is_empty() {
+            return self.smoothed_histogram(expr, series, &histograms, moment);
+        }
+        let next = floats.partition_point(|sample| sample.timestamp.0 < moment);
+        match (next.checked_sub(1).map(|at| floats[at]), floats.get(next)) {
+            (_, Some(after)) if after.timestamp.0 == moment => Some(Point::Float(after.value)),
+            (Some(before), Some(after)) => {
+                Some(Point::Float(super::rates::between(before, after, moment, false)))
+            }
+            (Some(before), None) => Some(Point::Float(before.value)),
+            (None, _) => None,
         }
     }
 
-    pub(super) fn over_windows(
+    fn smoothed_histogram(
         &mut self,
-        call: &Call,
-        function: fn(Window<'_>, f64) -> Option<f64>,
-        grid: Grid,
-    ) -> Result<Vec<Column>, EvalError> {
-        let is_window = |arg: &&Expr| arg.value_type() == super::super::ast::ValueType::Matrix;
-        let window_arg = call.args.iter().find(is_window).expect("the parser checked the type");
-        let param = match call.args.iter().find(|arg| !is_window(arg)) {
-            Some(arg) => self.numbers(arg, grid)?,
-            None => Vec::new(),
+        expr: &Expr,
+        series: &Series,
+        histograms: &[&HistogramSample],
+        moment: i64,
+    ) -> Option<Point> {
+        let next = histograms.partition_point(|one| one.timestamp.0 < moment);
+        let found: Arc<Histogram> = match (next.checked_sub(1).map(|at| histograms[at]), histograms.get(next))
+        {
+            (_, Some(after)) if after.timestamp.0 == moment => Arc::clone(&after.histogram),
+            (Some(before), Some(after)) => {
+                let name = series.labels.metric_name();
+                let notes = &mut self.notes;
+                Arc::new(super::rates::between_histograms(
+                    before, after, moment, true, notes, expr.span, name,
+                )?)
+            }
+            (Some(before), None) => Arc::clone(&before.histogram),
+            (None, _) => return None,
         };
-        let windows = self.windows(window_arg, grid)?;
-        let keeps_name = call.name == "last_over_time";
-        let mut columns = Vec::with_capacity(windows.series.len());
-        for (labels, samples) in &windows.series {
-            self.check()?;
-            let mut values = vec![ABSENT; grid.steps];
-            windows.slide(samples, grid, |step, window| {
-                let param = param.get(step).copied().unwrap_or(f64::NAN);
-                values[step] = function(window, param).unwrap_or(ABSENT);
-            });
-            if values.iter().any(|value| !is_absent(*value)) {
-                let labels = if keeps_name { labels.clone() } else { labels.without_name() };
-                columns.push(Column { labels, values });
-            }
-        }
-        unique(columns)
-    }
-
-    /// The moments of the samples themselves where the argument is a selector, of the steps else.
-    pub(super) fn timestamp(&mut self, arg: &Expr, grid: Grid) -> Result<Vec<Column>, EvalError> {
-        let mut inner = arg;
-        while let Expr::Paren(expr) = inner {
-            inner = expr;
-        }
-        if let Expr::Vector(selector) = inner {
-            return super::map(self.vector(selector, grid, true)?, |value| value);
-        }
-        let columns = self.columns(arg, grid)?;
-        super::map_steps(columns, |step, _| grid.at(step) as f64 / 1000.0)
-    }
-
-    pub(super) fn absent(&mut self, arg: &Expr, grid: Grid) -> Result<Vec<Column>, EvalError> {
-        let columns = self.columns(arg, grid)?;
-        let is_there = |step: usize| columns.iter().any(|c| !is_absent(c.values[step]));
-        let values: Vec<f64> =
-            (0..grid.steps).map(|step| if is_there(step) { ABSENT } else { 1.0 }).collect();
-        Ok(present(Column { labels: absent_labels(arg), values }))
-    }
-
-    pub(super) fn absent_over_time(&mut self, arg: &Expr, grid: Grid) -> Result<Vec<Column>, EvalError> {
-        let windows = self.windows(arg, grid)?;
-        let mut values = vec![1.0; grid.steps];
-        for (_, samples) in &windows.series {
-            windows.slide(samples, grid, |step, _| values[step] = ABSENT);
-        }
-        Ok(present(Column { labels: absent_labels(arg), values }))
-    }
-}
-
-fn present(column: Column) -> Vec<Column> {
-    if column.values.iter().all(|value| is_absent(*value)) { Vec::new() } else { vec![column] }
-}
-
-/// The labels that an absent series would have had, as far as its selector says them.
-fn absent_labels(expr: &Expr) -> Labels {
-    let matchers: &[Matcher] = match expr {
-        Expr::Vector(selector) | Expr::Matrix(selector, _) => &selector.matchers,
-        Expr::Paren(inner) => return absent_labels(inner),
-        _ => &[],
-    };
-    let said_once = |name: &str| matchers.iter().filter(|m| m.name == name).count() == 1;
-    let equal = matchers.iter().filter(|matcher| {
-        matcher.op == MatchOp::Equal && matcher.name != METRIC_NAME && said_once(&matcher.name)
-    });
-    let pairs = equal.map(|matcher| (matcher.name.as_str(), matcher.value.as_str()));
-    Labels::new(pairs).unwrap_or_default()
-}
-
-impl Windows {
-    /// Shows `see` the window of every step that has a sample in it.
-    fn slide(&self, samples: &[Sample], grid: Grid, mut see: impl FnMut(usize, Window<'_>)) {
-        let (mut low, mut high) = (0, 0);
-        for step in 0..grid.steps {
-            let end_ms = self.places.of(grid.at(step));
-            while high < samples.len() && samples[high].timestamp.0 <= end_ms {
-                high += 1;
-            }
-            // The window is open at its far end.
-            while low < high && samples[low].timestamp.0 <= end_ms - self.range_ms {
-                low += 1;
-            }
-            if low < high {
-                let samples = &samples[low..high];
-                let step_ms = grid.at(step);
-                see(step, Window { samples, end_ms, range_ms: self.range_ms, step_ms });
-            }
-        }
-    }
-
-    /// What each window holds at the only step of an instant query.
-    pub(super) fn last_windows(self, grid: Grid) -> Vec<RangeSeries> {
-        let mut found = Vec::new();
-        for (labels, samples) in &self.series {
-            self.slide(samples, grid, |_, window| {
-                found.push(RangeSeries { labels: labels.clone(), samples: window.samples.to_vec() });
-            });
-        }
-        found
+        Some(Point::Histogram(found))
     }
 }

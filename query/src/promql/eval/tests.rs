@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use binnacle_model::histogram::Histogram;
 use binnacle_model::matcher::all_match;
-use binnacle_model::storage::{Metadata, Series, SeriesSet};
+use binnacle_model::sample::STALE_NAN;
+use binnacle_model::storage::{HistogramSample, Metadata, Series, SeriesSet};
 use binnacle_model::{Matcher, TimeRange};
 
 use super::super::parser::parse;
@@ -23,6 +25,7 @@ impl Queryable for Listed {
         Ok(Box::new(found.into_iter().map(move |one| {
             let mut one = one.clone();
             one.samples.retain(|sample| range.contains(sample.timestamp));
+            one.histograms.retain(|one| range.contains(one.timestamp));
             Ok(one)
         })))
     }
@@ -53,7 +56,7 @@ fn storage(text: &str) -> Listed {
             .enumerate()
             .filter(|(_, text)| *text != "_")
             .map(|(i, text)| Sample { timestamp: Timestamp(i as i64 * 10_000), value: value(text) });
-        all.push(Series { labels, samples: samples.collect() });
+        all.push(Series { labels, samples: samples.collect(), ..Series::default() });
     }
     all.sort_by(|a, b| a.labels.cmp(&b.labels));
     Listed(all)
@@ -74,18 +77,35 @@ const DATA: &str = "
 ";
 
 fn answer(text: &str, at_secs: i64) -> String {
-    let storage = storage(DATA);
+    answer_from(&storage(DATA), text, at_secs).0
+}
+
+/// The answer, and what is to be said of it.
+fn answer_from(storage: &Listed, text: &str, at_secs: i64) -> (String, Vec<String>) {
     let expr = parse(text).unwrap();
-    let engine = Engine::new(&storage, Limits::default());
-    match engine.instant(&expr, Timestamp(at_secs * 1000), &Deadline::default()) {
-        Err(error) => format!("error: {error}"),
-        Ok(Output::Scalar(_, value)) => crate::http::format_value(value),
-        Ok(Output::Text(_, text)) => text,
-        Ok(Output::Vector(_, series)) => {
-            let show = |one: &Instant| format!("{} {}", one.labels, crate::http::format_value(one.value));
+    let engine = Engine::new(storage, Limits::default());
+    let answer = match engine.instant(&expr, Timestamp(at_secs * 1000), &Deadline::default()) {
+        Err(error) => return (format!("error: {error}"), Vec::new()),
+        Ok(answer) => answer,
+    };
+    let (warnings, infos) = answer.notes.texts(text);
+    (shown(answer.output), warnings.into_iter().chain(infos).collect())
+}
+
+fn shown(output: Output) -> String {
+    match output {
+        Output::Scalar(_, value) => crate::http::format_value(value),
+        Output::Text(_, text) => text,
+        Output::Vector(_, series) => {
+            let show = |one: &Instant| match &one.histogram {
+                Some(histogram) => {
+                    format!("{} count {} sum {}", one.labels, histogram.count, histogram.sum)
+                }
+                None => format!("{} {}", one.labels, crate::http::format_value(one.value)),
+            };
             series.iter().map(show).collect::<Vec<_>>().join("; ")
         }
-        Ok(Output::Matrix(series)) => {
+        Output::Matrix(series) => {
             let show = |one: &RangeSeries| format!("{} x{}", one.labels, one.samples.len());
             series.iter().map(show).collect::<Vec<_>>().join("; ")
         }
@@ -156,7 +176,12 @@ fn operators_match_series() {
     check("2 ^ 3 ^ 2", "512");
     check("7 % 4 - -1", "4");
     check("1 / 0", "+Inf");
-    check("req{job=\"a\"} > on(job) (owner * 50)", r#"{job="a"} 60"#);
+    check("req{path=\"/x\"} > on(job) (owner * 60)", r#"{job="b"} 100"#);
+    // Of two partners one is filtered out; there are two all the same.
+    assert!(
+        answer("req > on(job) (owner * 50)", 60)
+            .starts_with("error: multiple matches for labels: many-to-one")
+    );
     assert!(answer("req * on(job) owner", 60).starts_with("error: multiple matches for labels: many-to-one"));
     assert!(
         answer("owner * on(job) req", 60).starts_with(
@@ -197,7 +222,8 @@ fn ranges_have_a_sample_per_step_and_series_in_order() {
     let engine = Engine::new(&storage, Limits::default());
     let params = QueryParams { start: Timestamp(0), end: Timestamp(60_000), step: Duration::from_secs(20) };
     let expr = parse("sum by (job) (req) or vector(1)").unwrap();
-    let found = engine.range(&expr, params, &Deadline::default()).unwrap();
+    let answer = engine.range(&expr, params, &Deadline::default()).unwrap();
+    let Output::Matrix(found) = answer.output else { panic!("a range query answers a matrix") };
     let values = |at: usize| found[at].samples.iter().map(|s| s.value).collect::<Vec<_>>();
     assert_eq!(found.len(), 3);
     assert_eq!(values(1), [0.0, 30.0, 45.0, 75.0]);
@@ -214,4 +240,81 @@ fn limits_and_deadlines_end_a_query() {
     deadline.expire();
     let error = Engine::new(&storage, Limits::default()).instant(&expr, Timestamp(0), &deadline);
     assert!(matches!(error, Err(EvalError::Storage(StorageError::Deadline))));
+}
+
+/// Native histograms, one each 10 s: as many observations in (1, 2] as in (2, 4], ten more of each per
+/// sample; of `h{job="b"}` twice as many.
+fn histograms() -> Listed {
+    let series = |labels: &[(&str, &str)], weight: f64| {
+        let histograms = (0..7).map(|i| {
+            let each = 10.0 * weight * (1.0 + f64::from(i));
+            let positive = [(1, each), (2, each)].into_iter().collect();
+            let histogram =
+                Histogram { count: 2.0 * each, sum: 4.0 * each, positive, ..Histogram::default() };
+            HistogramSample { timestamp: Timestamp(i64::from(i) * 10_000), histogram: Arc::new(histogram) }
+        });
+        let labels = Labels::new(labels.iter().copied()).unwrap();
+        Series { labels, histograms: histograms.collect(), ..Series::default() }
+    };
+    let mut listed = storage("h job=f: 1 2 3 4 5 6 7");
+    listed.0.push(series(&[("__name__", "h"), ("job", "a")], 1.0));
+    listed.0.push(series(&[("__name__", "h"), ("job", "b")], 2.0));
+    listed
+}
+
+#[test]
+fn native_histograms_are_values_like_others() {
+    let storage = histograms();
+    let check = |text: &str, want: &str, notes: &[&str]| {
+        assert_eq!(
+            answer_from(&storage, text, 60),
+            (want.to_owned(), notes.iter().map(|&n| n.into()).collect())
+        );
+    };
+    let native = "{job=~\"a|b\"}";
+    check(&format!("sum(h{native})"), "{} count 420 sum 840", &[]);
+    check(&format!("avg(h{native})"), "{} count 210 sum 420", &[]);
+    check(&format!("sum(rate(h{native}[60s]))"), "{} count 6 sum 12", &[]);
+    check(&format!("histogram_count(h{native})"), r#"{job="a"} 140; {job="b"} 280"#, &[]);
+    check("histogram_quantile(0.5, h{job=\"a\"})", r#"{job="a"} 2"#, &[]);
+    check("histogram_fraction(2, 4, h{job=\"a\"})", r#"{job="a"} 0.5"#, &[]);
+    check("h{job=\"a\"} / 2", r#"{job="a"} count 70 sum 140"#, &[]);
+    check("h{job=\"b\"} - ignoring(job) h{job=\"a\"}", "{} count 140 sum 280", &[]);
+    check("h{job=\"a\"} == h{job=\"a\"}", r#"h{job="a"} count 140 sum 280"#, &[]);
+    check("max(h)", "{} 7", &["PromQL info: ignored histogram in max aggregation (1:5)"]);
+    check(
+        "sum(h)",
+        "",
+        &["PromQL warning: encountered a mix of histograms and floats for aggregation (1:5)"],
+    );
+    check(
+        "h{job=\"a\"} + 1",
+        "",
+        &[
+            "PromQL info: incompatible sample types encountered for binary operator \"+\": histogram + float (1:1)",
+        ],
+    );
+}
+
+#[test]
+fn doubts_are_told_with_their_place() {
+    let storage = storage(DATA);
+    let notes = |text: &str| answer_from(&storage, text, 60).1;
+    assert_eq!(
+        notes("sum(rate(req[1m]))"),
+        [
+            "PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"req\" (1:10)"
+        ]
+    );
+    assert_eq!(
+        notes("quantile(1.5, req)"),
+        ["PromQL warning: quantile value should be between 0 and 1, got 1.5 (1:10)"]
+    );
+    assert_eq!(
+        notes("histogram_quantile(0.5, up{job=\"a\"})"),
+        [
+            "PromQL warning: bucket label \"le\" is missing or has a malformed value of \"\" for metric name \"up\" (1:25)"
+        ]
+    );
+    assert_eq!(notes("sum(up)"), [""; 0]);
 }

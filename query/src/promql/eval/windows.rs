@@ -1,0 +1,354 @@
+//! Range vectors: of each series the samples of a window before each step.
+
+use std::sync::Arc;
+
+use binnacle_model::histogram::{Histogram, ResetHint};
+use binnacle_model::sample::is_stale;
+use binnacle_model::storage::{HistogramSample, Series};
+use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
+
+use super::super::ast::{At, Borders, Call, Expr, Kind, Selector, Span, Subquery};
+use super::super::notes::Notes;
+use super::column::{Column, Point};
+use super::{EvalError, Grid, RangeSeries, Run, Value, over_time};
+
+/// Samples of a series whose moment lies in a window, and where the window lies.
+pub(super) struct Window<'a> {
+    /// In `(start - lookback, end]` if the selector looks beyond its borders, else in `(start, end]`.
+    pub(super) floats: &'a [Sample],
+    pub(super) histograms: &'a [HistogramSample],
+    pub(super) start_ms: i64,
+    pub(super) end_ms: i64,
+    /// The moment of evaluation, from which an offset may have moved the window.
+    pub(super) step_ms: i64,
+    pub(super) borders: Borders,
+    /// Whether no float in it is smaller than the one before; known without looking at each.
+    pub(super) never_falls: bool,
+}
+
+impl Window<'_> {
+    pub(super) fn range_seconds(&self) -> f64 {
+        (self.end_ms - self.start_ms) as f64 / 1000.0
+    }
+}
+
+/// What a function of a window knows besides the window.
+pub(super) struct WindowCtx<'a> {
+    /// The function's name.
+    pub(super) function: &'static str,
+    /// The metric's name.
+    pub(super) metric: &'a str,
+    /// Of the range vector.
+    pub(super) span: Span,
+    /// Of the first scalar, if there is one.
+    pub(super) scalar: Span,
+    /// The function's scalars at this step, in order.
+    pub(super) params: [f64; 2],
+    pub(super) notes: &'a mut Notes,
+}
+
+/// A function of a window.
+pub(super) type WindowFn = fn(&Window<'_>, &mut WindowCtx<'_>) -> Result<Option<Point>, EvalError>;
+
+/// Where windows are and how long they are.
+#[derive(Debug, Clone, Copy)]
+struct Frame {
+    range_ms: i64,
+    offset_ms: i64,
+    at: Option<At>,
+    borders: Borders,
+}
+
+/// Range vectors with special borders make sense for these.
+const ANCHORED: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
+const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
+
+impl Run<'_> {
+    /// Applies a function to the windows of every series.
+    pub(super) fn over_windows(
+        &mut self,
+        call: &Call,
+        function: WindowFn,
+        grid: Grid,
+    ) -> Result<Vec<Column>, EvalError> {
+        let is_range = |arg: &&Expr| matches!(arg.bare().kind, Kind::Matrix(..) | Kind::Subquery(_));
+        let range = call.args.iter().find(is_range).expect("the parser checked the types").bare();
+        let mut params: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
+        let scalars = call.args.iter().filter(|arg| !is_range(arg));
+        let scalar = scalars.clone().next().map(|arg| arg.bare().span).unwrap_or_default();
+        for (place, arg) in params.iter_mut().zip(scalars) {
+            *place = self.numbers(arg, grid)?;
+        }
+        let keeps_name = matches!(call.name, "last_over_time" | "first_over_time");
+        let mut columns = Vec::new();
+        let mut notes = Notes::default();
+        self.each_series(range, grid, call.name, &mut |run, series, frame| {
+            let metric = series.labels.metric_name();
+            let mut column = Column::empty(series.labels.clone(), grid.steps);
+            column.drop_name = !keeps_name;
+            let mut cursor = Cursor::new(&series);
+            for step in 0..grid.steps {
+                let step_ms = grid.at(step);
+                let window = cursor.window(run, frame, step_ms);
+                if window.floats.is_empty() && window.histograms.is_empty() {
+                    continue;
+                }
+                let param = |at: usize| params[at].get(step).copied().unwrap_or(f64::NAN);
+                let params = [param(0), param(1)];
+                let mut ctx = WindowCtx {
+                    function: call.name,
+                    metric,
+                    span: range.span,
+                    scalar,
+                    params,
+                    notes: &mut notes,
+                };
+                column.set(step, function(&window, &mut ctx)?);
+            }
+            if !column.is_empty() {
+                if matches!(call.name, "rate" | "increase") {
+                    run.doubt_counter(&column, &series.labels, range.span, &mut notes);
+                }
+                run.hold(column.size())?;
+                columns.push(column);
+            }
+            Ok(())
+        })?;
+        self.notes.append(notes);
+        Ok(columns)
+    }
+
+    /// Says so if a metric does not look like a counter.
+    fn doubt_counter(&self, column: &Column, labels: &Labels, span: Span, notes: &mut Notes) {
+        let name = labels.metric_name();
+        if name.is_empty() || column.floats.iter().all(|value| super::is_absent(*value)) {
+            return;
+        }
+        if self.type_and_unit {
+            let kind = labels.value("__type__");
+            if !matches!(kind, "counter" | "histogram") {
+                let text = format!(
+                    "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind:?}: {name:?}"
+                );
+                notes.inform(span, &text);
+            }
+        } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix)) {
+            let text = format!(
+                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
+            );
+            notes.inform(span, &text);
+        }
+    }
+
+    /// Calls `with` with every series of a range vector, without staleness markers.
+    fn each_series(
+        &mut self,
+        range: &Expr,
+        grid: Grid,
+        function: &str,
+        with: &mut dyn FnMut(&mut Self, Series, Frame) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        match &range.kind {
+            Kind::Matrix(selector, reach) => {
+                let range_ms = self.positive_reach(reach)?;
+                Self::check_borders(selector, function)?;
+                let offset_ms = self.reach(&selector.offset)?;
+                let frame = Frame { range_ms, offset_ms, at: selector.at, borders: selector.borders };
+                self.each_stored(selector, frame, grid, with)
+            }
+            Kind::Subquery(subquery) => self.each_inner(subquery, grid, with),
+            _ => unreachable!("the parser checked the type"),
+        }
+    }
+
+    fn check_borders(selector: &Selector, function: &str) -> Result<(), EvalError> {
+        let (word, allowed): (_, &[&str]) = match selector.borders {
+            Borders::Strict => return Ok(()),
+            Borders::Anchored => ("anchored", &ANCHORED),
+            Borders::Smoothed => ("smoothed", &SMOOTHED),
+        };
+        if function.is_empty() || allowed.contains(&function) {
+            return Ok(());
+        }
+        EvalError::execution(format!(
+            "{word} modifier can only be used with: {} - not with {function}",
+            allowed.join(", ")
+        ))
+    }
+
+    fn each_stored(
+        &mut self,
+        selector: &Selector,
+        frame: Frame,
+        grid: Grid,
+        with: &mut dyn FnMut(&mut Self, Series, Frame) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        let (first, last) = self.selected_span(selector, frame.offset_ms, grid);
+        let lookback = self.lookback_ms();
+        let before = if frame.borders == Borders::Strict { 0 } else { lookback };
+        let after = if frame.borders == Borders::Smoothed { lookback } else { 0 };
+        let range =
+            TimeRange { start: Timestamp(first - frame.range_ms - before + 1), end: Timestamp(last + after) };
+        let storage = self.storage;
+        for series in storage.select(&selector.matchers, range, self.deadline)? {
+            let mut series = series?;
+            series.samples.retain(|sample| !is_stale(sample.value));
+            series.histograms.retain(|one| !one.histogram.is_stale());
+            self.trace_resets(&mut series);
+            let size = size_of(&series);
+            self.hold(size)?;
+            with(self, series, frame)?;
+            self.release(size);
+        }
+        Ok(())
+    }
+
+    fn each_inner(
+        &mut self,
+        subquery: &Subquery,
+        grid: Grid,
+        with: &mut dyn FnMut(&mut Self, Series, Frame) -> Result<(), EvalError>,
+    ) -> Result<(), EvalError> {
+        let range_ms = self.positive_reach(&subquery.range)?;
+        let offset_ms = self.reach(&subquery.offset)?;
+        let step_ms = match &subquery.step {
+            Some(step) => self.positive_reach(step)?,
+            None => binnacle_model::time::millis(self.limits.subquery_step).max(1),
+        };
+        let first = self.moment(subquery.at, grid.start_ms) - offset_ms - range_ms;
+        let last = self.moment(subquery.at, grid.end_ms()) - offset_ms;
+        // Inner steps are multiples of the step, whatever the outer ones are.
+        let start_ms = (first.div_euclid(step_ms) + 1) * step_ms;
+        let steps = if last < start_ms { 0 } else { ((last - start_ms) / step_ms + 1) as usize };
+        self.hold(steps)?;
+        let inner = Grid { start_ms, step_ms, steps };
+        let frame = Frame { range_ms, offset_ms, at: subquery.at, borders: Borders::Strict };
+        let traced = std::mem::take(&mut self.traces_resets);
+        let found = self.eval(&subquery.expr, inner);
+        self.traces_resets = traced;
+        let columns = match found? {
+            Value::Vector(columns) => columns,
+            Value::Scalar(_) | Value::Text(_) => unreachable!("the parser checked the type"),
+        };
+        for column in columns {
+            let RangeSeries { labels, samples, mut histograms } = inner.series(&column);
+            for one in &mut histograms {
+                // What lies between inner steps was not seen: a hint would say too much.
+                if matches!(one.histogram.hint, ResetHint::Reset | ResetHint::NotReset) {
+                    Arc::make_mut(&mut one.histogram).hint = ResetHint::Unknown;
+                }
+            }
+            with(self, Series { labels, samples, histograms }, frame)?;
+        }
+        Ok(())
+    }
+
+    /// The windows of the last step themselves.
+    pub(super) fn last_windows(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<RangeSeries>, EvalError> {
+        let mut found = Vec::new();
+        self.each_series(expr.bare(), grid, "", &mut |run, series, frame| {
+            let mut cursor = Cursor::new(&series);
+            let window = cursor.window(run, frame, grid.end_ms());
+            let (samples, histograms) = over_time::shown(&window);
+            if !samples.is_empty() || !histograms.is_empty() {
+                let labels = series.labels.clone();
+                found.push(RangeSeries { labels, samples, histograms });
+            }
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Steps at which no series of a range vector has a sample.
+    pub(super) fn absent_steps(&mut self, range: &Expr, grid: Grid) -> Result<Vec<bool>, EvalError> {
+        let mut absent = vec![true; grid.steps];
+        self.each_series(range, grid, "absent_over_time", &mut |run, series, frame| {
+            let mut cursor = Cursor::new(&series);
+            for (step, absent) in absent.iter_mut().enumerate() {
+                let window = cursor.window(run, frame, grid.at(step));
+                *absent &= window.floats.is_empty() && window.histograms.is_empty();
+            }
+            Ok(())
+        })?;
+        Ok(absent)
+    }
+}
+
+impl Run<'_> {
+    /// Finds out whether counters were reset, if that is wanted and the storage did not say.
+    pub(super) fn trace_resets(&self, series: &mut Series) {
+        if !self.traces_resets {
+            return;
+        }
+        let mut before: Option<Arc<Histogram>> = None;
+        for one in &mut series.histograms {
+            if one.histogram.is_stale() {
+                continue;
+            }
+            if let Some(before) = before.filter(|_| one.histogram.hint == ResetHint::Unknown) {
+                let is_reset = one.histogram.is_reset_since(&before);
+                let hint = if is_reset { ResetHint::Reset } else { ResetHint::NotReset };
+                Arc::make_mut(&mut one.histogram).hint = hint;
+            }
+            before = Some(Arc::clone(&one.histogram));
+        }
+    }
+}
+
+fn size_of(series: &Series) -> usize {
+    let histograms = series.histograms.iter().map(|one| one.histogram.size_in_samples());
+    series.samples.len() + histograms.sum::<usize>()
+}
+
+/// Slides over a series; windows only move forward, unless `@` holds them.
+struct Cursor<'s> {
+    series: &'s Series,
+    floats: (usize, usize),
+    histograms: (usize, usize),
+    /// For each float, how many before it and itself were smaller than their predecessor.
+    falls: Vec<u32>,
+}
+
+impl<'s> Cursor<'s> {
+    fn new(series: &'s Series) -> Self {
+        let mut falls = Vec::with_capacity(series.samples.len());
+        let mut count = 0;
+        let mut before = f64::NEG_INFINITY;
+        for sample in &series.samples {
+            count += u32::from(sample.value < before || sample.value.is_nan() || before.is_nan());
+            falls.push(count);
+            before = sample.value;
+        }
+        Self { series, floats: (0, 0), histograms: (0, 0), falls }
+    }
+
+    fn window(&mut self, run: &Run<'_>, frame: Frame, step_ms: i64) -> Window<'s> {
+        let end_ms = run.moment(frame.at, step_ms) - frame.offset_ms;
+        let start_ms = end_ms - frame.range_ms;
+        let lookback = run.lookback_ms();
+        let after = if frame.borders == Borders::Strict { start_ms } else { start_ms - lookback };
+        let through = if frame.borders == Borders::Smoothed { end_ms + lookback } else { end_ms };
+        let samples = &self.series.samples;
+        let (from, to) = &mut self.floats;
+        while samples.get(*from).is_some_and(|sample| sample.timestamp.0 <= after) {
+            *from += 1;
+        }
+        *to = (*to).max(*from);
+        while samples.get(*to).is_some_and(|sample| sample.timestamp.0 <= through) {
+            *to += 1;
+        }
+        let floats = &samples[*from..*to];
+        let never_falls = floats.is_empty() || self.falls[*to - 1] == self.falls[*from];
+        let all = &self.series.histograms;
+        let (from, to) = &mut self.histograms;
+        while all.get(*from).is_some_and(|one| one.timestamp.0 <= after) {
+            *from += 1;
+        }
+        *to = (*to).max(*from);
+        while all.get(*to).is_some_and(|one| one.timestamp.0 <= through) {
+            *to += 1;
+        }
+        let histograms = &all[*from..*to];
+        Window { floats, histograms, start_ms, end_ms, step_ms, borders: frame.borders, never_falls }
+    }
+}
