@@ -15,6 +15,8 @@ use binnacle_model::time::optional_duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::status::without_secrets;
+
 /// A retention beyond this is a question of cost that belongs to an archive.
 const LOG_RETENTION_ADVISED: Duration = Duration::from_hours(1080);
 
@@ -98,6 +100,8 @@ pub(crate) struct Config {
     pub(crate) node: Option<String>,
     /// What the file says that changes nothing, or is unwise.
     pub(crate) warnings: Vec<String>,
+    /// The file as it may be shown.
+    pub(crate) shown: String,
 }
 
 /// Reads rule groups from a file's name and text.
@@ -107,7 +111,8 @@ pub(crate) type ReadGroups = fn(&str, &str) -> Result<Vec<RuleGroup>, Vec<binnac
 pub(crate) fn load(path: &Path) -> anyhow::Result<Config> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     let dir = path.parent().unwrap_or(Path::new("."));
-    parse(&path.display().to_string(), &text, dir)
+    let config = parse(&path.display().to_string(), &text, dir)?;
+    Ok(Config { shown: without_secrets(&text), ..config })
 }
 
 pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config> {

@@ -10,6 +10,7 @@ mod config;
 mod demo;
 mod serve;
 mod server;
+mod status;
 mod web;
 
 use std::io::IsTerminal;

@@ -30,6 +30,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
+use crate::status::{self, Status};
 use crate::{CollectArgs, ServeArgs, server, web};
 
 const QUERY_TIMEOUT: Duration = Duration::from_mins(2);
@@ -124,6 +125,7 @@ pub(crate) async fn start(
     }
     let features = features(&args.enable_feature);
     check_rules(&config, features)?;
+    let status = Arc::new(status_of(&args, &config));
     let listener = server::bind(args.listen).await?;
     let url = format!("http://{}", listener.local_addr().context("cannot listen")?);
     let external_url = args.external_url.clone().unwrap_or_else(|| url.clone());
@@ -161,21 +163,12 @@ pub(crate) async fn start(
         alerting,
         (&rules, &evaluate),
     )?;
-    let api = Arc::new(ReadApi {
-        metrics: store.clone(),
-        logs: store.clone(),
-        feed: store.clone(),
-        clock: Arc::clone(&clock),
-        limits: Limits::default(),
-        features,
-        gate: Gate::new(query_places(), QUERY_TIMEOUT),
-        stop: stop.clone(),
-        version: env!("CARGO_PKG_VERSION"),
-    });
+    let api = read_api(&store, &clock, features, &stop);
     let intake = Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone());
     let router = Router::new()
         .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry)))
         .merge(binnacle_query::http::router(api))
+        .merge(status::router(status))
         .merge(alert_http::router(Arc::new(alert_http::AlertApi { evaluator, db })))
         .merge(binnacle_collector::http::router(scraper.targets()))
         .merge(binnacle_collector::intake::router(intake))
@@ -220,6 +213,37 @@ fn open_store(args: &ServeArgs, config: &Config, registry: &mut Registry) -> any
     };
     let telemetry = Telemetry::new(registry);
     Ok(Arc::new(Store::open(&args.data, options, Arc::new(SystemClock), telemetry)?))
+}
+
+fn status_of(args: &ServeArgs, config: &Config) -> Status {
+    let retention = config.metric_retention.unwrap_or(MetricOptions::default().retention);
+    Status {
+        config: config.shown.clone(),
+        flags: status::flags_of(args),
+        retention,
+        started: SystemClock.now(),
+        hostname: hostname(),
+        clock: Arc::new(SystemClock),
+    }
+}
+
+fn read_api(
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    features: Features,
+    stop: &CancellationToken,
+) -> Arc<ReadApi> {
+    Arc::new(ReadApi {
+        metrics: store.clone(),
+        logs: store.clone(),
+        feed: store.clone(),
+        clock: Arc::clone(clock),
+        limits: Limits::default(),
+        features,
+        gate: Gate::new(query_places(), QUERY_TIMEOUT),
+        stop: stop.clone(),
+        version: env!("CARGO_PKG_VERSION"),
+    })
 }
 
 fn query_places() -> usize {

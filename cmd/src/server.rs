@@ -9,8 +9,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::response::IntoResponse;
+use binnacle_query::http::Peer;
+use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
@@ -18,7 +20,7 @@ use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceBuilder;
+use tower::{ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
@@ -70,10 +72,10 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
                 Err(_) => break,
             },
         };
-        let stream = tokio::select! {
+        let (stream, from) = tokio::select! {
             () = stop.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => stream,
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // No file descriptors left, most likely: some will be free in a moment.
                     tracing::warn!(%error, "connection was not accepted");
@@ -82,7 +84,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
                 }
             },
         };
-        let service = TowerToHyperService::new(router.clone());
+        let named = router.clone().map_request(move |mut request: Request<Incoming>| {
+            request.extensions_mut().insert(Peer(from.ip()));
+            request
+        });
+        let service = TowerToHyperService::new(named);
         let (builder, stop) = (Arc::clone(&builder), stop.clone());
         tracker.spawn(async move {
             let _place = place;

@@ -2,8 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod api;
 mod cli;
 mod crash;
 mod house;
 mod peers;
+mod real;
 mod support;

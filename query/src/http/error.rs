@@ -20,6 +20,12 @@ pub enum ApiError {
     /// Too many queries are running. Come back in a moment.
     #[error("too many queries are running; try again in a moment")]
     Busy,
+    /// An operator ended the query.
+    #[error("the query was ended by an operator")]
+    Killed,
+    /// There is no such thing.
+    #[error("{0}")]
+    NotFound(String),
     /// A defect of ours.
     #[error("{0}")]
     Internal(String),
@@ -40,6 +46,11 @@ impl ApiError {
             Self::Eval(EvalError::Storage(StorageError::Deadline)) => {
                 (StatusCode::SERVICE_UNAVAILABLE, "timeout")
             }
+            // As Prometheus: the status that nginx has for a client that left.
+            Self::Killed => {
+                (StatusCode::from_u16(499).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), "canceled")
+            }
+            Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
             Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
             Self::Eval(EvalError::Storage(StorageError::Broken(_))) | Self::Internal(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal")

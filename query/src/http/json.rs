@@ -27,8 +27,12 @@ pub(super) fn success(data: &Value) -> Response {
     axum::Json(json!({ "status": "success", "data": data })).into_response()
 }
 
-/// The answer to a query, built as text: it may have millions of samples.
-pub(super) fn query_response(answer: &Answer, query: &str) -> Response {
+/// What Prometheus says where a `limit` left something out.
+pub(super) const TRUNCATED: &str = "results truncated due to limit";
+
+/// The answer to a query, its first `most` series, built as text: it may have millions of samples.
+pub(super) fn query_response(mut answer: Answer, query: &str, most: usize) -> Response {
+    let is_cut = cut(&mut answer.output, most);
     let mut body = String::from("{\"status\":\"success\",\"data\":{\"resultType\":\"");
     match &answer.output {
         Output::Scalar(at, value) => {
@@ -71,7 +75,10 @@ pub(super) fn query_response(answer: &Answer, query: &str) -> Response {
         }
     }
     body.push('}');
-    let (warnings, infos) = answer.notes.texts(query);
+    let (mut warnings, infos) = answer.notes.texts(query);
+    if is_cut {
+        warnings.push(TRUNCATED.to_owned());
+    }
     for (name, texts) in [("warnings", warnings), ("infos", infos)] {
         if !texts.is_empty() {
             body.push_str(&format!(",\"{name}\":{}", Value::from(texts)));
@@ -79,6 +86,24 @@ pub(super) fn query_response(answer: &Answer, query: &str) -> Response {
     }
     body.push('}');
     ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Leaves the first `most` series. Answers whether there were more.
+fn cut(output: &mut Output, most: usize) -> bool {
+    let before = match output {
+        Output::Vector(_, series) => {
+            let before = series.len();
+            series.truncate(most);
+            before
+        }
+        Output::Matrix(series) => {
+            let before = series.len();
+            series.truncate(most);
+            before
+        }
+        Output::Scalar(..) | Output::Text(..) => 0,
+    };
+    before > most
 }
 
 fn push_histograms(body: &mut String, samples: &[HistogramSample]) {

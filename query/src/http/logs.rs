@@ -53,7 +53,7 @@ pub(super) async fn search(State(api): Api, params: Params) -> Result<Response, 
     let logs = Arc::clone(&api.logs);
     let (start, end) = (request.start, request.end);
     let work = move |deadline: &_| Ok(logs.search(&request, limit, cursor, deadline)?);
-    let page = api.gate.run(params.duration("timeout")?, work).await?;
+    let page = api.gate.run(params.asked(api.clock.now()), params.duration("timeout")?, work).await?;
     let next = page.entries.last().filter(|_| page.more);
     let entries = page.entries.iter().map(|(cursor, entry)| {
         let mut json = entry_json(entry);
@@ -80,7 +80,7 @@ pub(super) async fn histogram(State(api): Api, params: Params) -> Result<Respons
     let logs = Arc::clone(&api.logs);
     let (start, end) = (request.start, request.end);
     let work = move |deadline: &_| Ok(logs.histogram(&request, count, deadline)?);
-    let bars = api.gate.run(params.duration("timeout")?, work).await?;
+    let bars = api.gate.run(params.asked(api.clock.now()), params.duration("timeout")?, work).await?;
     let total: u64 = bars.iter().flat_map(|bar| bar.values()).sum();
     let width = i128::from(end.0) - i128::from(start.0);
     let begin = |at: usize| (i128::from(start.0) + width * at as i128 / count as i128).to_string();

@@ -10,7 +10,7 @@ use binnacle_model::storage::ALL_TIME;
 use binnacle_model::{Labels, Matcher, TimeRange};
 use serde_json::{Map, Value, json};
 
-use super::json::{labels_json, query_response, success};
+use super::json::{TRUNCATED, labels_json, query_response, success};
 use super::{ApiError, Params, ReadApi};
 use crate::promql::{Engine, Expr, QueryParams, parse, parse_selector, pretty, tree};
 
@@ -24,13 +24,14 @@ pub(super) async fn query(State(api): Api, params: Params) -> Result<Response, A
     let text = params.get("query").unwrap_or_default();
     let expr = read_query(&api, text)?;
     let limits = limits(&api, &params)?;
+    let most = most(&params)?;
     let (metrics, features) = (Arc::clone(&api.metrics), api.features);
     let text = text.to_owned();
     let work = move |deadline: &_| {
         let engine = Engine::new(&*metrics, limits).with_type_labels(features.type_and_unit);
-        Ok(query_response(&engine.instant(&expr, at, deadline)?, &text))
+        Ok(query_response(engine.instant(&expr, at, deadline)?, &text, most))
     };
-    api.gate.run(params.duration("timeout")?, work).await
+    api.gate.run(params.asked(api.clock.now()), params.duration("timeout")?, work).await
 }
 
 pub(super) async fn query_range(State(api): Api, params: Params) -> Result<Response, ApiError> {
@@ -62,14 +63,15 @@ pub(super) async fn query_range(State(api): Api, params: Params) -> Result<Respo
         return Err(ApiError::parameter("query", reason));
     }
     let limits = limits(&api, &params)?;
+    let most = most(&params)?;
     let (metrics, features) = (Arc::clone(&api.metrics), api.features);
     let text = text.to_owned();
     let work = move |deadline: &_| {
         let params = QueryParams { start, end, step };
         let engine = Engine::new(&*metrics, limits).with_type_labels(features.type_and_unit);
-        Ok(query_response(&engine.range(&expr, params, deadline)?, &text))
+        Ok(query_response(engine.range(&expr, params, deadline)?, &text, most))
     };
-    api.gate.run(params.duration("timeout")?, work).await
+    api.gate.run(params.asked(api.clock.now()), params.duration("timeout")?, work).await
 }
 
 /// The query in lines, as `promtool promql format` writes it.
@@ -114,7 +116,7 @@ fn range(params: &Params) -> Result<TimeRange, ApiError> {
     Ok(TimeRange { start, end })
 }
 
-fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
+pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
     let parsed = params.all("match[]").map(parse_selector);
     parsed.collect::<Result<_, _>>().map_err(|error| ApiError::parameter("match[]", error))
 }
@@ -136,18 +138,23 @@ async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<Vec<Labels>, Ap
         found.dedup();
         Ok(found)
     };
-    api.gate.run(None, work).await
+    api.gate.run(params.asked(api.clock.now()), None, work).await
+}
+
+/// How many series or names may be in the answer; zero stands for any number.
+fn most(params: &Params) -> Result<usize, ApiError> {
+    Ok(params.count("limit")?.filter(|limit| *limit > 0).unwrap_or(usize::MAX))
 }
 
 /// The first so many of the values, with a warning if there are more.
 fn limited(values: Vec<Value>, params: &Params) -> Result<Response, ApiError> {
     use axum::response::IntoResponse;
-    let limit = params.count("limit")?.filter(|limit| *limit > 0).unwrap_or(usize::MAX);
+    let limit = most(params)?;
     if values.len() <= limit {
         return Ok(success(&Value::Array(values)));
     }
     let cut: Vec<Value> = values.into_iter().take(limit).collect();
-    let warnings = ["results truncated due to limit"];
+    let warnings = [TRUNCATED];
     Ok(axum::Json(json!({ "status": "success", "data": cut, "warnings": warnings })).into_response())
 }
 

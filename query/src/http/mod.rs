@@ -6,25 +6,28 @@
 //!
 //! Answers and errors have Prometheus's shape; every error is mapped in [`error`].
 
+mod cardinality;
 mod error;
+mod federate;
 mod gate;
 mod json;
 mod logs;
 mod metrics;
 mod params;
+mod queries;
 
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::get;
+use axum::routing::{delete, get};
 use binnacle_model::storage::{LogFeed, LogSearcher, Queryable};
 use binnacle_model::time::Clock;
 use tokio_util::sync::CancellationToken;
 
 pub use error::ApiError;
-pub use gate::Gate;
+pub use gate::{Active, Asked, Gate};
 pub use json::{entry_json, format_value};
-pub use params::Params;
+pub use params::{Params, Peer};
 
 use crate::promql::{Features, Limits};
 
@@ -62,7 +65,11 @@ pub fn router(api: Arc<ReadApi>) -> Router {
         .route("/api/v1/label/{name}/values", get(metrics::label_values))
         .route("/api/v1/series", get(metrics::series).post(metrics::series))
         .route("/api/v1/metadata", get(metrics::metadata))
-        .route("/api/v1/status/buildinfo", get(metrics::buildinfo))
+        .route("/api/v1/status/buildinfo", get(metrics::buildinfo).post(metrics::buildinfo))
+        .route("/api/v1/status/tsdb", get(cardinality::tsdb))
+        .route("/api/queries", get(queries::list))
+        .route("/api/queries/{id}", delete(queries::kill))
+        .route("/federate", get(federate::federate))
         .route("/api/logs/search", get(logs::search).post(logs::search))
         .route("/api/logs/histogram", get(logs::histogram).post(logs::histogram))
         .route("/api/logs/tail", get(logs::tail))

@@ -1,5 +1,6 @@
 //! Parameters, from the URL and from a form, merged.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
@@ -8,7 +9,7 @@ use axum::http::header;
 use binnacle_model::time::parse_duration;
 use binnacle_model::{LogTime, Timestamp};
 
-use super::ApiError;
+use super::{ApiError, Asked};
 
 /// Longest form.
 const FORM_MAX_BYTES: usize = 1024 * 1024;
@@ -17,13 +18,25 @@ const FORM_MAX_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Default)]
 pub struct Params {
     pairs: Vec<(String, String)>,
+    path: String,
+    user: String,
 }
+
+/// The other end of a connection, where whoever accepts it says so in the request's extensions.
+#[derive(Debug, Clone, Copy)]
+pub struct Peer(pub IpAddr);
+
+/// Whom a proxy or Grafana names; they share the gate by turns. No proof of anything.
+const USER_HEADERS: [&str; 2] = ["x-grafana-user", "x-forwarded-user"];
+/// Longest name of a user that is told apart.
+const USER_MAX: usize = 100;
 
 impl<S: Send + Sync> FromRequest<S> for Params {
     type Rejection = ApiError;
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let query = request.uri().query().unwrap_or_default().to_owned();
+        let (path, user) = (request.uri().path().to_owned(), user(&request));
         let content_type = request.headers().get(header::CONTENT_TYPE);
         let is_form = content_type
             .and_then(|value| value.to_str().ok())
@@ -35,15 +48,30 @@ impl<S: Send + Sync> FromRequest<S> for Params {
             Bytes::new()
         };
         let parsed = form_urlencoded::parse(&form).chain(form_urlencoded::parse(query.as_bytes()));
-        Ok(Self { pairs: parsed.map(|(name, value)| (name.into_owned(), value.into_owned())).collect() })
+        let pairs = parsed.map(|(name, value)| (name.into_owned(), value.into_owned())).collect();
+        Ok(Self { pairs, path, user })
     }
 }
 
+fn user(request: &Request) -> String {
+    let headers = USER_HEADERS.iter().filter_map(|name| request.headers().get(*name)?.to_str().ok());
+    if let Some(name) = headers.into_iter().find(|name| !name.is_empty()) {
+        return name.chars().take(USER_MAX).collect();
+    }
+    request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string())
+}
+
 impl Params {
+    /// Who asks for what, for the gate.
+    pub(super) fn asked(&self, at: Timestamp) -> Asked {
+        let said = ["query", "q", "match[]"].into_iter().find_map(|name| self.get(name));
+        Asked { user: self.user.clone(), query: said.unwrap_or(&self.path).to_owned(), at }
+    }
+
     /// Parameters of a URL's query.
     pub fn from_query(query: &str) -> Self {
         let parsed = form_urlencoded::parse(query.as_bytes());
-        Self { pairs: parsed.into_owned().collect() }
+        Self { pairs: parsed.into_owned().collect(), ..Self::default() }
     }
 
     /// Names and values in order.

@@ -88,6 +88,7 @@ impl Run<'_> {
             column.drop_name = !keeps_name;
             let mut cursor = Cursor::new(&series);
             for step in 0..grid.steps {
+                run.check()?;
                 let step_ms = grid.at(step);
                 let window = cursor.window(run, frame, step_ms);
                 if window.floats.is_empty() && window.histograms.is_empty() {

@@ -1,0 +1,165 @@
+//! `/api/v1/status/*`: what this process was started with and how it is.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::State;
+use axum::routing::get;
+use axum::{Json, Router};
+use binnacle_model::Timestamp;
+use binnacle_model::time::{Clock, format_duration};
+use serde_json::{Map, Value, json};
+
+use crate::ServeArgs;
+
+/// What the handlers show.
+pub(crate) struct Status {
+    /// The file as it is in force, without secrets.
+    pub(crate) config: String,
+    pub(crate) flags: Map<String, Value>,
+    pub(crate) retention: Duration,
+    pub(crate) started: Timestamp,
+    pub(crate) hostname: String,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+type Shared = State<Arc<Status>>;
+
+/// The routes.
+pub(crate) fn router(status: Arc<Status>) -> Router {
+    Router::new()
+        .route("/api/v1/status/config", get(config))
+        .route("/api/v1/status/flags", get(flags))
+        .route("/api/v1/status/runtimeinfo", get(runtime_info))
+        .route("/api/v1/status/walreplay", get(wal_replay))
+        .route("/api/v1/alertmanagers", get(alertmanagers))
+        .route("/api/v1/notifications", get(notifications))
+        .with_state(status)
+}
+
+/// Flags by name, as text.
+pub(crate) fn flags_of(args: &ServeArgs) -> Map<String, Value> {
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let pairs = [
+        ("data", Some(args.data.display().to_string())),
+        ("listen", Some(args.listen.to_string())),
+        ("config", path(&args.config)),
+        ("alertmanager-config", path(&args.alertmanager_config)),
+        ("external-url", args.external_url.clone()),
+        ("enable-feature", Some(args.enable_feature.join(","))),
+    ];
+    pairs.into_iter().map(|(name, value)| (name.to_owned(), value.unwrap_or_default().into())).collect()
+}
+
+fn success(data: &Value) -> Json<Value> {
+    Json(json!({ "status": "success", "data": data }))
+}
+
+async fn config(State(status): Shared) -> Json<Value> {
+    success(&json!({ "yaml": status.config }))
+}
+
+async fn flags(State(status): Shared) -> Json<Value> {
+    success(&Value::Object(status.flags.clone()))
+}
+
+/// What of Prometheus's answer means something here; of Go's runtime nothing does.
+async fn runtime_info(State(status): Shared) -> Json<Value> {
+    let started = status.started.to_rfc3339();
+    let directory = std::env::current_dir().unwrap_or_default();
+    success(&json!({
+        "startTime": started,
+        "CWD": directory.display().to_string(),
+        "hostname": status.hostname,
+        "serverTime": status.clock.now().to_rfc3339(),
+        "reloadConfigSuccess": true,
+        "lastConfigTime": started,
+        "GOMAXPROCS": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        "storageRetention": format_duration(status.retention),
+    }))
+}
+
+/// Requests are answered only after the replay.
+async fn wal_replay() -> Json<Value> {
+    success(&json!({ "min": 0, "max": 0, "current": 0 }))
+}
+
+/// Alerts are routed here, not by other servers.
+async fn alertmanagers() -> Json<Value> {
+    success(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
+}
+
+async fn notifications() -> Json<Value> {
+    success(&json!([]))
+}
+
+/// Keys whose values are nobody's business, as the ends of their names.
+const SECRETS: [&str; 8] =
+    ["password", "secret", "secret_key", "token", "credentials", "api_key", "service_key", "routing_key"];
+
+/// The file without comments and without secrets; empty if it is not YAML.
+pub(crate) fn without_secrets(text: &str) -> String {
+    let Ok(mut value) = serde_saphyr::from_str::<Value>(text) else { return String::new() };
+    redact(&mut value, false);
+    serde_saphyr::to_string(&value).unwrap_or_default()
+}
+
+fn redact(value: &mut Value, is_secret: bool) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let key = key.to_ascii_lowercase();
+                let is_named = SECRETS.iter().any(|secret| key.ends_with(secret));
+                // Headers may carry anything.
+                redact(value, is_secret || is_named || key == "headers" || key == "http_headers");
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| redact(item, is_secret)),
+        Value::Null => {}
+        value if is_secret => *value = "<secret>".into(),
+        Value::String(text) => {
+            if let Some(plain) = without_password(text) {
+                *text = plain;
+            }
+        }
+        Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A URL without the password in it, if there is one.
+fn without_password(text: &str) -> Option<String> {
+    let (scheme, rest) = text.split_once("://")?;
+    let authority = rest.split('/').next().unwrap_or_default();
+    let (user, host) = authority.rsplit_once('@')?;
+    let (name, _) = user.split_once(':')?;
+    Some(format!("{scheme}://{name}:<secret>@{host}{}", &rest[authority.len()..]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let text = "
+            remote_write:
+            - url: https://me:hunter2@example.org/write?x=1  # a comment
+              basic_auth: {username: me, password: hunter2, password_file: /etc/pw}
+              authorization: {credentials: [hunter2]}
+              headers: {X-Anything: hunter2}
+              sigv4: {access_key: AK, secret_key: hunter2}
+            storage: {tsdb: {retention: {time: 45d}}}
+        ";
+        let shown = without_secrets(text);
+        assert!(!shown.contains("hunter2") && !shown.contains("a comment"), "{shown}");
+        for kept in ["https://me:<secret>@example.org/write?x=1", "/etc/pw", "username: me", "time: 45d"] {
+            assert!(shown.contains(kept), "{kept} in {shown}");
+        }
+        assert_eq!(shown.matches("<secret>").count(), 5, "{shown}");
+    }
+
+    #[test]
+    fn what_is_no_yaml_shows_nothing() {
+        assert_eq!(without_secrets("a: [hunter2"), "");
+    }
+}

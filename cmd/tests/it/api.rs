@@ -1,0 +1,104 @@
+//! The endpoints that Prometheus's clients look at, over real HTTP.
+
+use serde_json::json;
+
+use crate::support::{Server, client, get, poll};
+
+#[tokio::test]
+async fn status_pages_answer_and_keep_secrets() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.yml");
+    let text = "remote_write: [{url: 'http://a', basic_auth: {password: hunter2}}]\n";
+    std::fs::write(&config, text).unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--config", config.to_str().unwrap()]);
+    let data = async |path: &str| {
+        let (status, body) = get(&format!("{}{path}", server.url)).await;
+        assert_eq!((status, &body["status"]), (200, &json!("success")), "{path}: {body}");
+        body["data"].clone()
+    };
+    let shown = data("/api/v1/status/config").await["yaml"].to_string();
+    assert!(shown.contains("<secret>") && !shown.contains("hunter2"), "{shown}");
+    assert_eq!(data("/api/v1/status/flags").await["config"], json!(config));
+    assert_eq!(data("/api/v1/status/runtimeinfo").await["storageRetention"], "45d");
+    assert_eq!(data("/api/v1/status/walreplay").await["current"], 0);
+    assert!(data("/api/v1/status/buildinfo").await.get("features").is_none(), "Grafana would see Mimir");
+    assert_eq!(data("/api/v1/format_query?query=sum(up)by(job)").await, "sum by (job) (up)");
+    assert_eq!(data("/api/v1/parse_query?query=up").await["type"], "vectorSelector");
+    for list in ["notifications", "query_exemplars?query=test&start=1700000000000&end=1700000000001"] {
+        assert_eq!(data(&format!("/api/v1/{list}")).await, json!([]), "{list}");
+    }
+    for bad in ["format_query?query=sum(", "parse_query", "status/tsdb?limit=0", "query?query=1&limit=x"] {
+        let (status, body) = get(&format!("{}/api/v1/{bad}", server.url)).await;
+        assert_eq!((status, &body["errorType"]), (400, &json!("bad_data")), "{bad}: {body}");
+    }
+    server.kill();
+}
+
+/// What is federated, counted and cut: the server's own rule results, which need no network.
+#[tokio::test]
+async fn series_are_federated_counted_and_limited() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = "groups: [{name: g, interval: 1s, rules: [\
+        {record: 'a:one', expr: vector(1)}, \
+        {record: 'b:two', expr: vector(2), labels: {instance: here}}]}]";
+    std::fs::write(dir.path().join("r.yml"), rules).unwrap();
+    let config = dir.path().join("c.yml");
+    std::fs::write(&config, "rule_files: [r.yml]\n").unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--config", config.to_str().unwrap()]);
+    let url = &server.url;
+    poll("both rules' results", async || {
+        let (_, body) = get(&format!("{url}/api/v1/query?query={{__name__=~\"a:one|b:two\"}}")).await;
+        (body["data"]["result"].as_array()?.len() == 2).then_some(())
+    })
+    .await;
+    let page = client().get(format!("{url}/federate?match[]=a:one&match[]=b:two")).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    let lines: Vec<&str> = page.lines().collect();
+    assert_eq!((lines[0], lines[2]), ("# TYPE a:one untyped", "# TYPE b:two untyped"));
+    assert!(
+        lines[1].starts_with("a:one{instance=\"\"} 1 ")
+            && lines[3].starts_with("b:two{instance=\"here\"} 2 ")
+    );
+    let (status, _) = get(&format!("{url}/federate?match[]=%7B")).await;
+    assert_eq!(status, 400);
+
+    let (_, body) = get(&format!("{url}/api/v1/query?query={{__name__=~\"a:one|b:two\"}}&limit=1")).await;
+    assert_eq!(body["data"]["result"].as_array().unwrap().len(), 1);
+    assert_eq!(body["warnings"], json!(["results truncated due to limit"]));
+    let (_, body) = get(&format!("{url}/api/v1/status/tsdb?limit=5")).await;
+    let counts = &body["data"]["seriesCountByMetricName"];
+    assert!(counts.as_array().unwrap().contains(&json!({ "name": "a:one", "value": 1 })), "{counts}");
+    server.kill();
+}
+
+#[tokio::test]
+async fn queries_are_listed_and_can_be_ended() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let url = server.url.clone();
+    let (status, body) = get(&format!("{url}/api/queries")).await;
+    assert_eq!((status, &body["data"]), (200, &json!([])));
+    // Sorts millions of values a thousand times: it runs until somebody ends it.
+    let slow = "quantile_over_time(0.5,vector(1)[1h:1ms])";
+    let asked = tokio::time::timeout(std::time::Duration::from_secs(20), async {
+        let request = client().get(format!("{url}/api/v1/query_range?query={slow}&start=0&end=1000&step=1"));
+        request.header("x-grafana-user", "ann").send().await.unwrap()
+    });
+    let kill = async {
+        let id = poll("the query on the list", async || {
+            let (_, body) = get(&format!("{url}/api/queries")).await;
+            let first = body["data"].get(0)?.clone();
+            assert_eq!((&first["user"], &first["query"]), (&json!("ann"), &json!(slow)));
+            first["id"].as_u64()
+        })
+        .await;
+        client().delete(format!("{url}/api/queries/{id}")).send().await.unwrap().status().as_u16()
+    };
+    let (answer, killed) = tokio::join!(asked, kill);
+    let answer = answer.unwrap();
+    assert_eq!((killed, answer.status().as_u16()), (200, 499));
+    assert!(answer.text().await.unwrap().contains("\"canceled\""));
+    let gone = client().delete(format!("{url}/api/queries/1000")).send().await.unwrap();
+    assert_eq!(gone.status().as_u16(), 404);
+    server.kill();
+}

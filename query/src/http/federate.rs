@@ -1,0 +1,136 @@
+//! `/federate`: the newest sample of each selected series as a page to be scraped.
+
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{IntoResponse, Response};
+use binnacle_model::labels::is_legacy_label_name;
+use binnacle_model::sample::is_stale;
+use binnacle_model::time::millis;
+use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
+
+use super::json::format_value;
+use super::metrics::selectors;
+use super::{ApiError, Params, ReadApi};
+
+/// Series by name and labels, each with its newest sample.
+type Found = BTreeMap<(String, Labels), Sample>;
+
+pub(super) async fn federate(
+    State(api): State<Arc<ReadApi>>,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let selectors = selectors(&params)?;
+    let now = api.clock.now();
+    let range = TimeRange { start: Timestamp(now.0 - millis(api.limits.lookback) + 1), end: now };
+    let metrics = Arc::clone(&api.metrics);
+    let work = move |deadline: &_| {
+        let mut found = Found::new();
+        for matchers in &selectors {
+            for series in metrics.select(matchers, range, deadline)? {
+                let series = series?;
+                // The text format has no native histograms; Prometheus leaves them out as well.
+                let newest = series.samples.last().filter(|sample| !is_stale(sample.value));
+                if let Some(sample) = newest {
+                    found.insert((series.labels.metric_name().to_owned(), series.labels), *sample);
+                }
+            }
+        }
+        Ok(found)
+    };
+    let found = api.gate.run(params.asked(api.clock.now()), None, work).await?;
+    let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    let utf8 = accept.into_iter().any(|value| value.contains("escaping=allow-utf-8"));
+    let kind = "text/plain; version=0.0.4; charset=utf-8";
+    Ok(([(header::CONTENT_TYPE, kind)], page(&found, utf8)).into_response())
+}
+
+fn page(found: &Found, utf8: bool) -> String {
+    let mut out = String::new();
+    let mut before = None;
+    for ((name, labels), sample) in found {
+        if before != Some(name) {
+            let _ = writeln!(out, "# TYPE {} untyped", metric(name, utf8));
+            before = Some(name);
+        }
+        line(&mut out, name, labels, sample, utf8);
+    }
+    out
+}
+
+fn line(out: &mut String, name: &str, labels: &Labels, sample: &Sample, utf8: bool) {
+    let is_inside = !is_plain(name) && utf8;
+    let mut parts: Vec<String> = if is_inside { vec![metric(name, utf8)] } else { Vec::new() };
+    // So that the one who scrapes does not take us for the instance.
+    let instance = labels.get("instance").is_none().then(|| "instance=\"\"".to_owned());
+    let others = labels.iter().filter(|label| &*label.name != "__name__");
+    parts.extend(others.map(|label| {
+        let name = if is_legacy_label_name(&label.name) {
+            label.name.to_string()
+        } else if utf8 {
+            format!("\"{}\"", escape(&label.name))
+        } else {
+            underscored(&label.name)
+        };
+        format!("{name}=\"{}\"", escape(&label.value))
+    }));
+    parts.extend(instance);
+    let head = if is_inside { String::new() } else { metric(name, utf8) };
+    let value = format_value(sample.value);
+    let _ = writeln!(out, "{head}{{{}}} {value} {}", parts.join(","), sample.timestamp.0);
+}
+
+fn is_plain(name: &str) -> bool {
+    is_legacy_label_name(&name.replace(':', "_"))
+}
+
+fn metric(name: &str, utf8: bool) -> String {
+    match (is_plain(name), utf8) {
+        (true, _) => name.to_owned(),
+        (false, true) => format!("\"{}\"", escape(name)),
+        (false, false) => underscored(name),
+    }
+}
+
+/// A name for those who know only the classic ones.
+fn underscored(name: &str) -> String {
+    let plain = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == ':' { c } else { '_' };
+    let name: String = name.chars().map(plain).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+fn escape(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(labels: &[(&str, &str)], utf8: bool) -> String {
+        let labels = Labels::new(labels.iter().copied()).unwrap();
+        let sample = Sample { timestamp: Timestamp(1500), value: 2.0 };
+        page(&[((labels.metric_name().to_owned(), labels), sample)].into_iter().collect(), utf8)
+    }
+
+    #[test]
+    fn values_are_escaped_and_the_instance_is_said() {
+        let found = shown(&[("__name__", "a:up"), ("path", "C:\\x\n\"y\"")], false);
+        let want = "# TYPE a:up untyped\na:up{path=\"C:\\\\x\\n\\\"y\\\"\",instance=\"\"} 2 1500\n";
+        assert_eq!(found, want);
+        assert!(shown(&[("__name__", "up"), ("instance", "b")], false).contains("up{instance=\"b\"} 2 1500"));
+    }
+
+    #[test]
+    fn names_beyond_the_classic_ones_need_a_reader_who_knows_them() {
+        let labels = [("__name__", "my.metric"), ("a.b", "c"), ("instance", "i")];
+        let want = "# TYPE \"my.metric\" untyped\n{\"my.metric\",\"a.b\"=\"c\",instance=\"i\"} 2 1500\n";
+        assert_eq!(shown(&labels, true), want);
+        let want = "# TYPE my_metric untyped\nmy_metric{a_b=\"c\",instance=\"i\"} 2 1500\n";
+        assert_eq!(shown(&labels, false), want);
+    }
+}
