@@ -8,6 +8,7 @@ mod client;
 mod clock;
 mod config;
 mod demo;
+mod own_page;
 mod serve;
 mod server;
 mod status;

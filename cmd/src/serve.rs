@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::Context;
 use axum::Router;
 use axum::extract::State;
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use binnacle_alerting::notify::{AlertSink, Dispatcher, Sender, SentAlert};
@@ -31,7 +31,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::status::{self, Status};
-use crate::{CollectArgs, ServeArgs, server, web};
+use crate::{CollectArgs, ServeArgs, own_page, server, web};
 
 const QUERY_TIMEOUT: Duration = Duration::from_mins(2);
 const SELF_INTERVAL: Duration = Duration::from_secs(15);
@@ -254,7 +254,7 @@ fn query_places() -> usize {
 fn own(interval: Duration, url: &str, registry: &Arc<Registry>) -> Vec<Target> {
     let timeout = SELF_TIMEOUT.min(interval);
     let registry = Arc::clone(registry);
-    let itself = move || encode(&registry);
+    let itself = move || own_page::encode(&registry);
     let instance = url.trim_start_matches("http://");
     vec![
         Target::new(
@@ -278,12 +278,6 @@ fn register_build(registry: &mut Registry) {
     let labels = vec![("version", env!("CARGO_PKG_VERSION"))];
     let info = prometheus_client::metrics::info::Info::new(labels);
     registry.register("build", "Which release this is", info);
-}
-
-fn encode(registry: &Registry) -> Result<String, String> {
-    let mut page = String::new();
-    prometheus_client::encoding::text::encode(&mut page, registry).map_err(|error| error.to_string())?;
-    Ok(page)
 }
 
 #[allow(clippy::too_many_arguments, reason = "each collaborator is one of a kind, and this wires them")]
@@ -404,14 +398,8 @@ async fn reload() -> Response {
     (StatusCode::NOT_IMPLEMENTED, text).into_response()
 }
 
-async fn metrics(State(own): State<Own>) -> Response {
-    match encode(&own.registry) {
-        Ok(page) => {
-            let kind = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-            ([(header::CONTENT_TYPE, kind)], page).into_response()
-        }
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error).into_response(),
-    }
+async fn metrics(State(own): State<Own>, headers: HeaderMap) -> Response {
+    own_page::respond(&own.registry, &headers)
 }
 
 /// The node agent.

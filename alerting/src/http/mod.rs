@@ -7,8 +7,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use binnacle_model::{Labels, Timestamp};
+use binnacle_model::{Labels, Matcher, Timestamp};
+use binnacle_query::promql::parse_selector;
 use serde_json::{Map, Value, json};
+use xxhash_rust::xxh3::xxh3_128;
 
 use crate::rules::{Alert, AlertState, Evaluator, GroupStatus, Rule, RuleHealth, RuleKind, RuleStatus};
 use crate::state::AlertDb;
@@ -43,10 +45,16 @@ struct Filter {
     groups: Vec<String>,
     files: Vec<String>,
     exclude_alerts: bool,
+    /// Of the rules' labels; one of them must hold.
+    selectors: Vec<Vec<Matcher>>,
+    /// Groups of one answer.
+    most: Option<usize>,
+    /// The first group, as the answer before named it.
+    from: Option<String>,
 }
 
 impl Filter {
-    fn parse(query: &str) -> Self {
+    fn parse(query: &str) -> Result<Self, String> {
         let mut filter = Self::default();
         for (name, value) in binnacle_query::http::Params::from_query(query).into_pairs() {
             match name.as_str() {
@@ -55,10 +63,24 @@ impl Filter {
                 "rule_group[]" => filter.groups.push(value),
                 "file[]" => filter.files.push(value),
                 "exclude_alerts" => filter.exclude_alerts = matches!(value.as_str(), "true" | "1"),
+                "match[]" => {
+                    filter.selectors.push(parse_selector(&value).map_err(|error| error.to_string())?);
+                }
+                "group_limit" => {
+                    let limit = value.parse().map_err(|_| format!("group_limit {value:?} is no count"))?;
+                    filter.most = Some(limit).filter(|limit| *limit > 0);
+                }
+                "group_next_token" => filter.from = Some(value).filter(|token| !token.is_empty()),
                 _ => {}
             }
         }
-        filter
+        if let Some(kind) = filter.kind.as_deref().filter(|kind| !matches!(*kind, "alert" | "record")) {
+            return Err(format!("not supported value {kind:?}"));
+        }
+        if filter.from.is_some() && filter.most.is_none() {
+            return Err("group_limit needs to be present in order to paginate over the groups".to_owned());
+        }
+        Ok(filter)
     }
 
     fn takes_group(&self, group: &GroupStatus) -> bool {
@@ -68,20 +90,37 @@ impl Filter {
 
     fn takes_rule(&self, rule: &Rule) -> bool {
         let kind = if rule.kind == RuleKind::Record { "record" } else { "alert" };
+        let holds = |matcher: &Matcher| {
+            matcher.matches(rule.labels.get(&matcher.name).map(String::as_str).unwrap_or_default())
+        };
         (self.rules.is_empty() || self.rules.contains(&rule.name))
             && self.kind.as_ref().is_none_or(|wanted| wanted == kind)
+            && (self.selectors.is_empty() || self.selectors.iter().any(|all| all.iter().all(holds)))
     }
 }
 
 async fn rules(State(api): Api, RawQuery(query): RawQuery) -> Response {
-    let filter = Filter::parse(&query.unwrap_or_default());
-    if let Some(kind) = filter.kind.as_deref().filter(|kind| !matches!(*kind, "alert" | "record")) {
-        let error = format!("not supported value {kind:?}");
-        let body = json!({ "status": "error", "errorType": "bad_data", "error": error });
-        return (StatusCode::BAD_REQUEST, Json(body)).into_response();
-    }
+    let filter = match Filter::parse(&query.unwrap_or_default()) {
+        Ok(filter) => filter,
+        Err(error) => return refused(&error),
+    };
+    let mut all = api.evaluator.status();
+    all.retain(|group| filter.takes_group(group));
+    all.sort_by(|a, b| (&a.group.file, &a.group.name).cmp(&(&b.group.file, &b.group.name)));
+    let first = match &filter.from {
+        None => 0,
+        Some(wanted) => match all.iter().position(|group| token(group) == *wanted) {
+            Some(first) => first,
+            None => return refused("invalid group_next_token; it was taken from an older answer"),
+        },
+    };
     let mut groups = Vec::new();
-    for status in api.evaluator.status().iter().filter(|group| filter.takes_group(group)) {
+    let mut next = None;
+    for status in &all[first..] {
+        if filter.most == Some(groups.len()) {
+            next = Some(token(status));
+            break;
+        }
         let rules = status.group.rules.iter().zip(&status.rules);
         let shown: Vec<Value> = rules
             .filter(|(rule, _)| filter.takes_rule(rule))
@@ -100,7 +139,22 @@ async fn rules(State(api): Api, RawQuery(query): RawQuery) -> Response {
             "lastEvaluation": time(status.last_evaluation),
         }));
     }
-    Json(json!({ "status": "success", "data": { "groups": groups } })).into_response()
+    let mut data = json!({ "groups": groups });
+    if let Some(next) = next {
+        data["groupNextToken"] = next.into();
+    }
+    Json(json!({ "status": "success", "data": data })).into_response()
+}
+
+fn refused(error: &str) -> Response {
+    let body = json!({ "status": "error", "errorType": "bad_data", "error": error });
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}
+
+/// By which the next answer begins with this group.
+fn token(group: &GroupStatus) -> String {
+    let name = format!("{};{}", group.group.file, group.group.name);
+    format!("{:032x}", xxh3_128(name.as_bytes()))
 }
 
 async fn alerts(State(api): Api) -> Json<Value> {
@@ -158,7 +212,7 @@ fn show_rule(rule: &Rule, status: &RuleStatus, exclude_alerts: bool) -> Value {
     };
     let mut shown = json!({
         "name": rule.name,
-        "query": rule.query,
+        "query": rule.expr.to_string(),
         "labels": rule.labels,
         "health": health,
         "evaluationTime": status.duration.as_secs_f64(),

@@ -102,3 +102,37 @@ async fn queries_are_listed_and_can_be_ended() {
     assert_eq!(gone.status().as_u16(), 404);
     server.kill();
 }
+
+#[tokio::test]
+async fn rules_are_filtered_and_paged() {
+    let dir = tempfile::tempdir().unwrap();
+    let rules = "groups:\n\
+        - {name: b, rules: [{record: 'x:y', expr: sum(up)by(job), labels: {team: red}}]}\n\
+        - {name: a, rules: [{record: 'x:z', expr: 'up'}]}\n\
+        - {name: c, rules: [{alert: A, expr: up == 0, labels: {team: blue}}]}\n";
+    std::fs::write(dir.path().join("r.yml"), rules).unwrap();
+    let config = dir.path().join("c.yml");
+    std::fs::write(&config, "rule_files: [r.yml]\n").unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--config", config.to_str().unwrap()]);
+    let data = async |query: &str| get(&format!("{}/api/v1/rules?{query}", server.url)).await;
+    let names = async |query: &str| {
+        let (_, body) = data(query).await;
+        let groups = body["data"]["groups"].as_array().unwrap_or(&Vec::new()).clone();
+        groups.iter().map(|group| group["name"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(names("").await, ["a", "b", "c"]);
+    assert_eq!(names("match[]={team=~\"red|blue\"}").await, ["b", "c"]);
+    assert_eq!(names("type=alert").await, ["c"]);
+    assert_eq!(names("rule_group[]=a&rule_group[]=b&rule_name[]=x:y").await, ["b"]);
+    let (_, page) = data("group_limit=2").await;
+    assert_eq!(page["data"]["groups"][1]["rules"][0]["query"], "sum by (job) (up)");
+    let token = page["data"]["groupNextToken"].as_str().unwrap();
+    assert_eq!(names(&format!("group_limit=2&group_next_token={token}")).await, ["c"]);
+    for bad in
+        ["group_next_token=x", "group_limit=1&group_next_token=x", "match[]={", "type=x", "group_limit=-1"]
+    {
+        let (status, body) = data(bad).await;
+        assert_eq!((status, &body["errorType"]), (400, &json!("bad_data")), "{bad}: {body}");
+    }
+    server.kill();
+}

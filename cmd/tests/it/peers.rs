@@ -51,6 +51,16 @@ async fn promtool_gets_answers() {
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
         assert!(output.status.success() && text.contains(want), "{args:?}: {output:?}");
     }
+    let page = client().get(format!("{}/metrics", second.url)).send().await.unwrap().text().await.unwrap();
+    let file = dir.path().join("page");
+    std::fs::write(&file, page).unwrap();
+    let lint = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(std::fs::File::open(&file).unwrap())
+        .output()
+        .unwrap();
+    // 3: it has remarks on names.
+    assert!(matches!(lint.status.code(), Some(0 | 3)), "{lint:?}");
     let (_, targets) = get(&format!("{}/api/v1/targets", second.url)).await;
     assert_eq!(targets["data"]["activeTargets"][0]["health"], "up");
 }
