@@ -111,6 +111,8 @@ pub struct AppendReport {
     pub too_old: usize,
     /// More than ten minutes ahead of the store's clock.
     pub too_far_ahead: usize,
+    /// How many of `appended` and `duplicate` are native histograms.
+    pub histograms: usize,
     /// Series that were not known before.
     pub new_series: usize,
 }

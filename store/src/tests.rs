@@ -181,6 +181,12 @@ fn histograms_move_from_head_to_blocks_and_stay_the_same() {
     assert_eq!((again.duplicate, again.conflicting), (1, 0), "{again:?}");
     let other = append_histogram(&store, "__name__=lat,job=a", 7 * HOUR_MS, histogram(12.0));
     assert_eq!((other.duplicate, other.conflicting), (0, 1), "{other:?}");
+    // A moment has one value: a number where a histogram stands, and the other way round.
+    assert_eq!(append(&store, "__name__=lat,job=a", 7 * HOUR_MS, 1.0).unwrap().conflicting, 1);
+    assert_eq!(
+        append_histogram(&store, "__name__=lat,job=a", 7 * HOUR_MS + 1, histogram(4.0)).conflicting,
+        1
+    );
 }
 
 #[test]

@@ -136,3 +136,66 @@ async fn rules_are_filtered_and_paged() {
     }
     server.kill();
 }
+
+/// A field of a protobuf message.
+fn put(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+    out.extend([number << 3 | 2, u8::try_from(bytes.len()).unwrap()]);
+    out.extend_from_slice(bytes);
+}
+
+#[tokio::test]
+async fn remote_write_2_says_what_arrived() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let now = std::time::UNIX_EPOCH.elapsed().unwrap().as_millis();
+    let mut body = Vec::new();
+    for symbol in ["", "__name__", "up", "job", "second"] {
+        put(&mut body, 4, symbol.as_bytes());
+    }
+    // One sample now and one of 1970, and an empty histogram.
+    let mut series = Vec::new();
+    put(&mut series, 1, &[1, 2, 3, 4]);
+    for at in [now, 1000] {
+        let mut sample = vec![1 << 3 | 1];
+        sample.extend(7f64.to_bits().to_le_bytes());
+        sample.push(2 << 3);
+        let mut rest = at;
+        while rest >= 0x80 {
+            sample.push((rest & 0x7f) as u8 | 0x80);
+            rest >>= 7;
+        }
+        sample.push(rest as u8);
+        put(&mut series, 2, &sample);
+        if at == now {
+            let mut histogram = vec![15 << 3];
+            histogram.extend_from_slice(&sample[10..]);
+            put(&mut series, 3, &histogram);
+        }
+    }
+    put(&mut body, 5, &series);
+    let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+    let send = async |content_type: &str| {
+        let request = client().post(format!("{}/api/v1/write", server.url)).body(body.clone());
+        request
+            .header("content-type", content_type)
+            .header("content-encoding", "snappy")
+            .send()
+            .await
+            .unwrap()
+    };
+    let v2 = "application/x-protobuf;proto=io.prometheus.write.v2.Request";
+    let answer = send(v2).await;
+    let written = |kind: &str| {
+        answer.headers()[&format!("x-prometheus-remote-write-{kind}-written")].to_str().unwrap().to_owned()
+    };
+    let counts = [written("samples"), written("histograms"), written("exemplars")];
+    // The histogram stands at the sample's moment: there is one value for it already.
+    assert_eq!((answer.status().as_u16(), counts), (400, ["1".into(), "0".into(), "0".into()]));
+    assert!(answer.text().await.unwrap().contains("1 too old, 0 too far ahead, 1 with another value"));
+    let (_, body) = get(&format!("{}/api/v1/query?query=up", server.url)).await;
+    assert_eq!(body["data"]["result"][0]["metric"]["job"], "second");
+    for refused in ["application/json", "application/x-protobuf;proto=io.prometheus.write.v3.Request"] {
+        assert_eq!(send(refused).await.status().as_u16(), 415, "{refused}");
+    }
+    server.kill();
+}

@@ -6,6 +6,7 @@
 mod histogram;
 mod logs;
 mod remote_write;
+mod write_v2;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::Telemetry;
 
 pub use remote_write::{WireError, encode_write_request, write_request};
+pub use write_v2::write_request_v2;
 
 /// Longest body on the wire.
 const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;

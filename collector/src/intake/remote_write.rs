@@ -1,4 +1,4 @@
-//! `POST /api/v1/write`: Prometheus's remote write 1.0.
+//! `POST /api/v1/write`: Prometheus's remote write 1.0; 2.0 is in `write_v2`.
 //!
 //! The body is walked by hand: a series' label bytes are hashed as they stand, and decoded only when
 //! the store has not seen them before. Field numbers are those of Prometheus's `prompb/types.proto`:
@@ -16,18 +16,20 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use axum::extract::{Request, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
 use binnacle_model::labels::LabelsError;
-use binnacle_model::storage::{HistogramSample, Metadata, RawSeries, SeriesDecoder};
+use binnacle_model::storage::{AppendReport, HistogramSample, Metadata, RawSeries, SeriesDecoder};
 use binnacle_model::{Labels, Sample, Timestamp};
 
+use super::write_v2::write_request_v2;
 use super::{Intake, Refusal, header_text, histogram, read_body, unsnap};
 
 /// Series of one body; an empty one is two bytes on the wire.
-const MAX_SERIES: usize = 200_000;
+pub(super) const MAX_SERIES: usize = 200_000;
 
 /// Descriptions of metrics in one body.
-const MAX_METADATA: usize = 20_000;
+pub(super) const MAX_METADATA: usize = 20_000;
 
 /// Samples of one body.
 const MAX_SAMPLES: usize = 1_000_000;
@@ -35,15 +37,9 @@ const MAX_SAMPLES: usize = 1_000_000;
 /// A histogram counts as so many of them.
 const HISTOGRAM_WEIGHT: usize = 8;
 
-pub(super) async fn handle(
-    State(intake): State<Arc<Intake>>,
-    request: Request,
-) -> Result<StatusCode, Refusal> {
+pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) -> Result<Response, Refusal> {
     let content_type = header_text(request.headers(), "content-type");
-    if content_type.contains("io.prometheus.write.v2") {
-        let reason = "remote write 2.0 is not taken yet; send prometheus.WriteRequest (1.0)";
-        return Err(Refusal::Unsupported(reason.to_owned()));
-    }
+    let is_v2 = is_v2(content_type)?;
     let place = intake.place()?;
     let body = read_body(request.into_body()).await?;
     let metrics = Arc::clone(&intake.metrics);
@@ -51,7 +47,8 @@ pub(super) async fn handle(
     let report = intake
         .run(place, move || {
             let plain = unsnap(&body)?;
-            let request = write_request(&plain).map_err(|error| Refusal::Bad(error.to_string()))?;
+            let read = if is_v2 { write_request_v2(&plain) } else { write_request(&plain) };
+            let request = read.map_err(|error| Refusal::Bad(error.to_string()))?;
             telemetry.histograms_dropped.inc_by(request.impossible as u64);
             metrics.append_metadata(&request.metadata);
             let report = metrics.append(&request.batch(), &WireLabels)?;
@@ -60,20 +57,56 @@ pub(super) async fn handle(
         })
         .await?;
     let (report, impossible) = report;
-    if report.refused() == 0 && impossible.is_none() {
-        return Ok(StatusCode::NO_CONTENT);
+    let mut response = if report.refused() == 0 && impossible.is_none() {
+        StatusCode::NO_CONTENT.into_response()
+    } else {
+        refused(&report, impossible).into_response()
+    };
+    if is_v2 {
+        say_written(&mut response, &report);
     }
+    Ok(response)
+}
+
+/// Which of the two messages the body is; without a word, the older one.
+fn is_v2(content_type: &str) -> Result<bool, Refusal> {
+    let mut words = content_type.split(';').map(str::trim);
+    let kind = words.next().unwrap_or_default();
+    let proto = words.find_map(|word| word.strip_prefix("proto=")).unwrap_or("prometheus.WriteRequest");
+    let kind_fits = kind.is_empty() || kind.eq_ignore_ascii_case("application/x-protobuf");
+    match (kind_fits, proto.trim_matches('"')) {
+        (true, "prometheus.WriteRequest") => Ok(false),
+        (true, "io.prometheus.write.v2.Request") => Ok(true),
+        _ => Err(Refusal::Unsupported(format!(
+            "{content_type:?} is not taken; send application/x-protobuf with proto=prometheus.WriteRequest or proto=io.prometheus.write.v2.Request"
+        ))),
+    }
+}
+
+/// So that a sender of 2.0 knows what arrived, also beside an error. Exemplars are not kept yet.
+fn say_written(response: &mut Response, report: &AppendReport) {
+    let samples = report.appended + report.duplicate - report.histograms;
+    for (name, count) in [
+        ("x-prometheus-remote-write-samples-written", samples),
+        ("x-prometheus-remote-write-histograms-written", report.histograms),
+        ("x-prometheus-remote-write-exemplars-written", 0),
+    ] {
+        response.headers_mut().insert(name, HeaderValue::from(count));
+    }
+}
+
+fn refused(report: &AppendReport, impossible: Option<(usize, String)>) -> Refusal {
     // As Prometheus: the rest is kept, and sending these again will not help.
     let impossible = impossible
         .map_or_else(String::new, |(count, reason)| format!("; {count} histograms refused: {reason}"));
-    Err(Refusal::Bad(format!(
+    Refusal::Bad(format!(
         "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one; {} kept{impossible}",
         report.refused(),
         report.too_old,
         report.too_far_ahead,
         report.conflicting,
         report.appended,
-    )))
+    ))
 }
 
 /// Why a body is no write request.
@@ -87,8 +120,8 @@ pub struct WireError {
 /// A request, its series still as they came.
 #[derive(Debug, Default)]
 pub struct WriteRequest<'a> {
-    series: Vec<OneSeries<'a>>,
-    samples: Vec<Sample>,
+    pub(super) series: Vec<OneSeries<'a>>,
+    pub(super) samples: Vec<Sample>,
     histograms: Vec<HistogramSample>,
     /// Descriptions of metrics.
     pub metadata: Vec<(String, Metadata)>,
@@ -99,7 +132,7 @@ pub struct WriteRequest<'a> {
 
 /// A series, its samples as places in those of all.
 #[derive(Debug)]
-struct OneSeries<'a> {
+pub(super) struct OneSeries<'a> {
     labels: Cow<'a, [u8]>,
     samples: Range<usize>,
     histograms: Range<usize>,
@@ -116,6 +149,49 @@ impl WriteRequest<'_> {
                 histograms: &self.histograms[one.histograms.clone()],
             })
             .collect()
+    }
+}
+
+impl WriteRequest<'_> {
+    /// Keeps a histogram, or counts it if it is none.
+    pub(super) fn push_histogram(&mut self, bytes: &[u8], at: usize) -> Result<(), WireError> {
+        let sample = histogram::read(bytes, at)?;
+        // A staleness marker has nothing but its sum.
+        let valid = if sample.histogram.is_stale() { Ok(()) } else { sample.histogram.validate() };
+        match valid {
+            Ok(()) => self.histograms.push(sample),
+            Err(reason) => {
+                self.impossible += 1;
+                self.reason = reason;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A series being read: its labels, and where its samples begin.
+pub(super) struct Parts<'a> {
+    pub(super) labels: Cow<'a, [u8]>,
+    samples: usize,
+    histograms: usize,
+}
+
+impl<'a> Parts<'a> {
+    pub(super) fn begin(request: &WriteRequest<'a>) -> Self {
+        let labels = Cow::Borrowed(&[][..]);
+        Self { labels, samples: request.samples.len(), histograms: request.histograms.len() }
+    }
+
+    pub(super) fn end(self, at: usize, request: &mut WriteRequest<'a>) -> Result<(), WireError> {
+        if request.samples.len() + request.histograms.len() * HISTOGRAM_WEIGHT > MAX_SAMPLES {
+            return Err(WireError { at, reason: "more than a million samples in one body" });
+        }
+        request.series.push(OneSeries {
+            labels: self.labels,
+            samples: self.samples..request.samples.len(),
+            histograms: self.histograms..request.histograms.len(),
+        });
+        Ok(())
     }
 }
 
@@ -145,8 +221,7 @@ pub fn write_request(body: &[u8]) -> Result<WriteRequest<'_>, WireError> {
 }
 
 fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) -> Result<(), WireError> {
-    let first = request.samples.len();
-    let first_histogram = request.histograms.len();
+    let mut parts = Parts::begin(request);
     let mut labels: Option<Range<usize>> = None;
     let mut scattered: Option<Vec<u8>> = None;
     let mut fields = Fields::new(body, at);
@@ -167,37 +242,18 @@ fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) ->
                 }
             }
             (2, Some(bytes)) => request.samples.push(sample(bytes, field.at)?),
-            (4, Some(bytes)) => {
-                let sample = histogram::read(bytes, field.at)?;
-                // A staleness marker has nothing but its sum.
-                let valid = if sample.histogram.is_stale() { Ok(()) } else { sample.histogram.validate() };
-                match valid {
-                    Ok(()) => request.histograms.push(sample),
-                    Err(reason) => {
-                        request.impossible += 1;
-                        request.reason = reason;
-                    }
-                }
-            }
+            (4, Some(bytes)) => request.push_histogram(bytes, field.at)?,
             _ => {}
         }
     }
-    if request.samples.len() + request.histograms.len() * HISTOGRAM_WEIGHT > MAX_SAMPLES {
-        return Err(WireError { at, reason: "more than a million samples in one body" });
-    }
-    let raw = match scattered {
+    parts.labels = match scattered {
         Some(copy) => Cow::Owned(copy),
         None => Cow::Borrowed(&body[labels.unwrap_or(0..0)]),
     };
-    request.series.push(OneSeries {
-        labels: raw,
-        samples: first..request.samples.len(),
-        histograms: first_histogram..request.histograms.len(),
-    });
-    Ok(())
+    parts.end(at, request)
 }
 
-fn sample(body: &[u8], at: usize) -> Result<Sample, WireError> {
+pub(super) fn sample(body: &[u8], at: usize) -> Result<Sample, WireError> {
     let mut sample = Sample { timestamp: Timestamp(0), value: 0.0 };
     let mut fields = Fields::new(body, at);
     while let Some(field) = fields.next()? {
@@ -210,6 +266,12 @@ fn sample(body: &[u8], at: usize) -> Result<Sample, WireError> {
     Ok(sample)
 }
 
+/// What a metric is, by the number that both messages have for it.
+pub(super) fn kind_name(number: u64) -> &'static str {
+    let kinds = ["unknown", "counter", "gauge", "histogram", "gaugehistogram", "summary", "info", "stateset"];
+    usize::try_from(number).ok().and_then(|at| kinds.get(at)).copied().unwrap_or("unknown")
+}
+
 fn metadata(body: &[u8], at: usize) -> Result<(String, Metadata), WireError> {
     let mut name = String::new();
     let mut described = Metadata { kind: "unknown".to_owned(), ..Metadata::default() };
@@ -217,20 +279,7 @@ fn metadata(body: &[u8], at: usize) -> Result<(String, Metadata), WireError> {
     while let Some(field) = fields.next()? {
         let text = || field.bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
         match field.number {
-            1 => {
-                let kinds = [
-                    "unknown",
-                    "counter",
-                    "gauge",
-                    "histogram",
-                    "gaugehistogram",
-                    "summary",
-                    "info",
-                    "stateset",
-                ];
-                let kind = kinds.get(field.number_value as usize).unwrap_or(&"unknown");
-                (*kind).clone_into(&mut described.kind);
-            }
+            1 => kind_name(field.number_value).clone_into(&mut described.kind),
             2 => name = text().unwrap_or_default(),
             4 => described.help = text().unwrap_or_default(),
             5 => described.unit = text().unwrap_or_default(),
@@ -398,7 +447,7 @@ pub fn encode_write_request<'a>(series: impl IntoIterator<Item = (&'a Labels, &'
     out
 }
 
-fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -406,7 +455,7 @@ fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+pub(super) fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     out.push(number << 3 | 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

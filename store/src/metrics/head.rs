@@ -138,6 +138,7 @@ impl Head {
         }
         let histograms = self.accept_histograms(batch, &refs, limits, &mut report);
         report.appended = accepted.len() + histograms.len();
+        report.histograms += histograms.len();
         let mut last = self.append_histograms(wal, &histograms)?;
         if accepted.is_empty() {
             return Ok((report, last));
@@ -173,7 +174,10 @@ impl Head {
                             series.insert_histogram(sample);
                             accepted.push((*number, sample));
                         }
-                        Inserted::Duplicate => report.duplicate += 1,
+                        Inserted::Duplicate => {
+                            report.duplicate += 1;
+                            report.histograms += 1;
+                        }
                         Inserted::Conflicting => report.conflicting += 1,
                     }
                 }

@@ -73,6 +73,8 @@ impl MemSeries {
     /// What would become of a histogram.
     pub(crate) fn judge_histogram(&self, sample: &HistogramSample) -> Inserted {
         match self.histograms.binary_search_by_key(&sample.timestamp, |one| one.timestamp) {
+            // A moment has one value, a number or a histogram.
+            Err(_) if self.number_at(sample.timestamp).is_some() => Inserted::Conflicting,
             Err(_) => Inserted::New,
             Ok(at) => {
                 let known = &self.histograms[at].histogram;
@@ -104,22 +106,28 @@ impl MemSeries {
     /// What would become of `sample`.
     pub(crate) fn judge(&self, sample: Sample) -> Inserted {
         let at = sample.timestamp;
-        if self.open.last().is_none_or(|last| last.timestamp < at) && !self.is_frozen(at) {
-            return Inserted::New;
+        if self.histograms.binary_search_by_key(&at, |one| one.timestamp).is_ok() {
+            return Inserted::Conflicting;
         }
-        let known = find(&self.open, at).or_else(|| find(&self.late, at)).or_else(|| {
+        match self.number_at(at) {
+            None => Inserted::New,
+            Some(known) if known == sample => Inserted::Duplicate,
+            Some(_) => Inserted::Conflicting,
+        }
+    }
+
+    fn number_at(&self, at: Timestamp) -> Option<Sample> {
+        if self.open.last().is_none_or(|last| last.timestamp < at) && !self.is_frozen(at) {
+            return None;
+        }
+        find(&self.open, at).or_else(|| find(&self.late, at)).or_else(|| {
             let touching = self.frozen.iter().filter(|frozen| frozen.range.contains(at));
             let mut samples = Vec::new();
             for frozen in touching {
                 chunk::decode(&frozen.bytes, &mut samples).expect("we encoded it in this process");
             }
             find(&samples, at)
-        });
-        match known {
-            None => Inserted::New,
-            Some(known) if known == sample => Inserted::Duplicate,
-            Some(_) => Inserted::Conflicting,
-        }
+        })
     }
 
     /// Adds a sample that [`Self::judge`] called new.

@@ -1,0 +1,235 @@
+//! Remote write 2.0: texts stand once in a table, and series name them by number.
+//!
+//! ```text
+//! Request     4: symbols text*    5: TimeSeries*
+//! TimeSeries  1: labels_refs uint32*, name and value in turn    2: Sample*   3: Histogram*
+//!             5: Metadata                                       (4 exemplars: not kept yet)
+//! Metadata    1: type enum    3: help_ref    4: unit_ref
+//! ```
+//!
+//! Field numbers are those of Prometheus's `prompb/io/prometheus/write/v2/types.proto`. Samples and
+//! histograms are as in 1.0. Numbers of symbols mean something in one body only, so that each series
+//! gets the label bytes that it would have in 1.0, and with them the same identity in the store.
+
+use std::borrow::Cow;
+
+use binnacle_model::labels::METRIC_NAME;
+use binnacle_model::storage::Metadata;
+
+use super::remote_write::{
+    Field, Fields, MAX_METADATA, MAX_SERIES, Parts, WireError, WriteRequest, kind_name, put_bytes, sample,
+};
+
+/// Texts of one body.
+const MAX_SYMBOLS: usize = 1_000_000;
+
+/// All label bytes of one body, written out. A short body could name a long text very often.
+const MAX_LABEL_BYTES: usize = 128 * 1024 * 1024;
+
+/// Walks a decompressed body.
+pub fn write_request_v2(body: &[u8]) -> Result<WriteRequest<'_>, WireError> {
+    let symbols = symbols(body)?;
+    let mut request = WriteRequest::default();
+    let mut room = MAX_LABEL_BYTES;
+    let mut fields = Fields::new(body, 0);
+    while let Some(field) = fields.next()? {
+        if let (5, Some(bytes)) = (field.number, field.bytes) {
+            if request.series.len() >= MAX_SERIES {
+                return fields.fail("more than 200,000 series in one body");
+            }
+            time_series(bytes, field.at, &symbols, &mut room, &mut request)?;
+        }
+    }
+    Ok(request)
+}
+
+/// The table. It may stand behind series that name its texts.
+fn symbols(body: &[u8]) -> Result<Vec<&[u8]>, WireError> {
+    let mut symbols = Vec::new();
+    let mut fields = Fields::new(body, 0);
+    while let Some(field) = fields.next()? {
+        if let (4, Some(bytes)) = (field.number, field.bytes) {
+            if symbols.len() >= MAX_SYMBOLS {
+                return fields.fail("more than a million symbols in one body");
+            }
+            symbols.push(bytes);
+        }
+    }
+    Ok(symbols)
+}
+
+fn time_series<'a>(
+    body: &'a [u8],
+    at: usize,
+    symbols: &[&'a [u8]],
+    room: &mut usize,
+    request: &mut WriteRequest<'a>,
+) -> Result<(), WireError> {
+    let mut parts = Parts::begin(request);
+    let mut refs = Vec::new();
+    let mut described = None;
+    let mut fields = Fields::new(body, at);
+    while let Some(field) = fields.next()? {
+        match (field.number, field.bytes) {
+            (1, _) => numbers(&field, &mut refs)?,
+            (2, Some(bytes)) => request.samples.push(sample(bytes, field.at)?),
+            (3, Some(bytes)) => request.push_histogram(bytes, field.at)?,
+            (5, Some(bytes)) => described = Some(metadata(bytes, field.at, symbols)?),
+            _ => {}
+        }
+    }
+    let mut labels = Vec::new();
+    let mut pair = Vec::new();
+    let mut name: &[u8] = &[];
+    let (pairs, odd) = refs.as_chunks::<2>();
+    if !odd.is_empty() {
+        return fields.fail("a label name without a value");
+    }
+    for [name_ref, value_ref] in pairs {
+        let (Some(label), Some(value)) = (symbol(symbols, *name_ref), symbol(symbols, *value_ref)) else {
+            return fields.fail("a label names a symbol that is not there");
+        };
+        pair.clear();
+        put_bytes(&mut pair, 1, label);
+        put_bytes(&mut pair, 2, value);
+        let Some(left) = room.checked_sub(pair.len()) else {
+            return fields.fail("labels of more than 128 MiB in one body");
+        };
+        *room = left;
+        put_bytes(&mut labels, 1, &pair);
+        if label == METRIC_NAME.as_bytes() {
+            name = value;
+        }
+    }
+    if let Some(described) = described {
+        describe(name, described, request);
+    }
+    parts.labels = Cow::Owned(labels);
+    parts.end(at, request)
+}
+
+fn symbol<'a>(symbols: &[&'a [u8]], number: u64) -> Option<&'a [u8]> {
+    symbols.get(usize::try_from(number).ok()?).copied()
+}
+
+/// Packed, or one by one.
+fn numbers(field: &Field<'_>, out: &mut Vec<u64>) -> Result<(), WireError> {
+    let Some(bytes) = field.bytes else {
+        out.push(field.number_value);
+        return Ok(());
+    };
+    let mut packed = Fields::new(bytes, field.at);
+    while packed.position < packed.body.len() {
+        out.push(packed.varint()?);
+    }
+    Ok(())
+}
+
+fn metadata(body: &[u8], at: usize, symbols: &[&[u8]]) -> Result<Metadata, WireError> {
+    let mut described = Metadata { kind: "unknown".to_owned(), ..Metadata::default() };
+    let mut fields = Fields::new(body, at);
+    while let Some(field) = fields.next()? {
+        let place = match field.number {
+            1 => {
+                kind_name(field.number_value).clone_into(&mut described.kind);
+                continue;
+            }
+            3 => &mut described.help,
+            4 => &mut described.unit,
+            _ => continue,
+        };
+        let Some(text) = symbol(symbols, field.number_value) else {
+            return fields.fail("a description names a symbol that is not there");
+        };
+        *place = String::from_utf8_lossy(text).into_owned();
+    }
+    Ok(described)
+}
+
+/// Every series of a metric says the same of it, mostly one after the other.
+fn describe(name: &[u8], described: Metadata, request: &mut WriteRequest<'_>) {
+    let is_empty = described.kind == "unknown" && described.help.is_empty() && described.unit.is_empty();
+    let Ok(mut family) = std::str::from_utf8(name) else { return };
+    if is_empty || family.is_empty() || request.metadata.len() >= MAX_METADATA {
+        return;
+    }
+    if matches!(described.kind.as_str(), "histogram" | "gaugehistogram" | "summary") {
+        let endings = ["_bucket", "_count", "_sum"];
+        family = endings.iter().find_map(|ending| family.strip_suffix(ending)).unwrap_or(family);
+    }
+    if request.metadata.last().is_none_or(|(last, known)| last != family || *known != described) {
+        request.metadata.push((family.to_owned(), described));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use binnacle_model::Timestamp;
+    use binnacle_model::storage::SeriesDecoder;
+    use proptest::prelude::*;
+
+    use super::super::remote_write::{WireLabels, encode_write_request, put_varint, write_request};
+    use super::*;
+
+    const SYMBOLS: [&str; 6] = ["", "__name__", "lat_bucket", "job", "a", "How long it takes."];
+
+    fn body(symbols: &[&str], series: &[Vec<u8>]) -> Vec<u8> {
+        let mut out = Vec::new();
+        // Behind the series, which is legal.
+        series.iter().for_each(|one| put_bytes(&mut out, 5, one));
+        symbols.iter().for_each(|symbol| put_bytes(&mut out, 4, symbol.as_bytes()));
+        out
+    }
+
+    fn series(refs: &[u8]) -> Vec<u8> {
+        let mut out = Vec::new();
+        put_bytes(&mut out, 1, refs);
+        let mut sample = vec![1 << 3 | 1];
+        sample.extend_from_slice(&1.5f64.to_bits().to_le_bytes());
+        sample.push(2 << 3);
+        put_varint(&mut sample, 1000);
+        put_bytes(&mut out, 2, &sample);
+        put_bytes(&mut out, 5, &[1 << 3, 3, 3 << 3, 5]);
+        out
+    }
+
+    #[test]
+    fn a_series_is_the_same_as_in_1_0() {
+        let body = body(&SYMBOLS, &[series(&[1, 2, 3, 4]), series(&[1, 2, 3, 4])]);
+        let request = write_request_v2(&body).unwrap();
+        let batch = request.batch();
+        assert_eq!(batch.len(), 2);
+        assert_eq!((batch[0].samples[0].timestamp, batch[0].samples[0].value), (Timestamp(1000), 1.5));
+        let labels = WireLabels.decode(batch[0].labels).unwrap();
+        assert_eq!(labels.to_string(), "lat_bucket{job=\"a\"}");
+        let old = encode_write_request([(&labels, batch[0].samples)]);
+        assert_eq!(write_request(&old).unwrap().batch()[0].labels, batch[0].labels);
+        let described =
+            Metadata { kind: "histogram".into(), help: "How long it takes.".into(), unit: String::new() };
+        assert_eq!(request.metadata, [("lat".to_owned(), described)]);
+    }
+
+    #[test]
+    fn references_must_lead_somewhere() {
+        let error = |body: &[u8]| write_request_v2(body).unwrap_err().to_string();
+        assert!(error(&body(&SYMBOLS, &[series(&[1, 99])])).contains("symbol that is not there"));
+        assert!(error(&body(&SYMBOLS, &[series(&[1, 2, 3])])).contains("name without a value"));
+        assert!(error(&body(&SYMBOLS[..5], &[series(&[1, 2])])).contains("description names a symbol"));
+    }
+
+    #[test]
+    fn a_short_body_cannot_grow_without_bound() {
+        let long = "x".repeat(1 << 20);
+        let refs = [1, 6].repeat(200);
+        let body = body(&[&SYMBOLS[..], &[&long]].concat(), &[series(&refs)]);
+        let error = write_request_v2(&body).unwrap_err();
+        assert!(error.to_string().contains("128 MiB"));
+    }
+
+    proptest! {
+        #[test]
+        fn foreign_bytes_never_panic(body in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = write_request_v2(&body);
+        }
+    }
+}
