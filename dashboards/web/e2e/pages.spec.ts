@@ -92,6 +92,9 @@ test('a PromQL query is drawn and listed, an error has its place', async ({ page
   await page.getByTestId('expr').fill('sum(');
   await page.getByTestId('expr').press('Enter');
   await expect(page.getByTestId('error')).toContainText('1:5: parse error');
+  await page.getByTestId('expr').fill('rate(node_memory_MemAvailable_bytes[5m])');
+  await page.getByTestId('expr').press('Enter');
+  await expect(page.getByTestId('notes')).toContainText('might not be a counter');
 });
 
 test('the alerts page lists rules', async ({ page }) => {

@@ -28,10 +28,18 @@ export interface Bars {
   end_ns: string;
 }
 
+/** A native histogram; its buckets are not shown yet. */
+export interface NativeHistogram {
+  count: string;
+  sum: string;
+}
+
 export interface Series {
   metric: Record<string, string>;
   values?: [number, string][];
   value?: [number, string];
+  histograms?: [number, NativeHistogram][];
+  histogram?: [number, NativeHistogram];
 }
 
 export interface QueryData {
@@ -80,16 +88,31 @@ export interface Notification {
   created: string;
 }
 
+/** `data`, and what the server has to say of it. */
+export interface Answer<T> {
+  data: T;
+  notes: string[];
+}
+
 /** Asks and answers `data`; an error has the server's own words. */
 export async function ask<T>(
   path: string,
   params: Record<string, string | undefined> = {},
   signal?: AbortSignal,
 ): Promise<T> {
+  return (await askWithNotes<T>(path, params, signal)).data;
+}
+
+/** As `ask`, with warnings and infos. */
+export async function askWithNotes<T>(
+  path: string,
+  params: Record<string, string | undefined> = {},
+  signal?: AbortSignal,
+): Promise<Answer<T>> {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(params)) if (value !== undefined) query.set(name, value);
   const response = await fetch(`${path}?${query}`, { signal });
-  let body: { status?: string; error?: string; data?: T };
+  let body: { status?: string; error?: string; data?: T; warnings?: string[]; infos?: string[] };
   try {
     body = await response.json();
   } catch {
@@ -98,7 +121,7 @@ export async function ask<T>(
   if (!response.ok || body.status !== 'success') {
     throw new Error(body.error ?? `The server answered ${response.status}`);
   }
-  return body.data as T;
+  return { data: body.data as T, notes: [...(body.warnings ?? []), ...(body.infos ?? [])] };
 }
 
 export function isAbort(error: unknown): boolean {
