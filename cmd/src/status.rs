@@ -45,7 +45,7 @@ pub(crate) fn flags_of(args: &ServeArgs) -> Map<String, Value> {
         ("listen", Some(args.listen.to_string())),
         ("config", path(&args.config)),
         ("alertmanager-config", path(&args.alertmanager_config)),
-        ("external-url", args.external_url.clone()),
+        ("external-url", args.external_url.as_ref().map(|url| without_password(url).unwrap_or(url.clone()))),
         ("enable-feature", Some(args.enable_feature.join(","))),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.unwrap_or_default().into())).collect()
@@ -94,8 +94,20 @@ async fn notifications() -> Json<Value> {
 }
 
 /// Keys whose values are nobody's business, as the ends of their names.
-const SECRETS: [&str; 8] =
-    ["password", "secret", "secret_key", "token", "credentials", "api_key", "service_key", "routing_key"];
+const SECRETS: [&str; 9] = [
+    "password",
+    "passphrase",
+    "secret",
+    "secret_key",
+    "token",
+    "credentials",
+    "api_key",
+    "service_key",
+    "routing_key",
+];
+
+/// Keys that hold secrets as a whole: a private key, and headers, which may carry anything.
+const SECRET_KEYS: [&str; 4] = ["key", "headers", "http_headers", "proxy_connect_header"];
 
 /// The file without comments and without secrets; empty if it is not YAML.
 pub(crate) fn without_secrets(text: &str) -> String {
@@ -110,8 +122,7 @@ fn redact(value: &mut Value, is_secret: bool) {
             for (key, value) in fields {
                 let key = key.to_ascii_lowercase();
                 let is_named = SECRETS.iter().any(|secret| key.ends_with(secret));
-                // Headers may carry anything.
-                redact(value, is_secret || is_named || key == "headers" || key == "http_headers");
+                redact(value, is_secret || is_named || SECRET_KEYS.contains(&key.as_str()));
             }
         }
         Value::Array(items) => items.iter_mut().for_each(|item| redact(item, is_secret)),
@@ -147,6 +158,8 @@ mod tests {
               basic_auth: {username: me, password: hunter2, password_file: /etc/pw}
               authorization: {credentials: [hunter2]}
               headers: {X-Anything: hunter2}
+              proxy_connect_header: {Proxy-Authorization: [hunter2]}
+              tls_config: {key: hunter2, cert_file: /etc/cert}
               sigv4: {access_key: AK, secret_key: hunter2}
             storage: {tsdb: {retention: {time: 45d}}}
         ";
@@ -155,7 +168,7 @@ mod tests {
         for kept in ["https://me:<secret>@example.org/write?x=1", "/etc/pw", "username: me", "time: 45d"] {
             assert!(shown.contains(kept), "{kept} in {shown}");
         }
-        assert_eq!(shown.matches("<secret>").count(), 5, "{shown}");
+        assert_eq!(shown.matches("<secret>").count(), 7, "{shown}");
     }
 
     #[test]

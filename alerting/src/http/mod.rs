@@ -58,11 +58,15 @@ impl Filter {
         let mut filter = Self::default();
         for (name, value) in binnacle_query::http::Params::from_query(query).into_pairs() {
             match name.as_str() {
-                "type" => filter.kind = Some(value),
+                _ if value.is_empty() => {}
+                "type" => filter.kind = Some(value.to_ascii_lowercase()),
                 "rule_name[]" => filter.rules.push(value),
                 "rule_group[]" => filter.groups.push(value),
                 "file[]" => filter.files.push(value),
-                "exclude_alerts" => filter.exclude_alerts = matches!(value.as_str(), "true" | "1"),
+                "exclude_alerts" => {
+                    let yes = ["true", "TRUE", "True", "t", "T", "1"];
+                    filter.exclude_alerts = yes.contains(&value.as_str());
+                }
                 "match[]" => {
                     filter.selectors.push(parse_selector(&value).map_err(|error| error.to_string())?);
                 }
@@ -70,7 +74,7 @@ impl Filter {
                     let limit = value.parse().map_err(|_| format!("group_limit {value:?} is no count"))?;
                     filter.most = Some(limit).filter(|limit| *limit > 0);
                 }
-                "group_next_token" => filter.from = Some(value).filter(|token| !token.is_empty()),
+                "group_next_token" => filter.from = Some(value),
                 _ => {}
             }
         }
@@ -117,17 +121,17 @@ async fn rules(State(api): Api, RawQuery(query): RawQuery) -> Response {
     let mut groups = Vec::new();
     let mut next = None;
     for status in &all[first..] {
-        if filter.most == Some(groups.len()) {
-            next = Some(token(status));
-            break;
-        }
         let rules = status.group.rules.iter().zip(&status.rules);
         let shown: Vec<Value> = rules
             .filter(|(rule, _)| filter.takes_rule(rule))
             .map(|(rule, state)| show_rule(rule, state, filter.exclude_alerts))
             .collect();
-        if shown.is_empty() && !status.group.rules.is_empty() {
+        if shown.is_empty() {
             continue;
+        }
+        if filter.most == Some(groups.len()) {
+            next = Some(token(status));
+            break;
         }
         groups.push(json!({
             "name": status.group.name,

@@ -122,7 +122,10 @@ async fn rules_are_filtered_and_paged() {
     };
     assert_eq!(names("").await, ["a", "b", "c"]);
     assert_eq!(names("match[]={team=~\"red|blue\"}").await, ["b", "c"]);
-    assert_eq!(names("type=alert").await, ["c"]);
+    assert_eq!(names("type=ALERT").await, ["c"]);
+    assert_eq!(names("type=&group_limit=").await, ["a", "b", "c"]);
+    let (_, last) = data("type=record&group_limit=2").await;
+    assert_eq!(last["data"]["groupNextToken"], serde_json::Value::Null, "no group is left");
     assert_eq!(names("rule_group[]=a&rule_group[]=b&rule_name[]=x:y").await, ["b"]);
     let (_, page) = data("group_limit=2").await;
     assert_eq!(page["data"]["groups"][1]["rules"][0]["query"], "sum by (job) (up)");

@@ -133,6 +133,9 @@ fn integers(field: &Field<'_>, out: &mut Vec<i64>) -> Result<(), WireError> {
     };
     let mut packed = Fields::new(bytes, field.at);
     while packed.position < packed.body.len() {
+        if out.len() >= BUCKETS_MAX {
+            return packed.fail("a histogram has too many buckets");
+        }
         out.push(zigzag(packed.varint()?));
     }
     Ok(())
@@ -146,6 +149,9 @@ fn floats(field: &Field<'_>, out: &mut Vec<f64>) -> Result<(), WireError> {
     };
     let mut packed = Fields::new(bytes, field.at);
     while packed.position < packed.body.len() {
+        if out.len() >= BUCKETS_MAX {
+            return packed.fail("a histogram has too many buckets");
+        }
         let eight = packed.take(8)?;
         out.push(f64::from_bits(eight.iter().rev().fold(0, |sum, b| sum << 8 | u64::from(*b))));
     }

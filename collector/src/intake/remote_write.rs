@@ -34,7 +34,7 @@ pub(super) const MAX_METADATA: usize = 20_000;
 /// Samples of one body.
 const MAX_SAMPLES: usize = 1_000_000;
 
-/// A histogram counts as so many of them.
+/// A histogram counts as so many of them, and its buckets as one each.
 const HISTOGRAM_WEIGHT: usize = 8;
 
 pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) -> Result<Response, Refusal> {
@@ -125,7 +125,9 @@ pub struct WriteRequest<'a> {
     histograms: Vec<HistogramSample>,
     /// Descriptions of metrics.
     pub metadata: Vec<(String, Metadata)>,
-    /// Histograms that are none, and why the first of them is not.
+    /// What samples and histograms weigh so far.
+    weight: usize,
+    /// Histograms that are none, and why the last of them is not.
     pub impossible: usize,
     reason: String,
 }
@@ -153,9 +155,25 @@ impl WriteRequest<'_> {
 }
 
 impl WriteRequest<'_> {
+    fn charge(&mut self, weight: usize, at: usize) -> Result<(), WireError> {
+        self.weight += weight;
+        if self.weight > MAX_SAMPLES {
+            return Err(WireError { at, reason: "more than a million samples in one body" });
+        }
+        Ok(())
+    }
+
+    /// Keeps a sample.
+    pub(super) fn push_sample(&mut self, bytes: &[u8], at: usize) -> Result<(), WireError> {
+        self.charge(1, at)?;
+        self.samples.push(sample(bytes, at)?);
+        Ok(())
+    }
+
     /// Keeps a histogram, or counts it if it is none.
     pub(super) fn push_histogram(&mut self, bytes: &[u8], at: usize) -> Result<(), WireError> {
         let sample = histogram::read(bytes, at)?;
+        self.charge(HISTOGRAM_WEIGHT + sample.histogram.size_in_samples(), at)?;
         // A staleness marker has nothing but its sum.
         let valid = if sample.histogram.is_stale() { Ok(()) } else { sample.histogram.validate() };
         match valid {
@@ -182,16 +200,12 @@ impl<'a> Parts<'a> {
         Self { labels, samples: request.samples.len(), histograms: request.histograms.len() }
     }
 
-    pub(super) fn end(self, at: usize, request: &mut WriteRequest<'a>) -> Result<(), WireError> {
-        if request.samples.len() + request.histograms.len() * HISTOGRAM_WEIGHT > MAX_SAMPLES {
-            return Err(WireError { at, reason: "more than a million samples in one body" });
-        }
+    pub(super) fn end(self, request: &mut WriteRequest<'a>) {
         request.series.push(OneSeries {
             labels: self.labels,
             samples: self.samples..request.samples.len(),
             histograms: self.histograms..request.histograms.len(),
         });
-        Ok(())
     }
 }
 
@@ -241,7 +255,7 @@ fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) ->
                     (None, None) => labels = Some(span),
                 }
             }
-            (2, Some(bytes)) => request.samples.push(sample(bytes, field.at)?),
+            (2, Some(bytes)) => request.push_sample(bytes, field.at)?,
             (4, Some(bytes)) => request.push_histogram(bytes, field.at)?,
             _ => {}
         }
@@ -250,10 +264,11 @@ fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) ->
         Some(copy) => Cow::Owned(copy),
         None => Cow::Borrowed(&body[labels.unwrap_or(0..0)]),
     };
-    parts.end(at, request)
+    parts.end(request);
+    Ok(())
 }
 
-pub(super) fn sample(body: &[u8], at: usize) -> Result<Sample, WireError> {
+fn sample(body: &[u8], at: usize) -> Result<Sample, WireError> {
     let mut sample = Sample { timestamp: Timestamp(0), value: 0.0 };
     let mut fields = Fields::new(body, at);
     while let Some(field) = fields.next()? {

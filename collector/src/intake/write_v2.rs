@@ -17,13 +17,17 @@ use binnacle_model::labels::METRIC_NAME;
 use binnacle_model::storage::Metadata;
 
 use super::remote_write::{
-    Field, Fields, MAX_METADATA, MAX_SERIES, Parts, WireError, WriteRequest, kind_name, put_bytes, sample,
+    Field, Fields, MAX_METADATA, MAX_SERIES, Parts, WireError, WriteRequest, kind_name, put_bytes,
 };
 
 /// Texts of one body.
 const MAX_SYMBOLS: usize = 1_000_000;
 
-/// All label bytes of one body, written out. A short body could name a long text very often.
+/// Names and values of one series' labels.
+const MAX_REFS: usize = 10_000;
+
+/// All label bytes and descriptions of one body, written out. A short body could name a long text very
+/// often.
 const MAX_LABEL_BYTES: usize = 128 * 1024 * 1024;
 
 /// Walks a decompressed body.
@@ -72,7 +76,7 @@ fn time_series<'a>(
     while let Some(field) = fields.next()? {
         match (field.number, field.bytes) {
             (1, _) => numbers(&field, &mut refs)?,
-            (2, Some(bytes)) => request.samples.push(sample(bytes, field.at)?),
+            (2, Some(bytes)) => request.push_sample(bytes, field.at)?,
             (3, Some(bytes)) => request.push_histogram(bytes, field.at)?,
             (5, Some(bytes)) => described = Some(metadata(bytes, field.at, symbols)?),
             _ => {}
@@ -102,10 +106,11 @@ fn time_series<'a>(
         }
     }
     if let Some(described) = described {
-        describe(name, described, request);
+        describe(name, &described, room, request);
     }
     parts.labels = Cow::Owned(labels);
-    parts.end(at, request)
+    parts.end(request);
+    Ok(())
 }
 
 fn symbol<'a>(symbols: &[&'a [u8]], number: u64) -> Option<&'a [u8]> {
@@ -120,18 +125,28 @@ fn numbers(field: &Field<'_>, out: &mut Vec<u64>) -> Result<(), WireError> {
     };
     let mut packed = Fields::new(bytes, field.at);
     while packed.position < packed.body.len() {
+        if out.len() >= MAX_REFS {
+            return packed.fail("a series has too many labels");
+        }
         out.push(packed.varint()?);
     }
     Ok(())
 }
 
-fn metadata(body: &[u8], at: usize, symbols: &[&[u8]]) -> Result<Metadata, WireError> {
-    let mut described = Metadata { kind: "unknown".to_owned(), ..Metadata::default() };
+/// What a series says of its metric, not yet copied.
+struct Described<'a> {
+    kind: &'static str,
+    help: &'a [u8],
+    unit: &'a [u8],
+}
+
+fn metadata<'a>(body: &[u8], at: usize, symbols: &[&'a [u8]]) -> Result<Described<'a>, WireError> {
+    let mut described = Described { kind: "unknown", help: &[], unit: &[] };
     let mut fields = Fields::new(body, at);
     while let Some(field) = fields.next()? {
         let place = match field.number {
             1 => {
-                kind_name(field.number_value).clone_into(&mut described.kind);
+                described.kind = kind_name(field.number_value);
                 continue;
             }
             3 => &mut described.help,
@@ -141,24 +156,34 @@ fn metadata(body: &[u8], at: usize, symbols: &[&[u8]]) -> Result<Metadata, WireE
         let Some(text) = symbol(symbols, field.number_value) else {
             return fields.fail("a description names a symbol that is not there");
         };
-        *place = String::from_utf8_lossy(text).into_owned();
+        *place = text;
     }
     Ok(described)
 }
 
 /// Every series of a metric says the same of it, mostly one after the other.
-fn describe(name: &[u8], described: Metadata, request: &mut WriteRequest<'_>) {
+fn describe(name: &[u8], described: &Described<'_>, room: &mut usize, request: &mut WriteRequest<'_>) {
     let is_empty = described.kind == "unknown" && described.help.is_empty() && described.unit.is_empty();
     let Ok(mut family) = std::str::from_utf8(name) else { return };
     if is_empty || family.is_empty() || request.metadata.len() >= MAX_METADATA {
         return;
     }
-    if matches!(described.kind.as_str(), "histogram" | "gaugehistogram" | "summary") {
+    if matches!(described.kind, "histogram" | "gaugehistogram" | "summary") {
         let endings = ["_bucket", "_count", "_sum"];
         family = endings.iter().find_map(|ending| family.strip_suffix(ending)).unwrap_or(family);
     }
-    if request.metadata.last().is_none_or(|(last, known)| last != family || *known != described) {
-        request.metadata.push((family.to_owned(), described));
+    let is_known = request.metadata.last().is_some_and(|(last, known)| {
+        last == family
+            && known.kind == described.kind
+            && known.help.as_bytes() == described.help
+            && known.unit.as_bytes() == described.unit
+    });
+    // Descriptions are a courtesy: where there is no room, the samples are kept without them.
+    if let (false, Some(left)) = (is_known, room.checked_sub(described.help.len() + described.unit.len())) {
+        *room = left;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        let (kind, help, unit) = (described.kind.to_owned(), text(described.help), text(described.unit));
+        request.metadata.push((family.to_owned(), Metadata { kind, help, unit }));
     }
 }
 
@@ -224,6 +249,30 @@ mod tests {
         let body = body(&[&SYMBOLS[..], &[&long]].concat(), &[series(&refs)]);
         let error = write_request_v2(&body).unwrap_err();
         assert!(error.to_string().contains("128 MiB"));
+    }
+
+    #[test]
+    fn many_empty_samples_and_long_descriptions_are_bounded() {
+        let mut one = Vec::new();
+        (0..1_000_001).for_each(|_| put_bytes(&mut one, 2, &[]));
+        assert!(write_request_v2(&body(&[], &[one])).unwrap_err().to_string().contains("million samples"));
+        let mut one = Vec::new();
+        (0..100_000).for_each(|_| put_bytes(&mut one, 3, &[]));
+        assert!(write_request_v2(&body(&[], &[one])).unwrap_err().to_string().contains("million samples"));
+        let long = "x".repeat(60 << 20);
+        let names: Vec<String> = (0..5).map(|at| format!("m{at}")).collect();
+        let mut symbols = vec!["", "__name__", &long];
+        symbols.extend(names.iter().map(String::as_str));
+        let all: Vec<Vec<u8>> = (3..8)
+            .map(|at| {
+                let mut one = Vec::new();
+                put_bytes(&mut one, 1, &[1, at]);
+                put_bytes(&mut one, 5, &[3 << 3, 2]);
+                one
+            })
+            .collect();
+        let body = body(&symbols, &all);
+        assert_eq!(write_request_v2(&body).unwrap().metadata.len(), 2);
     }
 
     proptest! {

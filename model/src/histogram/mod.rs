@@ -35,6 +35,9 @@ const SCHEMA_MAX: i32 = 8;
 /// Buckets of one histogram; a finest schema over all floats has some 500,000, of which nobody uses more.
 const BUCKETS_MAX: usize = 65_536;
 
+/// The finest schema needs some 2^18 on either side of zero for all floats.
+const INDEX_MAX: u32 = 1 << 20;
+
 /// What is known of the counter behind a histogram since the sample before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum ResetHint {
@@ -112,6 +115,10 @@ impl Histogram {
             return Err(format!("histogram schema {} is unknown", self.schema));
         }
         for buckets in [&self.positive, &self.negative] {
+            let far = |index: &i32| index.unsigned_abs() > INDEX_MAX;
+            if buckets.indexes().iter().any(far) {
+                return Err("histogram has a bucket beyond any number".to_owned());
+            }
             if buckets.len() > BUCKETS_MAX {
                 return Err(format!("histogram has more than {BUCKETS_MAX} buckets"));
             }

@@ -61,6 +61,14 @@ fn custom_bounds_that_differ_are_intersected() {
 }
 
 #[test]
+fn buckets_beyond_any_number_are_refused() {
+    assert_eq!(exponential(8, (0.0, 0.0), &[(-262_144, 1.0), (262_144, 1.0)], &[]).validate(), Ok(()));
+    for index in [i32::MIN, i32::MAX] {
+        assert!(exponential(1, (0.0, 0.0), &[(index, 1.0)], &[]).validate().is_err(), "{index}");
+    }
+}
+
+#[test]
 fn resets_are_seen_in_any_bucket() {
     let before = exponential(1, (0.01, 1.0), &[(1, 1.0), (2, 2.0)], &[(1, 1.0)]);
     let mut after = before.clone();

@@ -34,8 +34,13 @@ pub(super) async fn federate(
             for series in metrics.select(matchers, range, deadline)? {
                 let series = series?;
                 // The text format has no native histograms; Prometheus leaves them out as well.
-                let newest = series.samples.last().filter(|sample| !is_stale(sample.value));
-                if let Some(sample) = newest {
+                let histogram = series.histograms.last().map(|one| one.timestamp);
+                let newest = series.samples.last().filter(|sample| {
+                    !is_stale(sample.value) && histogram.is_none_or(|at| at < sample.timestamp)
+                });
+                // The page has no form for a series without a name.
+                let is_named = !series.labels.metric_name().is_empty();
+                if let (Some(sample), true) = (newest, is_named) {
                     found.insert((series.labels.metric_name().to_owned(), series.labels), *sample);
                 }
             }

@@ -13,6 +13,8 @@ use super::{ApiError, Asked};
 
 /// Longest form.
 const FORM_MAX_BYTES: usize = 1024 * 1024;
+/// For a whole form to arrive.
+const FORM_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// All parameters of a request; those of the form come first, as in Go.
 #[derive(Debug, Default)]
@@ -42,7 +44,9 @@ impl<S: Send + Sync> FromRequest<S> for Params {
             .and_then(|value| value.to_str().ok())
             .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
         let form = if is_form {
-            let read = to_bytes(request.into_body(), FORM_MAX_BYTES).await;
+            let read = to_bytes(request.into_body(), FORM_MAX_BYTES);
+            let read = tokio::time::timeout(FORM_TIMEOUT, read).await;
+            let read = read.map_err(|_| ApiError::BadData("form did not arrive within 30 s".to_owned()))?;
             read.map_err(|error| ApiError::BadData(format!("form cannot be read: {error}")))?
         } else {
             Bytes::new()

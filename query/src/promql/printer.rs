@@ -129,7 +129,9 @@ pub(super) fn matching(binary: &Binary) -> String {
     if binary.returns_bool {
         out.push_str(" bool");
     }
-    if matching.on || !matching.labels.is_empty() {
+    // `group_left` stands behind one of the two only.
+    let is_grouped = matches!(matching.card, Card::ManyToOne | Card::OneToMany);
+    if matching.on || !matching.labels.is_empty() || is_grouped {
         let word = if matching.on { "on" } else { "ignoring" };
         out.push_str(&format!(" {word} ({})", names(&matching.labels)));
     }

@@ -106,6 +106,7 @@ const ACCEPTED: &[&str] = &[
     "x[5m] anchored",
     "x smoothed",
     "x </ 2",
+    "a * ignoring() group_left b",
     "a + fill(0) b",
     "a + on(b) group_left fill_right(1) c",
     "info(x, {version=~\".+\"})",
