@@ -80,6 +80,9 @@ struct ServeArgs {
     /// Experimental parts to switch on, by Prometheus's names, such as promql-experimental-functions.
     #[arg(long, value_delimiter = ',')]
     enable_feature: Vec<String>,
+    /// Answer requests that copy or delete stored metrics, under /api/v1/admin/tsdb/.
+    #[arg(long, alias = "web.enable-admin-api")]
+    enable_admin_api: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -19,7 +19,7 @@ use binnacle_collector::forward::RemoteStore;
 use binnacle_collector::intake::Intake;
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
 use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
-use binnacle_model::storage::{Appender, LogAppender};
+use binnacle_model::storage::{Admin, Appender, LogAppender};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{Gate, ReadApi};
 use binnacle_query::promql::{Features, Limits};
@@ -163,7 +163,7 @@ pub(crate) async fn start(
         alerting,
         (&rules, &evaluate),
     )?;
-    let api = read_api(&store, &clock, features, &stop);
+    let api = read_api(&store, &clock, features, args.enable_admin_api, &stop);
     let intake = Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone());
     let router = Router::new()
         .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry)))
@@ -231,9 +231,11 @@ fn read_api(
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
     features: Features,
+    enable_admin_api: bool,
     stop: &CancellationToken,
 ) -> Arc<ReadApi> {
     Arc::new(ReadApi {
+        admin: enable_admin_api.then(|| Arc::clone(store) as Arc<dyn Admin>),
         metrics: store.clone(),
         logs: store.clone(),
         feed: store.clone(),

@@ -47,6 +47,7 @@ pub(crate) fn flags_of(args: &ServeArgs) -> Map<String, Value> {
         ("alertmanager-config", path(&args.alertmanager_config)),
         ("external-url", args.external_url.as_ref().map(|url| without_password(url).unwrap_or(url.clone()))),
         ("enable-feature", Some(args.enable_feature.join(","))),
+        ("enable-admin-api", Some(args.enable_admin_api.to_string())),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.unwrap_or_default().into())).collect()
 }

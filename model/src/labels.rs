@@ -1,5 +1,6 @@
 //! Labels: the sorted set of name and value pairs that names a series.
 
+use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
@@ -8,12 +9,29 @@ use std::sync::Arc;
 pub const METRIC_NAME: &str = "__name__";
 
 /// One name and value.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Label {
     /// Never empty.
     pub name: Arc<str>,
     /// Never empty in a [`Labels`]: an empty value is the same as no label.
     pub value: Arc<str>,
+}
+
+impl Ord for Label {
+    fn cmp(&self, other: &Self) -> Ordering {
+        shared_cmp(&self.name, &other.name).then_with(|| shared_cmp(&self.value, &other.value))
+    }
+}
+
+impl PartialOrd for Label {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+/// Most strings that are compared are one and the same, so that their bytes need not be looked at.
+fn shared_cmp(a: &Arc<str>, b: &Arc<str>) -> Ordering {
+    if Arc::ptr_eq(a, b) { Ordering::Equal } else { a.cmp(b) }
 }
 
 /// A label set: ascending by name, names unique, no empty value.
@@ -68,6 +86,13 @@ impl Labels {
             return Err(LabelsError::Duplicate(pair[0].name.to_string()));
         }
         Ok(Self(labels.into()))
+    }
+
+    /// The set of labels that are in order already: ascending by name, no name twice, no value empty.
+    pub fn from_sorted(labels: impl IntoIterator<Item = Label>) -> Self {
+        let labels = Self(labels.into_iter().collect());
+        debug_assert!(labels.0.is_sorted_by(|a, b| a.name < b.name), "labels out of order: {labels}");
+        labels
     }
 
     /// The value of `name`, or `""` where the label is absent, as Prometheus defines it.

@@ -47,6 +47,10 @@ pub enum StorageError {
     /// Stored bytes could not be read; what is known is in the text.
     #[error("{0}")]
     Broken(String),
+    /// Some stored bytes could not be read, which the text names; the rest of the set follows. Go on, and
+    /// say so beside the answer.
+    #[error("{0}")]
+    Missing(String),
 }
 
 /// Why an append was not taken. Nothing of the batch was kept, unless said otherwise.
@@ -99,7 +103,7 @@ pub trait SeriesDecoder {
 }
 
 /// What became of a batch's samples.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct AppendReport {
     /// Kept, durable and visible to queries.
     pub appended: usize,
@@ -111,6 +115,10 @@ pub struct AppendReport {
     pub too_old: usize,
     /// More than ten minutes ahead of the store's clock.
     pub too_far_ahead: usize,
+    /// Of series with labels that cannot be used.
+    pub invalid: usize,
+    /// Why the first of these labels cannot.
+    pub invalid_reason: Option<Arc<str>>,
     /// How many of `appended` and `duplicate` are native histograms.
     pub histograms: usize,
     /// Series that were not known before.
@@ -120,7 +128,7 @@ pub struct AppendReport {
 impl AppendReport {
     /// Samples that were refused and that sending again will not help.
     pub fn refused(&self) -> usize {
-        self.conflicting + self.too_old + self.too_far_ahead
+        self.conflicting + self.too_old + self.too_far_ahead + self.invalid
     }
 }
 
@@ -162,6 +170,15 @@ pub struct Series {
     pub histograms: Vec<HistogramSample>,
 }
 
+/// Label sets, and what is missing from them.
+#[derive(Debug, Clone, Default)]
+pub struct LabelSets {
+    /// Ascending, each once.
+    pub labels: Vec<Labels>,
+    /// A sentence for each piece of storage that could not be read.
+    pub warnings: Vec<String>,
+}
+
 /// One series at a time: a query holds its widest series in memory, not all of them.
 pub type SeriesSet<'a> = Box<dyn Iterator<Item = Result<Series, StorageError>> + Send + 'a>;
 
@@ -170,7 +187,8 @@ pub trait Queryable: Send + Sync {
     /// The series that satisfy every matcher, ordered by labels, cut to `range`.
     ///
     /// `range` is inclusive at both ends. Past `deadline` the set yields
-    /// [`StorageError::Deadline`] once, then ends. A series without a sample in the range is left out.
+    /// [`StorageError::Deadline`] once, then ends; [`StorageError::Missing`] stands for what cannot be read,
+    /// and the set goes on behind it. A series without a sample in the range is left out.
     fn select(
         &self,
         matchers: &[Matcher],
@@ -178,16 +196,34 @@ pub trait Queryable: Send + Sync {
         deadline: &Deadline,
     ) -> Result<SeriesSet<'_>, StorageError>;
 
+    /// As [`Self::select`], in at most `parts` sets that follow one another and that several threads may
+    /// read at once.
+    fn select_parts(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+        _parts: usize,
+    ) -> Result<Vec<SeriesSet<'_>>, StorageError> {
+        Ok(vec![self.select(matchers, range, deadline)?])
+    }
+
     /// Label sets of the series that satisfy every matcher and may have samples in the range.
     fn series(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
         deadline: &Deadline,
-    ) -> Result<Vec<Labels>, StorageError>;
+    ) -> Result<LabelSets, StorageError>;
 
     /// What metrics are, by name. A metric may have been described in more than one way.
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>>;
+}
+
+/// What an operator may do to stored metrics.
+pub trait Admin: Send + Sync {
+    /// Copies all metrics, those in memory only if not `skip_head`, and answers the copy's name.
+    fn snapshot(&self, skip_head: bool) -> std::io::Result<String>;
 }
 
 /// What became of pushed lines.

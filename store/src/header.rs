@@ -4,15 +4,20 @@
 //! offset  size  field
 //! 0       4     magic, ASCII, names the kind of file
 //! 4       1     version, raised by any change an old reader would misread
-//! 5       3     zero; a reader rejects anything else
+//! 5       1     from version 2 on, the version XOR 0xA5, so that a flipped bit is not taken for a newer
+//!               release; zero before
+//! 6       2     zero; a reader rejects anything else
 //! ```
 
 /// A write-ahead log file.
 pub(crate) const MAGIC_WAL: [u8; 4] = *b"bwal";
 /// A block of metrics.
 pub(crate) const MAGIC_BLOCK: [u8; 4] = *b"bblk";
-/// The newest version of every kind.
-pub(crate) const VERSION: u8 = 1;
+/// The newest version of WAL files.
+pub(crate) const WAL_VERSION: u8 = 1;
+/// The newest version of blocks.
+pub(crate) const BLOCK_VERSION: u8 = 2;
+const CHECK: u8 = 0xa5;
 /// Size of a header.
 pub(crate) const HEADER_BYTES: usize = 8;
 
@@ -23,7 +28,7 @@ pub(crate) enum HeaderError {
     #[error("the file does not begin with the magic of its kind")]
     Magic,
     /// A newer release wrote it.
-    #[error("format version {0} is newer than {VERSION}, the newest this release reads")]
+    #[error("format version {0} is newer than what this release reads")]
     TooNew(u8),
     /// Version zero, or bytes that must be zero are not.
     #[error("the header is damaged")]
@@ -31,24 +36,30 @@ pub(crate) enum HeaderError {
 }
 
 /// The header of a new file.
-pub(crate) fn encode(magic: [u8; 4]) -> [u8; HEADER_BYTES] {
+pub(crate) fn encode(magic: [u8; 4], version: u8) -> [u8; HEADER_BYTES] {
     let [a, b, c, d] = magic;
-    [a, b, c, d, VERSION, 0, 0, 0]
+    [a, b, c, d, version, check_of(version), 0, 0]
 }
 
-/// Checks the first bytes of a file.
-pub(crate) fn decode(bytes: &[u8], magic: [u8; 4]) -> Result<(), HeaderError> {
+fn check_of(version: u8) -> u8 {
+    if version < 2 { 0 } else { version ^ CHECK }
+}
+
+/// Checks the first bytes of a file, of which this release reads the versions up to `newest`; answers its
+/// version.
+pub(crate) fn decode(bytes: &[u8], magic: [u8; 4], newest: u8) -> Result<u8, HeaderError> {
     let Some(header) = bytes.first_chunk::<HEADER_BYTES>() else { return Err(HeaderError::Damaged) };
     if header[..4] != magic {
         return Err(HeaderError::Magic);
     }
-    if header[4] > VERSION {
-        return Err(HeaderError::TooNew(header[4]));
-    }
-    if header[4] == 0 || header[5..] != [0; 3] {
+    let version = header[4];
+    if version == 0 || header[5..] != [check_of(version), 0, 0] {
         return Err(HeaderError::Damaged);
     }
-    Ok(())
+    if version > newest {
+        return Err(HeaderError::TooNew(version));
+    }
+    Ok(version)
 }
 
 #[cfg(test)]
@@ -57,12 +68,14 @@ mod tests {
 
     #[test]
     fn header_bytes_are_fixed_forever() {
-        assert_eq!(encode(MAGIC_WAL), *b"bwal\x01\0\0\0");
-        assert_eq!(encode(MAGIC_BLOCK), *b"bblk\x01\0\0\0");
-        assert_eq!(decode(b"bwal\x01\0\0\0", MAGIC_WAL), Ok(()));
-        assert_eq!(decode(b"bwal\x02\0\0\0", MAGIC_WAL), Err(HeaderError::TooNew(2)));
-        assert_eq!(decode(b"bblk\x01\0\0\0", MAGIC_WAL), Err(HeaderError::Magic));
-        assert_eq!(decode(b"bwal\x01\0\0\x01", MAGIC_WAL), Err(HeaderError::Damaged));
-        assert_eq!(decode(b"bwal", MAGIC_WAL), Err(HeaderError::Damaged));
+        assert_eq!(encode(MAGIC_WAL, 1), *b"bwal\x01\0\0\0");
+        assert_eq!(encode(MAGIC_BLOCK, 2), *b"bblk\x02\xa7\0\0");
+        assert_eq!(decode(b"bwal\x01\0\0\0", MAGIC_WAL, 1), Ok(1));
+        assert_eq!(decode(b"bblk\x01\0\0\0", MAGIC_BLOCK, 2), Ok(1));
+        assert_eq!(decode(b"bwal\x02\xa7\0\0", MAGIC_WAL, 1), Err(HeaderError::TooNew(2)));
+        assert_eq!(decode(b"bwal\x03\0\0\0", MAGIC_WAL, 1), Err(HeaderError::Damaged), "a flipped bit");
+        assert_eq!(decode(b"bblk\x01\0\0\0", MAGIC_WAL, 1), Err(HeaderError::Magic));
+        assert_eq!(decode(b"bwal\x01\0\0\x01", MAGIC_WAL, 1), Err(HeaderError::Damaged));
+        assert_eq!(decode(b"bwal", MAGIC_WAL, 1), Err(HeaderError::Damaged));
     }
 }

@@ -20,19 +20,19 @@ mod telemetry;
 pub mod wal;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, Deadline, LogAppendReport, LogAppender, LogBar, LogCursor, LogFeed,
-    LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Queryable, RawSeries, SeriesDecoder,
-    SeriesSet, StorageError,
+    Admin, AppendError, AppendReport, Appender, Deadline, LabelSets, LogAppendReport, LogAppender, LogBar,
+    LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Queryable, RawSeries,
+    SeriesDecoder, SeriesSet, StorageError,
 };
 use binnacle_model::time::Clock;
-use binnacle_model::{Labels, LogTime, Matcher, TimeRange};
+use binnacle_model::{LogTime, Matcher, TimeRange};
 
 pub use catalog::OpenCatalogError;
 pub use logs::{OpenLogsError, Options as LogOptions};
@@ -100,6 +100,7 @@ pub struct Store {
     logs: Logs,
     catalog: Catalog,
     telemetry: Telemetry,
+    dir: PathBuf,
     /// Held, never read.
     #[allow(dead_code, reason = "its drop is its use")]
     lock: Option<DirectoryLock>,
@@ -164,7 +165,7 @@ impl Store {
         let wal = Arc::new(wal);
         let metrics = metrics.finish(Arc::clone(&wal), telemetry.clone());
         let logs = logs.finish(Arc::clone(&wal), telemetry.clone()).map_err(io)?;
-        Ok(Self { clock, wal, metrics, logs, catalog, telemetry, lock: None })
+        Ok(Self { clock, wal, metrics, logs, catalog, telemetry, dir: dir.to_path_buf(), lock: None })
     }
 
     /// Writes blocks that are due, expires what is too old, and removes WAL files not needed any more.
@@ -210,6 +211,17 @@ impl Store {
     }
 }
 
+impl Admin for Store {
+    /// Copies into `snapshots/NAME` under the data directory, as blocks: a store opened there has the same
+    /// samples.
+    fn snapshot(&self, skip_head: bool) -> std::io::Result<String> {
+        // Nanoseconds: no two have the same name.
+        let name = format!("{}", self.clock.now_ns().0);
+        self.metrics.snapshot(&self.dir.join("snapshots").join(&name).join("metrics"), skip_head)?;
+        Ok(name)
+    }
+}
+
 impl Appender for Store {
     fn append(
         &self,
@@ -233,7 +245,19 @@ impl Queryable for Store {
         range: TimeRange,
         deadline: &Deadline,
     ) -> Result<SeriesSet<'_>, StorageError> {
-        self.metrics.select(matchers, range, deadline)
+        let mut parts = self.metrics.select_parts(matchers, range, deadline, 1)?;
+        Ok(parts.pop().unwrap_or_else(|| Box::new(std::iter::empty())))
+    }
+
+    fn select_parts(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+        parts: usize,
+    ) -> Result<Vec<SeriesSet<'_>>, StorageError> {
+        let parts = self.metrics.select_parts(matchers, range, deadline, parts)?;
+        Ok(parts.into_iter().map(|part| part as SeriesSet<'_>).collect())
     }
 
     fn series(
@@ -241,7 +265,7 @@ impl Queryable for Store {
         matchers: &[Matcher],
         range: TimeRange,
         deadline: &Deadline,
-    ) -> Result<Vec<Labels>, StorageError> {
+    ) -> Result<LabelSets, StorageError> {
         self.metrics.series(matchers, range, deadline)
     }
 

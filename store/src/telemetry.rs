@@ -24,6 +24,8 @@ pub struct Telemetry {
     pub head_series: Gauge,
     /// Blocks on disk.
     pub blocks: Gauge,
+    /// Damaged blocks moved out of the way.
+    pub blocks_set_aside: Counter,
     /// Log lines kept.
     pub lines_appended: Counter,
     /// Log lines that were there already.
@@ -53,6 +55,7 @@ impl Telemetry {
         r.register("samples_refused", "Samples not kept, by reason", new.samples_refused.clone());
         r.register("head_series", "Series in memory", new.head_series.clone());
         r.register("blocks", "Blocks of metrics on disk", new.blocks.clone());
+        r.register("blocks_set_aside", "Damaged blocks moved to quarantine", new.blocks_set_aside.clone());
         r.register("log_lines_appended", "Log lines kept", new.lines_appended.clone());
         r.register("log_lines_duplicate", "Log lines sent again", new.lines_duplicate.clone());
         r.register("log_gap_bytes", "Bytes of log files never sent", new.lines_gap_bytes.clone());
@@ -72,6 +75,7 @@ impl Telemetry {
             ("conflicting", report.conflicting),
             ("too_old", report.too_old),
             ("too_far_ahead", report.too_far_ahead),
+            ("invalid", report.invalid),
         ];
         for (reason, count) in refused {
             if count > 0 {

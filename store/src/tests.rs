@@ -8,7 +8,7 @@ use binnacle_model::labels::LabelsError;
 use binnacle_model::log_query::LogQuery;
 use binnacle_model::push::{FileBatch, Pair, PushEntry};
 use binnacle_model::storage::{ALL_TIME, HistogramSample};
-use binnacle_model::{Sample, Timestamp};
+use binnacle_model::{Labels, Sample, Timestamp};
 
 use super::*;
 use crate::fs::SimDisk;

@@ -99,6 +99,7 @@ fn plan(args: &DemoArgs, shop: &shop::Shop, logs_dir: &Path) -> anyhow::Result<P
         alertmanager_config: None,
         external_url: None,
         enable_feature: Vec::new(),
+        enable_admin_api: false,
     };
     let own_targets = Some(Duration::from_secs(5));
     Ok(Plan { args, config, alertmanager: Some(alertmanager), own_targets })

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use binnacle_model::matcher::all_match;
-use binnacle_model::storage::{Deadline, Metadata, Queryable, Series, SeriesSet, StorageError};
+use binnacle_model::storage::{Deadline, LabelSets, Metadata, Queryable, Series, SeriesSet, StorageError};
 use binnacle_model::{Labels, MatchOp, Matcher, Sample, TimeRange, Timestamp};
 use binnacle_query::promql::{Engine, Expr, Limits, QueryParams, parse};
 use serde_json::Value;
@@ -72,8 +72,8 @@ impl Queryable for Obliging {
         Ok(Box::new(series.into_iter()))
     }
 
-    fn series(&self, matchers: &[Matcher], _: TimeRange, _: &Deadline) -> Result<Vec<Labels>, StorageError> {
-        Ok(Self::labels(matchers).into_iter().collect())
+    fn series(&self, matchers: &[Matcher], _: TimeRange, _: &Deadline) -> Result<LabelSets, StorageError> {
+        Ok(LabelSets { labels: Self::labels(matchers).into_iter().collect(), warnings: Vec::new() })
     }
 
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {

@@ -99,8 +99,11 @@ fn refused(report: &AppendReport, impossible: Option<(usize, String)>) -> Refusa
     // As Prometheus: the rest is kept, and sending these again will not help.
     let impossible = impossible
         .map_or_else(String::new, |(count, reason)| format!("; {count} histograms refused: {reason}"));
+    let invalid = report.invalid_reason.as_ref().map_or_else(String::new, |reason| {
+        format!(", {} of series with labels that cannot be used ({reason})", report.invalid)
+    });
     Refusal::Bad(format!(
-        "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one; {} kept{impossible}",
+        "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one{invalid}; {} kept{impossible}",
         report.refused(),
         report.too_old,
         report.too_far_ahead,
@@ -331,8 +334,9 @@ impl SeriesDecoder for WireLabels {
             pairs.push(pair);
         }
         let labels = Labels::new(pairs.into_iter().map(|[name, value]| (name, value)))?;
-        if labels.is_empty() {
-            return Err(LabelsError::Malformed("a series without labels".to_owned()));
+        // As Prometheus: what has no name cannot be asked for.
+        if labels.metric_name().is_empty() {
+            return Err(LabelsError::Malformed(format!("a series without a metric name: {labels}")));
         }
         Ok(labels)
     }
@@ -507,14 +511,14 @@ mod tests {
             part
         };
         let mut series = Vec::new();
-        put_bytes(&mut series, 1, &label("a"));
+        put_bytes(&mut series, 1, &label("__name__"));
         put_bytes(&mut series, 2, &[1 << 3 | 1, 0, 0, 0, 0, 0, 0, 0, 0]);
         put_bytes(&mut series, 1, &label("b"));
         let mut body = Vec::new();
         put_bytes(&mut body, 1, &series);
         let request = write_request(&body).unwrap();
         let labels = WireLabels.decode(request.batch()[0].labels).unwrap();
-        assert_eq!(labels.to_string(), r#"{a="x", b="x"}"#);
+        assert_eq!(labels.to_string(), r#"x{b="x"}"#);
     }
 
     proptest! {

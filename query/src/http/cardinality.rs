@@ -28,7 +28,7 @@ pub(super) async fn tsdb(State(api): State<Arc<ReadApi>>, params: Params) -> Res
     let range = TimeRange { start: Timestamp(now.0 - millis(HEAD)), end: now };
     let metrics = Arc::clone(&api.metrics);
     let work = move |deadline: &_| {
-        let series = metrics.series(&[], range, deadline)?;
+        let series = metrics.series(&[], range, deadline)?.labels;
         Ok(statistics(&series, range, places))
     };
     Ok(success(&api.gate.run(params.asked(api.clock.now()), None, work).await?))

@@ -26,6 +26,9 @@ pub enum ApiError {
     /// There is no such thing.
     #[error("{0}")]
     NotFound(String),
+    /// It was not switched on.
+    #[error("{0}")]
+    Unavailable(String),
     /// A defect of ours.
     #[error("{0}")]
     Internal(String),
@@ -51,10 +54,9 @@ impl ApiError {
                 (StatusCode::from_u16(499).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), "canceled")
             }
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-            Self::Busy => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
-            Self::Eval(EvalError::Storage(StorageError::Broken(_))) | Self::Internal(_) => {
-                (StatusCode::INTERNAL_SERVER_ERROR, "internal")
-            }
+            Self::Busy | Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::Eval(EvalError::Storage(StorageError::Broken(_) | StorageError::Missing(_)))
+            | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
     }
 }

@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use binnacle_model::labels::is_legacy_label_name;
 use binnacle_model::sample::is_stale;
+use binnacle_model::storage::StorageError;
 use binnacle_model::time::millis;
 use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
 
@@ -32,7 +33,14 @@ pub(super) async fn federate(
         let mut found = Found::new();
         for matchers in &selectors {
             for series in metrics.select(matchers, range, deadline)? {
-                let series = series?;
+                let series = match series {
+                    // The page has no place for warnings.
+                    Err(StorageError::Missing(reason)) => {
+                        tracing::warn!(%reason, "a federated page is not whole");
+                        continue;
+                    }
+                    series => series?,
+                };
                 // The text format has no native histograms; Prometheus leaves them out as well.
                 let histogram = series.histograms.last().map(|one| one.timestamp);
                 let newest = series.samples.last().filter(|sample| {

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use binnacle_model::storage::ALL_TIME;
-use binnacle_model::{Labels, Matcher, TimeRange};
+use binnacle_model::storage::{ALL_TIME, LabelSets};
+use binnacle_model::{Matcher, TimeRange};
 use serde_json::{Map, Value, json};
 
 use super::json::{TRUNCATED, labels_json, query_response, success};
@@ -122,7 +122,7 @@ pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> 
 }
 
 /// Label sets that one of the request's selectors selects; all of them without a selector.
-async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<Vec<Labels>, ApiError> {
+async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<LabelSets, ApiError> {
     let range = range(params)?;
     let mut selectors = selectors(params)?;
     if selectors.is_empty() {
@@ -130,12 +130,18 @@ async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<Vec<Labels>, Ap
     }
     let metrics = Arc::clone(&api.metrics);
     let work = move |deadline: &_| {
-        let mut found = Vec::new();
+        let mut found = LabelSets::default();
         for matchers in &selectors {
-            found.extend(metrics.series(matchers, range, deadline)?);
+            let LabelSets { labels, warnings } = metrics.series(matchers, range, deadline)?;
+            found.labels.extend(labels);
+            found.warnings.extend(warnings);
         }
-        found.sort_unstable();
-        found.dedup();
+        if selectors.len() > 1 {
+            found.labels.sort_unstable();
+            found.labels.dedup();
+            found.warnings.sort_unstable();
+            found.warnings.dedup();
+        }
         Ok(found)
     };
     api.gate.run(params.asked(api.clock.now()), None, work).await
@@ -147,22 +153,24 @@ fn most(params: &Params) -> Result<usize, ApiError> {
 }
 
 /// The first so many of the values, with a warning if there are more.
-fn limited(values: Vec<Value>, params: &Params) -> Result<Response, ApiError> {
+fn limited(mut values: Vec<Value>, mut warnings: Vec<String>, params: &Params) -> Result<Response, ApiError> {
     use axum::response::IntoResponse;
     let limit = most(params)?;
-    if values.len() <= limit {
+    if values.len() > limit {
+        values.truncate(limit);
+        warnings.push(TRUNCATED.to_owned());
+    }
+    if warnings.is_empty() {
         return Ok(success(&Value::Array(values)));
     }
-    let cut: Vec<Value> = values.into_iter().take(limit).collect();
-    let warnings = [TRUNCATED];
-    Ok(axum::Json(json!({ "status": "success", "data": cut, "warnings": warnings })).into_response())
+    Ok(axum::Json(json!({ "status": "success", "data": values, "warnings": warnings })).into_response())
 }
 
 pub(super) async fn labels(State(api): Api, params: Params) -> Result<Response, ApiError> {
     let found = selected(&api, &params).await?;
     let names: BTreeSet<&str> =
-        found.iter().flat_map(|labels| labels.iter().map(|label| &*label.name)).collect();
-    limited(names.into_iter().map(Value::from).collect(), &params)
+        found.labels.iter().flat_map(|labels| labels.iter().map(|label| &*label.name)).collect();
+    limited(names.into_iter().map(Value::from).collect(), found.warnings, &params)
 }
 
 pub(super) async fn label_values(
@@ -175,8 +183,8 @@ pub(super) async fn label_values(
         return Err(ApiError::BadData("invalid label name: \"\"".to_owned()));
     }
     let found = selected(&api, &params).await?;
-    let values: BTreeSet<&str> = found.iter().filter_map(|labels| labels.get(&name)).collect();
-    limited(values.into_iter().map(Value::from).collect(), &params)
+    let values: BTreeSet<&str> = found.labels.iter().filter_map(|labels| labels.get(&name)).collect();
+    limited(values.into_iter().map(Value::from).collect(), found.warnings, &params)
 }
 
 /// UTF-8 names come as `U__` with `_hex_` for each character that is not a letter or digit.
@@ -205,7 +213,7 @@ pub(super) async fn series(State(api): Api, params: Params) -> Result<Response, 
         return Err(ApiError::BadData("no match[] parameter provided".to_owned()));
     }
     let found = selected(&api, &params).await?;
-    limited(found.iter().map(labels_json).collect(), &params)
+    limited(found.labels.iter().map(labels_json).collect(), found.warnings, &params)
 }
 
 pub(super) async fn metadata(State(api): Api, params: Params) -> Result<Response, ApiError> {

@@ -6,6 +6,7 @@
 //!
 //! Answers and errors have Prometheus's shape; every error is mapped in [`error`].
 
+mod admin;
 mod cardinality;
 mod error;
 mod federate;
@@ -19,8 +20,8 @@ mod queries;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{delete, get};
-use binnacle_model::storage::{LogFeed, LogSearcher, Queryable};
+use axum::routing::{delete, get, post};
+use binnacle_model::storage::{Admin, LogFeed, LogSearcher, Queryable};
 use binnacle_model::time::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -49,6 +50,8 @@ pub struct ReadApi {
     pub gate: Gate,
     /// Ends open streams when the server stops.
     pub stop: CancellationToken,
+    /// What may be done to the store, if that was switched on.
+    pub admin: Option<Arc<dyn Admin>>,
     /// Shown by `status/buildinfo`.
     pub version: &'static str,
 }
@@ -67,6 +70,7 @@ pub fn router(api: Arc<ReadApi>) -> Router {
         .route("/api/v1/metadata", get(metrics::metadata))
         .route("/api/v1/status/buildinfo", get(metrics::buildinfo).post(metrics::buildinfo))
         .route("/api/v1/status/tsdb", get(cardinality::tsdb))
+        .route("/api/v1/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .route("/api/queries", get(queries::list))
         .route("/api/queries/{id}", delete(queries::kill))
         .route("/federate", get(federate::federate))

@@ -69,6 +69,16 @@ impl Notes {
         }
     }
 
+    /// Says what could not be read, as it is.
+    pub(super) fn missing(&mut self, text: &str) {
+        self.push(Note {
+            weight: Weight::Warning,
+            text: text.to_owned(),
+            span: Span::default(),
+            fixed: None,
+        });
+    }
+
     pub(super) fn warn(&mut self, span: Span, text: &str) {
         // Called for every step of every series: a known one must cost no allocation.
         if self.0.iter().any(|known| known.text.strip_prefix("PromQL warning: ") == Some(text)) {

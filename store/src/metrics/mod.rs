@@ -3,41 +3,39 @@
 //! ```text
 //! append ─► head ─► wal ─(fdatasync)─► acknowledged
 //!            │
-//!            └─(older than 1 h, whole spans of 2 h)─► block ─(expire)─► gone
-//!                └ chunks, index; immutable, checksummed
+//!            └─(older than 1 h, whole spans of 2 h)─► block ─(day over)─► block of a day ─(expire)─► gone
+//!                └ chunks, times, index; immutable, checksummed
 //! ```
 //!
 //! Invariants:
 //! - A block never changes.
 //! - A moment of a series is answered once, by whoever was first to have it.
 //! - A WAL file goes only after blocks have all its samples.
+//! - Damage costs what was damaged, and whoever asks for it is told.
 //! - Nothing here reads the machine's clock or knows that HTTP exists.
+//!
+//! `select` reads, `compact` moves samples from the head into blocks and merges these.
 
 mod block;
 mod chunk;
+mod compact;
 mod head;
 mod histograms;
 mod postings;
-mod series;
+mod select;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use binnacle_model::storage::{
-    AppendError, AppendReport, Deadline, HistogramSample, RawSeries, Series, SeriesDecoder, SeriesSet,
-    StorageError,
-};
-use binnacle_model::{Labels, Matcher, TimeRange, Timestamp};
+use binnacle_model::storage::{AppendError, AppendReport, RawSeries, SeriesDecoder};
+use binnacle_model::{Interner, TimeRange, Timestamp};
 
 pub use block::BlockError;
-use block::{Block, ChunkMeta, Cut, NewChunk, NewSeries};
-use chunk::CHUNK_MAX_SAMPLES;
-use head::{Head, Limits};
-use histograms::CHUNK_MAX_HISTOGRAMS;
-use series::Held;
+use block::{Block, Cut};
+use head::{Head, Limits, Place};
 
 use crate::fs::Disk;
 use crate::telemetry::Telemetry;
@@ -58,6 +56,8 @@ const MAX_AHEAD: Duration = Duration::from_mins(10);
 pub struct Options {
     /// Age at which a block expires.
     pub retention: Duration,
+    /// Bytes of all blocks, above which the oldest expire.
+    pub retention_bytes: Option<u64>,
     /// Span of one block.
     pub block_span: Duration,
     /// How long samples stay in memory at least, so that late ones rarely miss their block.
@@ -68,6 +68,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             retention: Duration::from_hours(1080),
+            retention_bytes: None,
             block_span: Duration::from_hours(2),
             head_linger: Duration::from_hours(1),
         }
@@ -81,8 +82,22 @@ pub(crate) struct Metrics {
     options: Options,
     wal: Arc<Wal>,
     head: Mutex<Head>,
+    /// Of the hashes by which senders' bytes are known.
+    seed: u64,
     blocks: RwLock<Vec<Arc<Block>>>,
+    /// One copy of each string of labels.
+    shared: Arc<Mutex<Interner>>,
+    lost: Mutex<Vec<Lost>>,
+    /// Held by whoever moves samples from one place to another.
+    moving: Mutex<()>,
     telemetry: Telemetry,
+}
+
+/// A block that was set aside.
+#[derive(Debug, Clone)]
+struct Lost {
+    range: TimeRange,
+    path: PathBuf,
 }
 
 /// What replay needs before there is a WAL: blocks, and the head that takes records back in.
@@ -91,10 +106,13 @@ pub(crate) struct Opening {
     dir: PathBuf,
     options: Options,
     blocks: Vec<Arc<Block>>,
+    shared: Arc<Mutex<Interner>>,
+    lost: Vec<Lost>,
     cut: Cut,
     head: Head,
+    seed: u64,
     /// Numbers of series as the WAL file being read says them.
-    names: HashMap<u64, head::SeriesRef>,
+    names: HashMap<u64, Place>,
     file: WalFileId,
 }
 
@@ -111,6 +129,7 @@ impl Opening {
     ) -> Result<Self, BlockError> {
         let read = |cause| BlockError::Read { path: dir.to_path_buf(), cause };
         disk.create_dir_all(dir).map_err(read)?;
+        let shared = Arc::default();
         let mut blocks = Vec::new();
         for name in disk.list(dir).map_err(read)? {
             let path = dir.join(&name);
@@ -118,8 +137,8 @@ impl Opening {
                 disk.remove_file(&path).map_err(read)?;
                 continue;
             }
-            let Some(number) = block::number_of(&name) else { continue };
-            match Block::open(&*disk, &path, number) {
+            let Some((number, _)) = block::parse_name(&name) else { continue };
+            match block::open(&*disk, &path, number, &shared) {
                 Ok(block) => blocks.push(Arc::new(block)),
                 Err(error @ BlockError::Corrupt { .. }) => {
                     quarantine(&*disk, &path, &error).map_err(read)?;
@@ -127,12 +146,15 @@ impl Opening {
                 Err(error) => return Err(error),
             }
         }
+        let lost = list_quarantine(&*disk, dir).map_err(read)?;
         blocks.sort_by_key(|block| block.number);
+        compact::remove_merged(&*disk, &mut blocks).map_err(read)?;
         let cuts = blocks.iter().map(|block| block.cut());
         let cut = cuts.max_by_key(|cut| cut.wal_file).unwrap_or(Cut::NONE);
-        let head = Head::new(seed);
+        let head = Head::new(binnacle_model::time::millis(options.block_span), Arc::clone(&shared));
         let (names, file) = (HashMap::new(), WalFileId::default());
-        Ok(Self { disk, dir: dir.to_path_buf(), options, blocks, cut, head, names, file })
+        let dir = dir.to_path_buf();
+        Ok(Self { disk, dir, options, blocks, shared, lost, cut, head, seed, names, file })
     }
 
     /// Takes one record of samples back in. Answers whether it was well formed.
@@ -151,22 +173,33 @@ impl Opening {
 
     /// The engine, ready.
     pub(crate) fn finish(self, wal: Arc<Wal>, telemetry: Telemetry) -> Metrics {
-        let Self { disk, dir, options, blocks, head, .. } = self;
-        let (head, blocks) = (Mutex::new(head), RwLock::new(blocks));
-        Metrics { disk, dir, options, wal, head, blocks, telemetry }
+        let Self { disk, dir, options, blocks, shared, lost, head, seed, .. } = self;
+        let (head, blocks, lost) = (Mutex::new(head), RwLock::new(blocks), Mutex::new(lost));
+        let moving = Mutex::new(());
+        Metrics { disk, dir, options, wal, head, seed, blocks, shared, lost, moving, telemetry }
     }
 }
 
 /// Moves a damaged file out of the way, and says so.
-fn quarantine(disk: &dyn Disk, path: &Path, error: &BlockError) -> io::Result<()> {
+fn quarantine(disk: &dyn Disk, path: &Path, error: &BlockError) -> io::Result<PathBuf> {
     let parent = path.parent().unwrap_or(Path::new("."));
     let aside = parent.join("quarantine");
     disk.create_dir_all(&aside)?;
-    disk.rename(path, &aside.join(path.file_name().unwrap_or_default()))?;
+    let moved = aside.join(path.file_name().unwrap_or_default());
+    disk.rename(path, &moved)?;
     disk.sync_dir(&aside)?;
     disk.sync_dir(parent)?;
     tracing::error!(%error, to = %aside.display(), "a damaged block was set aside; its samples are not answered");
-    Ok(())
+    Ok(moved)
+}
+
+fn list_quarantine(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Lost>> {
+    let aside = dir.join("quarantine");
+    if !disk.exists(&aside)? {
+        return Ok(Vec::new());
+    }
+    let lost = |name: String| Some(Lost { range: block::parse_name(&name)?.1, path: aside.join(&name) });
+    Ok(disk.list(&aside)?.into_iter().filter_map(lost).collect())
 }
 
 impl Metrics {
@@ -182,7 +215,9 @@ impl Metrics {
         if let Some(error) = self.wal.error() {
             return Err(failed(error));
         }
-        let (report, sequence) = self.head().append(&self.wal, batch, decoder, limits)?;
+        // Before the lock: other senders need not wait for it.
+        let hashes = head::hash_batch(self.seed, batch, decoder);
+        let (report, sequence) = self.head().append(&self.wal, batch, &hashes, decoder, limits)?;
         match sequence {
             Some(sequence) => self.wal.commit(sequence).map_err(failed)?,
             // What makes these samples known may still be on its way to the disk.
@@ -192,177 +227,35 @@ impl Metrics {
         Ok(report)
     }
 
-    /// See [`binnacle_model::storage::Queryable::select`].
-    pub(crate) fn select(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        deadline: &Deadline,
-    ) -> Result<SeriesSet<'_>, StorageError> {
-        let mut found: BTreeMap<Labels, Parts> = BTreeMap::new();
-        let (blocks, held) = self.snapshot(matchers, range);
-        for block in blocks {
-            if deadline.is_over() {
-                return Err(StorageError::Deadline);
-            }
-            for (labels, chunks) in block.select(matchers, range).map_err(|e| broken(&e))? {
-                found.entry(labels).or_default().blocks.push((Arc::clone(&block), chunks));
-            }
-        }
-        for (labels, held) in held {
-            found.entry(labels).or_default().held.push(held);
-        }
-        let deadline = deadline.clone();
-        let mut is_over = false;
-        let series = found.into_iter().map_while(move |(labels, parts)| {
-            if is_over {
-                return None;
-            }
-            is_over = deadline.is_over();
-            Some(if is_over { Err(StorageError::Deadline) } else { parts.read(labels, range) })
-        });
-        let is_empty = |one: &Result<Series, _>| matches!(one, Ok(one) if one.samples.is_empty() && one.histograms.is_empty());
-        Ok(Box::new(series.filter(move |one| !is_empty(one))))
-    }
-
-    /// See [`binnacle_model::storage::Queryable::series`].
-    pub(crate) fn series(
-        &self,
-        matchers: &[Matcher],
-        range: TimeRange,
-        deadline: &Deadline,
-    ) -> Result<Vec<Labels>, StorageError> {
-        let (blocks, held) = self.snapshot(matchers, range);
-        let mut found: Vec<Labels> = held.into_iter().map(|(labels, _)| labels).collect();
-        for block in blocks {
-            if deadline.is_over() {
-                return Err(StorageError::Deadline);
-            }
-            let selected = block.select(matchers, range).map_err(|e| broken(&e))?;
-            found.extend(selected.into_iter().map(|(labels, _)| labels));
-        }
-        found.sort_unstable();
-        found.dedup();
-        Ok(found)
-    }
-
-    /// Blocks and samples of the head that belong to one moment: a compaction that ends in between
-    /// is seen by both or by neither.
-    fn snapshot(&self, matchers: &[Matcher], range: TimeRange) -> (Vec<Arc<Block>>, Vec<(Labels, Held)>) {
-        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        let held = self.head().select(matchers, range);
-        let touching = blocks.iter().filter(|block| block.range().overlaps(range));
-        (touching.cloned().collect(), held)
-    }
-
-    /// Writes blocks if the head has spans that are over, and removes what is too old.
+    /// Writes blocks if the head has spans that are over, merges those of days that are over, and removes
+    /// what is too old.
     pub(crate) fn maintain(&self, now: Timestamp) -> io::Result<()> {
+        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         self.compact_head(now)?;
         self.expire(now)?;
-        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner).clone();
+        self.set_aside_damaged()?;
+        self.merge_days(now)?;
+        let blocks = self.blocks();
         blocks.iter().for_each(|block| block.rest());
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner).sweep();
         self.telemetry.head_series.set(self.head().len() as i64);
         self.telemetry.blocks.set(blocks.len() as i64);
         Ok(())
     }
 
-    fn compact_head(&self, now: Timestamp) -> io::Result<()> {
-        let span = binnacle_model::time::millis(self.options.block_span);
-        // A sample from a clock that ran ahead does not make everything else old.
-        let Some(newest) = self.head().newest().map(|newest| newest.min(now)) else { return Ok(()) };
-        let before = Timestamp(newest.minus(self.options.head_linger).0.div_euclid(span) * span);
-        let is_due = {
-            let head = self.head();
-            // Late samples wait for the next span, so that each does not make a block of its own.
-            let is_new_span = head.last_cut().is_none_or(|last| last < before);
-            head.parked().is_some() || (is_new_span && head.oldest().is_some_and(|oldest| oldest < before))
-        };
-        if !is_due {
-            return Ok(());
-        }
-        let (cut, series) = {
-            let mut head = self.head();
-            let parked = head.park(&self.wal, before);
-            (parked.cut, Arc::clone(&parked.series))
-        };
-        // Encoded without the lock: samples go on coming in.
-        let series = windows(&series, span);
-        let mut written = Vec::new();
-        let windows = series.len();
-        for (i, (_, series)) in series.into_iter().enumerate() {
-            // Only the last block may say that all is written.
-            let cut = if i + 1 == windows { cut } else { Cut::NONE };
-            let number = self.next_block_number() + i as u64;
-            let path = block::write(&*self.disk, &self.dir, number, cut, &series)?;
-            let block = Block::open(&*self.disk, &path, number).map_err(io::Error::other)?;
-            tracing::info!(path = %path.display(), samples = block.samples(), "block written");
-            written.push(Arc::new(block));
-        }
-        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-        blocks.append(&mut written);
-        self.head().forget_parked();
-        Ok(())
-    }
-
-    fn next_block_number(&self) -> u64 {
-        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        blocks.iter().map(|block| block.number).max().unwrap_or(0) + 1
-    }
-
-    fn expire(&self, now: Timestamp) -> io::Result<()> {
-        let oldest = now.minus(self.options.retention);
-        let gone: Vec<Arc<Block>> = {
-            let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-            let (kept, gone) = blocks.drain(..).partition(|block| block.range().end >= oldest);
-            *blocks = kept;
-            gone
-        };
-        for block in gone {
-            // Whoever reads it holds the open file.
-            self.disk.remove_file(block.path())?;
-            tracing::info!(path = %block.path().display(), "block expired");
-        }
-        Ok(())
-    }
-
     /// The last of `sealed` of which, and of all before it, no sample is needed any more.
     pub(crate) fn persisted_through(&self, sealed: &[SealedFile]) -> Option<WalFileId> {
-        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        let cuts = blocks.iter().map(|block| block.cut());
-        let cut = cuts.max_by_key(|cut| cut.wal_file).unwrap_or(Cut::NONE);
+        let cut = self.blocks().iter().map(|block| block.cut()).max_by_key(|cut| cut.wal_file);
         let files: Vec<WalFileId> = sealed.iter().map(|file| file.id).collect();
-        self.head().persisted_through(&files, cut)
+        self.head().persisted_through(&files, cut.unwrap_or(Cut::NONE))
     }
 
     fn head(&self) -> MutexGuard<'_, Head> {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-/// Where the samples of one series are.
-#[derive(Default)]
-struct Parts {
-    blocks: Vec<(Arc<Block>, Vec<ChunkMeta>)>,
-    held: Vec<Held>,
-}
-
-impl Parts {
-    fn read(self, labels: Labels, range: TimeRange) -> Result<Series, StorageError> {
-        let (mut samples, mut histograms) = (Vec::new(), Vec::new());
-        for (block, chunks) in &self.blocks {
-            for chunk in chunks {
-                block.read(*chunk, &mut samples, &mut histograms).map_err(|e| broken(&e))?;
-            }
-        }
-        for held in &self.held {
-            held.decode(&mut samples);
-            histograms.extend_from_slice(&held.histograms);
-        }
-        samples.retain(|sample| range.contains(sample.timestamp));
-        histograms.retain(|one| range.contains(one.timestamp));
-        sort_unique(&mut samples, |sample| sample.timestamp);
-        sort_unique(&mut histograms, |one| one.timestamp);
-        Ok(Series { labels, samples, histograms })
+    fn blocks(&self) -> Vec<Arc<Block>> {
+        self.blocks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
@@ -371,58 +264,5 @@ fn sort_unique<T>(samples: &mut Vec<T>, at: impl Fn(&T) -> Timestamp) {
     if !samples.is_sorted_by(|a, b| at(a) < at(b)) {
         samples.sort_by_key(&at);
         samples.dedup_by_key(|sample| at(sample));
-    }
-}
-
-fn broken(error: &BlockError) -> StorageError {
-    tracing::error!(%error, "query met a damaged block");
-    StorageError::Broken(error.to_string())
-}
-
-/// The parked samples by span of a block, each ready to be written.
-fn windows(parked: &BTreeMap<Labels, Held>, span: i64) -> BTreeMap<i64, Vec<NewSeries>> {
-    let mut windows: BTreeMap<i64, Vec<NewSeries>> = BTreeMap::new();
-    let mut samples = Vec::new();
-    for (labels, held) in parked {
-        samples.clear();
-        held.decode(&mut samples);
-        sort_unique(&mut samples, |sample| sample.timestamp);
-        for window in
-            samples.chunk_by(|a, b| a.timestamp.0.div_euclid(span) == b.timestamp.0.div_euclid(span))
-        {
-            let chunks = window.chunks(CHUNK_MAX_SAMPLES).map(|part| NewChunk {
-                bytes: chunk::encode(part),
-                range: TimeRange { start: part[0].timestamp, end: part[part.len() - 1].timestamp },
-                samples: part.len(),
-                kind: SampleKind::Floats,
-            });
-            let series = NewSeries { labels: labels.clone(), chunks: chunks.collect() };
-            windows.entry(window[0].timestamp.0.div_euclid(span)).or_default().push(series);
-        }
-        add_histograms(&mut windows, labels, &held.histograms, span);
-    }
-    windows
-}
-
-/// Adds the histograms of a series, which come after those of all series before it.
-fn add_histograms(
-    windows: &mut BTreeMap<i64, Vec<NewSeries>>,
-    labels: &Labels,
-    histograms: &[HistogramSample],
-    span: i64,
-) {
-    let window_of = |one: &HistogramSample| one.timestamp.0.div_euclid(span);
-    for window in histograms.chunk_by(|a, b| window_of(a) == window_of(b)) {
-        let chunks = window.chunks(CHUNK_MAX_HISTOGRAMS).map(|part| NewChunk {
-            bytes: histograms::encode_chunk(part),
-            range: TimeRange { start: part[0].timestamp, end: part[part.len() - 1].timestamp },
-            samples: part.len(),
-            kind: SampleKind::Histograms,
-        });
-        let series = windows.entry(window_of(&window[0])).or_default();
-        match series.last_mut().filter(|last| last.labels == *labels) {
-            Some(last) => last.chunks.extend(chunks),
-            None => series.push(NewSeries { labels: labels.clone(), chunks: chunks.collect() }),
-        }
     }
 }

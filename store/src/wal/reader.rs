@@ -25,7 +25,7 @@ pub enum WalOpenError {
     },
     /// A newer release wrote it. Refuse to start rather than misread it.
     #[error("{} has format version {found}, newer than {}; start the release that wrote it, or a newer one",
-        path.display(), header::VERSION)]
+        path.display(), header::WAL_VERSION)]
     TooNew {
         /// Which file.
         path: PathBuf,
@@ -83,7 +83,7 @@ fn replay_file(
     report: &mut ReplayReport,
     visit: Visit<'_>,
 ) -> Result<(), WalOpenError> {
-    if let Err(HeaderError::TooNew(found)) = header::decode(bytes, MAGIC_WAL) {
+    if let Err(HeaderError::TooNew(found)) = header::decode(bytes, MAGIC_WAL, header::WAL_VERSION) {
         return Err(WalOpenError::TooNew { path: path.to_path_buf(), found });
     }
     // A header that is damaged otherwise costs nothing: records find their own way.

@@ -23,7 +23,7 @@ pub(super) fn salt_of(seed: u64, file: WalFileId) -> u64 {
 /// What a file begins with.
 pub(super) fn preamble(salt: u64) -> [u8; PREAMBLE_BYTES] {
     let mut out = [0; PREAMBLE_BYTES];
-    out[..HEADER_BYTES].copy_from_slice(&header::encode(MAGIC_WAL));
+    out[..HEADER_BYTES].copy_from_slice(&header::encode(MAGIC_WAL, header::WAL_VERSION));
     out[HEADER_BYTES..HEADER_BYTES + 8].copy_from_slice(&salt.to_le_bytes());
     out[HEADER_BYTES + 8..].copy_from_slice(&salt.to_le_bytes());
     out

@@ -1,7 +1,9 @@
 //! The life of an alert through evaluations and restarts, over a list of samples.
 
 use binnacle_model::LogTime;
-use binnacle_model::storage::{AppendError, AppendReport, Metadata, Series, SeriesSet, StorageError};
+use binnacle_model::storage::{
+    AppendError, AppendReport, LabelSets, Metadata, Series, SeriesSet, StorageError,
+};
 use binnacle_model::{Matcher, TimeRange};
 
 use super::super::file::parse_rules;
@@ -59,8 +61,8 @@ impl Queryable for World {
         Ok(Box::new(found.into_iter()))
     }
 
-    fn series(&self, _: &[Matcher], _: TimeRange, _: &Deadline) -> Result<Vec<Labels>, StorageError> {
-        Ok(Vec::new())
+    fn series(&self, _: &[Matcher], _: TimeRange, _: &Deadline) -> Result<LabelSets, StorageError> {
+        Ok(LabelSets::default())
     }
 
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {

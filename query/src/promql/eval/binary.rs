@@ -110,9 +110,7 @@ impl Run<'_> {
         for key in &order {
             self.check()?;
             let group = &groups[key];
-            let columns = meets.group(key, group, self)?;
-            self.hold(columns.len() * grid.steps)?;
-            found.extend(columns);
+            found.extend(meets.group(key, group, self)?);
         }
         unique(found)
     }
@@ -136,6 +134,35 @@ fn open_steps(many: &[Column], one: &[Column], fills: bool, grid: Grid) -> Vec<b
     many.iter().zip(&one).map(|(a, b)| if fills { *a || *b } else { *a && *b }).collect()
 }
 
+/// What the pairs of a signature came to.
+#[derive(Default)]
+struct Results {
+    pairs: Vec<Met>,
+    /// Equal labels have equal numbers.
+    names: HashMap<Labels, usize>,
+    places: HashMap<Pair, usize>,
+}
+
+/// A pair that met at some step, with its labels, built once.
+struct Met {
+    labels: Labels,
+    name: usize,
+    /// Unless no step left anything.
+    column: Option<Column>,
+}
+
+impl Results {
+    fn place(&mut self, pair: Pair, labels: impl FnOnce() -> Labels) -> usize {
+        *self.places.entry(pair).or_insert_with(|| {
+            let labels = labels();
+            let count = self.names.len();
+            let name = *self.names.entry(labels.clone()).or_insert(count);
+            self.pairs.push(Met { labels, name, column: None });
+            self.pairs.len() - 1
+        })
+    }
+}
+
 /// How the two sides of an operator meet.
 struct Meets<'a> {
     binary: &'a Binary,
@@ -154,12 +181,14 @@ impl Meets<'_> {
             && !fills
             && self.is_plain(many, one)
         {
+            run.hold(self.steps)?;
             return Ok(self.floats(many, one));
         }
-        let mut results: Vec<(Pair, Column)> = Vec::new();
+        let mut results = Results::default();
         for step in (0..self.steps).filter(|step| self.is_open[*step]) {
+            run.check()?;
             let partner = group.one.iter().position(|column| column.is_at(step));
-            let mut labels_seen: HashSet<Labels> = HashSet::new();
+            let mut names_seen: HashSet<usize> = HashSet::with_capacity(group.many.len());
             let mut is_matched = false;
             for (at, many) in group.many.iter().enumerate() {
                 let Some(left) = many.point(step) else { continue };
@@ -169,56 +198,57 @@ impl Meets<'_> {
                     (None, None) => continue,
                 };
                 let Some((point, holds)) = self.apply(&left, &right, run) else { continue };
-                let labels = match partner {
+                let place = results.place((Some(at), partner), || match partner {
                     Some(one) => self.labels(&many.labels, &group.one[one].labels),
                     None => self.labels(&many.labels, &self.matched_labels(&many.labels)),
-                };
+                });
                 if matching.card == Card::OneToOne {
                     if is_matched {
                         return EvalError::execution(
                             "multiple matches for labels: many-to-one matching must be explicit (group_left/group_right)",
                         );
                     }
-                } else if !labels_seen.insert(labels.clone()) {
+                } else if !names_seen.insert(results.pairs[place].name) {
                     return EvalError::execution(
                         "multiple matches for labels: grouping labels must ensure unique matches",
                     );
                 }
                 is_matched = true;
                 if let Some(point) = self.kept(point, holds) {
-                    let key = (Some(at), partner);
-                    let drops = many.drop_name;
-                    self.result(&mut results, key, labels, drops).set(step, Some(point));
+                    self.column(&mut results, place, many.drop_name, run)?.set(step, Some(point));
                 }
             }
             if let (false, Some(one), Some(fill)) = (is_matched, partner, matching.fill_left) {
                 let column = group.one[one];
                 let right = column.point(step).expect("it is there");
                 let Some((point, holds)) = self.apply(&Point::Float(fill), &right, run) else { continue };
-                let labels = self.labels(&self.matched_labels(&column.labels), &column.labels);
                 if let Some(point) = self.kept(point, holds) {
-                    let drops = column.drop_name;
-                    self.result(&mut results, (None, partner), labels, drops).set(step, Some(point));
+                    let place = results.place((None, partner), || {
+                        self.labels(&self.matched_labels(&column.labels), &column.labels)
+                    });
+                    self.column(&mut results, place, column.drop_name, run)?.set(step, Some(point));
                 }
             }
         }
-        Ok(results.into_iter().map(|(_, column)| column).collect())
+        Ok(results.pairs.into_iter().filter_map(|pair| pair.column).collect())
     }
 
-    fn result<'r>(
+    /// The column of a pair, made where it is not there yet.
+    fn column<'r>(
         &self,
-        results: &'r mut Vec<(Pair, Column)>,
-        key: Pair,
-        labels: Labels,
+        results: &'r mut Results,
+        place: usize,
         drops: bool,
-    ) -> &'r mut Column {
-        let at = results.iter().position(|(known, _)| *known == key).unwrap_or_else(|| {
-            let mut column = Column::empty(labels, self.steps);
+        run: &mut Run<'_>,
+    ) -> Result<&'r mut Column, EvalError> {
+        let pair = &mut results.pairs[place];
+        if pair.column.is_none() {
+            run.hold(self.steps)?;
+            let mut column = Column::empty(pair.labels.clone(), self.steps);
             column.drop_name = drops || self.binary.returns_bool;
-            results.push((key, column));
-            results.len() - 1
-        });
-        &mut results[at].1
+            pair.column = Some(column);
+        }
+        Ok(pair.column.as_mut().expect("made above"))
     }
 
     fn is_plain(&self, many: &Column, one: &Column) -> bool {

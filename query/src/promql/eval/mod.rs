@@ -3,6 +3,7 @@
 //! ```text
 //! Expr ─► eval(expr, grid) ─► Scalar(a number per step) | Vector(columns) | Text
 //!          ├ select      series from storage, the last sample before each step
+//!          ├ parts       either, worked on by all cores
 //!          ├ windows     series from storage or a subquery, a window before each step ─► over_time, rates
 //!          ├ binary      columns meet by their labels ─► elements
 //!          ├ aggregate   columns fold into groups as they come; rank keeps some of them
@@ -21,6 +22,7 @@ mod histograms;
 mod info;
 mod labels;
 mod over_time;
+mod parts;
 mod rank;
 mod rates;
 mod select;
@@ -28,6 +30,7 @@ mod trim;
 mod windows;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use binnacle_model::histogram::Histogram;
@@ -217,7 +220,7 @@ impl<'a> Engine<'a> {
             outer: Grid { start_ms: params.start.0, step_ms, steps },
             span_ms: span,
             end_ms: params.end.0,
-            held: 0,
+            held: Arc::default(),
             traces_resets: false,
             notes: Notes::default(),
         }
@@ -280,8 +283,8 @@ struct Run<'a> {
     /// From the query's start to its end, which no step need meet.
     span_ms: i64,
     end_ms: i64,
-    /// Samples taken so far.
-    held: usize,
+    /// Samples held now, by all cores.
+    held: Arc<AtomicUsize>,
     /// Whether selectors say of every histogram whether its counter was reset, as Prometheus does where
     /// only counts and sums are asked for.
     traces_resets: bool,
@@ -290,17 +293,17 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Counts samples that are held from now on.
-    fn hold(&mut self, samples: usize) -> Result<(), EvalError> {
-        self.held += samples;
-        if self.held > self.limits.max_samples {
+    fn hold(&self, samples: usize) -> Result<(), EvalError> {
+        let held = self.held.fetch_add(samples, Ordering::Relaxed) + samples;
+        if held > self.limits.max_samples {
             return Err(StorageError::TooMuch.into());
         }
         self.check()
     }
 
     /// Lets go of samples that were counted.
-    fn release(&mut self, samples: usize) {
-        self.held = self.held.saturating_sub(samples);
+    fn release(&self, samples: usize) {
+        self.held.fetch_sub(samples, Ordering::Relaxed);
     }
 
     fn check(&self) -> Result<(), EvalError> {

@@ -71,37 +71,34 @@ impl Run<'_> {
         let end = if is_smoothed { last + lookback } else { last };
         let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(end) };
         let at = selector.at;
-        let storage = self.storage;
-        let mut columns = Vec::new();
-        for series in storage.select(&selector.matchers, range, self.deadline)? {
-            let mut series = series?;
-            self.trace_resets(&mut series);
+        self.stored(&selector.matchers, range, &|run, mut series| {
+            run.trace_resets(&mut series);
             let loaded = series.samples.len() + series.histograms.len();
-            self.hold(loaded)?;
+            run.hold(loaded)?;
             let mut column = Column::empty(series.labels.clone(), grid.steps);
             if is_smoothed {
                 for step in 0..grid.steps {
-                    let moment = self.moment(at, grid.at(step)) - offset_ms;
-                    let point = self.smoothed(expr, &series, moment, lookback);
+                    let moment = run.moment(at, grid.at(step)) - offset_ms;
+                    let point = run.smoothed(expr, &series, moment, lookback);
                     column.set(step, point);
                 }
             } else {
                 let mut latest = Latest::of(&series);
                 for step in 0..grid.steps {
-                    let moment = self.moment(at, grid.at(step)) - offset_ms;
+                    let moment = run.moment(at, grid.at(step)) - offset_ms;
                     let found = latest.at(moment).filter(|(time, _)| *time > moment - lookback);
                     if let Some((_, point)) = found {
                         column.set(step, Some(point));
                     }
                 }
             }
-            self.release(loaded);
-            if !column.is_empty() {
-                self.hold(column.size())?;
-                columns.push(column);
+            run.release(loaded);
+            if column.is_empty() {
+                return Ok(None);
             }
-        }
-        Ok(columns)
+            run.hold(column.size())?;
+            Ok(Some(column))
+        })
     }
 
     /// When the samples of a vector were taken, in Unix seconds.
@@ -110,25 +107,19 @@ impl Run<'_> {
         let lookback = self.lookback_ms();
         let (first, last) = self.selected_span(selector, offset_ms, grid);
         let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(last) };
-        let storage = self.storage;
-        let mut columns = Vec::new();
-        for series in storage.select(&selector.matchers, range, self.deadline)? {
-            let series = series?;
-            self.hold(grid.steps)?;
+        self.stored(&selector.matchers, range, &|run, series| {
+            run.hold(grid.steps)?;
             let mut latest = Latest::of(&series);
             let mut column = Column::empty(series.labels.clone(), grid.steps);
             for step in 0..grid.steps {
-                let moment = self.moment(selector.at, grid.at(step)) - offset_ms;
+                let moment = run.moment(selector.at, grid.at(step)) - offset_ms;
                 let found = latest.at(moment).filter(|(time, _)| *time > moment - lookback);
                 if let Some((time, _)) = found {
                     column.floats[step] = time as f64 / 1000.0;
                 }
             }
-            if !column.is_empty() {
-                columns.push(column);
-            }
-        }
-        Ok(columns)
+            Ok((!column.is_empty()).then_some(column))
+        })
     }
 
     /// The value between the samples around a moment.

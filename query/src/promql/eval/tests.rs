@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use binnacle_model::histogram::Histogram;
 use binnacle_model::matcher::all_match;
 use binnacle_model::sample::STALE_NAN;
-use binnacle_model::storage::{HistogramSample, Metadata, Series, SeriesSet};
+use binnacle_model::storage::{HistogramSample, LabelSets, Metadata, Series, SeriesSet};
 use binnacle_model::{Matcher, TimeRange};
 
 use super::super::parser::parse;
@@ -30,8 +30,9 @@ impl Queryable for Listed {
         })))
     }
 
-    fn series(&self, _: &[Matcher], _: TimeRange, _: &Deadline) -> Result<Vec<Labels>, StorageError> {
-        Ok(self.0.iter().map(|one| one.labels.clone()).collect())
+    fn series(&self, _: &[Matcher], _: TimeRange, _: &Deadline) -> Result<LabelSets, StorageError> {
+        let labels = self.0.iter().map(|one| one.labels.clone()).collect();
+        Ok(LabelSets { labels, warnings: Vec::new() })
     }
 
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {

@@ -1,6 +1,6 @@
 //! Range vectors: of each series the samples of a window before each step.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use binnacle_model::histogram::{Histogram, ResetHint};
 use binnacle_model::sample::is_stale;
@@ -59,6 +59,9 @@ struct Frame {
     borders: Borders,
 }
 
+/// What is made of a series and its windows.
+type With<'w, T> = &'w (dyn Fn(&mut Run<'_>, Series, Frame) -> Result<Option<T>, EvalError> + Sync);
+
 /// Range vectors with special borders make sense for these.
 const ANCHORED: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
 const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
@@ -80,9 +83,8 @@ impl Run<'_> {
             *place = self.numbers(arg, grid)?;
         }
         let keeps_name = matches!(call.name, "last_over_time" | "first_over_time");
-        let mut columns = Vec::new();
-        let mut notes = Notes::default();
-        self.each_series(range, grid, call.name, &mut |run, series, frame| {
+        self.each_series(range, grid, call.name, &|run, series, frame| {
+            let mut notes = std::mem::take(&mut run.notes);
             let metric = series.labels.metric_name();
             let mut column = Column::empty(series.labels.clone(), grid.steps);
             column.drop_name = !keeps_name;
@@ -106,17 +108,17 @@ impl Run<'_> {
                 };
                 column.set(step, function(&window, &mut ctx)?);
             }
-            if !column.is_empty() {
-                if matches!(call.name, "rate" | "increase") {
-                    run.doubt_counter(&column, &series.labels, range.span, &mut notes);
-                }
-                run.hold(column.size())?;
-                columns.push(column);
+            let is_empty = column.is_empty();
+            if !is_empty && matches!(call.name, "rate" | "increase") {
+                run.doubt_counter(&column, &series.labels, range.span, &mut notes);
             }
-            Ok(())
-        })?;
-        self.notes.append(notes);
-        Ok(columns)
+            run.notes = notes;
+            if is_empty {
+                return Ok(None);
+            }
+            run.hold(column.size())?;
+            Ok(Some(column))
+        })
     }
 
     /// Says so if a metric does not look like a counter.
@@ -141,14 +143,14 @@ impl Run<'_> {
         }
     }
 
-    /// Calls `with` with every series of a range vector, without staleness markers.
-    fn each_series(
+    /// What `with` makes of every series of a range vector, without staleness markers.
+    fn each_series<T: Send>(
         &mut self,
         range: &Expr,
         grid: Grid,
         function: &str,
-        with: &mut dyn FnMut(&mut Self, Series, Frame) -> Result<(), EvalError>,
-    ) -> Result<(), EvalError> {
+        with: With<'_, T>,
+    ) -> Result<Vec<T>, EvalError> {
         match &range.kind {
             Kind::Matrix(selector, reach) => {
                 let range_ms = self.positive_reach(reach)?;
@@ -177,39 +179,37 @@ impl Run<'_> {
         ))
     }
 
-    fn each_stored(
+    fn each_stored<T: Send>(
         &mut self,
         selector: &Selector,
         frame: Frame,
         grid: Grid,
-        with: &mut dyn FnMut(&mut Self, Series, Frame) -> Result<(), EvalError>,
-    ) -> Result<(), EvalError> {
+        with: With<'_, T>,
+    ) -> Result<Vec<T>, EvalError> {
         let (first, last) = self.selected_span(selector, frame.offset_ms, grid);
         let lookback = self.lookback_ms();
         let before = if frame.borders == Borders::Strict { 0 } else { lookback };
         let after = if frame.borders == Borders::Smoothed { lookback } else { 0 };
         let range =
             TimeRange { start: Timestamp(first - frame.range_ms - before + 1), end: Timestamp(last + after) };
-        let storage = self.storage;
-        for series in storage.select(&selector.matchers, range, self.deadline)? {
-            let mut series = series?;
+        self.stored(&selector.matchers, range, &|run, mut series| {
             series.samples.retain(|sample| !is_stale(sample.value));
             series.histograms.retain(|one| !one.histogram.is_stale());
-            self.trace_resets(&mut series);
+            run.trace_resets(&mut series);
             let size = size_of(&series);
-            self.hold(size)?;
-            with(self, series, frame)?;
-            self.release(size);
-        }
-        Ok(())
+            run.hold(size)?;
+            let made = with(run, series, frame)?;
+            run.release(size);
+            Ok(made)
+        })
     }
 
-    fn each_inner(
+    fn each_inner<T>(
         &mut self,
         subquery: &Subquery,
         grid: Grid,
-        with: &mut dyn FnMut(&mut Self, Series, Frame) -> Result<(), EvalError>,
-    ) -> Result<(), EvalError> {
+        with: With<'_, T>,
+    ) -> Result<Vec<T>, EvalError> {
         let range_ms = self.positive_reach(&subquery.range)?;
         let offset_ms = self.reach(&subquery.offset)?;
         let step_ms = match &subquery.step {
@@ -231,6 +231,7 @@ impl Run<'_> {
             Value::Vector(columns) => columns,
             Value::Scalar(_) | Value::Text(_) => unreachable!("the parser checked the type"),
         };
+        let mut made = Vec::new();
         for column in columns {
             let RangeSeries { labels, samples, mut histograms } = inner.series(&column);
             for one in &mut histograms {
@@ -239,39 +240,36 @@ impl Run<'_> {
                     Arc::make_mut(&mut one.histogram).hint = ResetHint::Unknown;
                 }
             }
-            with(self, Series { labels, samples, histograms }, frame)?;
+            made.extend(with(self, Series { labels, samples, histograms }, frame)?);
         }
-        Ok(())
+        Ok(made)
     }
 
     /// The windows of the last step themselves.
     pub(super) fn last_windows(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<RangeSeries>, EvalError> {
-        let mut found = Vec::new();
-        self.each_series(expr.bare(), grid, "", &mut |run, series, frame| {
+        self.each_series(expr.bare(), grid, "", &|run, series, frame| {
             let mut cursor = Cursor::new(&series);
             let window = cursor.window(run, frame, grid.end_ms());
             let (samples, histograms) = over_time::shown(&window);
-            if !samples.is_empty() || !histograms.is_empty() {
-                let labels = series.labels.clone();
-                found.push(RangeSeries { labels, samples, histograms });
-            }
-            Ok(())
-        })?;
-        Ok(found)
+            let is_empty = samples.is_empty() && histograms.is_empty();
+            let labels = series.labels.clone();
+            Ok((!is_empty).then_some(RangeSeries { labels, samples, histograms }))
+        })
     }
 
     /// Steps at which no series of a range vector has a sample.
     pub(super) fn absent_steps(&mut self, range: &Expr, grid: Grid) -> Result<Vec<bool>, EvalError> {
-        let mut absent = vec![true; grid.steps];
-        self.each_series(range, grid, "absent_over_time", &mut |run, series, frame| {
+        let absent = Mutex::new(vec![true; grid.steps]);
+        self.each_series::<()>(range, grid, "absent_over_time", &|run, series, frame| {
             let mut cursor = Cursor::new(&series);
+            let mut absent = absent.lock().unwrap_or_else(PoisonError::into_inner);
             for (step, absent) in absent.iter_mut().enumerate() {
                 let window = cursor.window(run, frame, grid.at(step));
                 *absent &= window.floats.is_empty() && window.histograms.is_empty();
             }
-            Ok(())
+            Ok(None)
         })?;
-        Ok(absent)
+        Ok(absent.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }
 

@@ -1,0 +1,341 @@
+//! Compaction: samples of the head become blocks, blocks of a day become one, old ones go.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
+
+use super::block::{self, Block, BlockError, BlockWriter, ChunkReader, Chunked, Cut};
+use super::head::{Held, Place, Scratch};
+use super::{Lost, Metrics, quarantine, sort_unique};
+use crate::fs::Disk;
+
+/// Series that are copied out of the head under one lock.
+const PLACES_PER_LOCK: usize = 1024;
+
+/// What blocks are merged into.
+const DAY: Duration = Duration::from_hours(24);
+
+/// So many blocks of a day are merged in any case; fewer, once the smaller ones are worth the largest's
+/// rewriting.
+const MERGE_COUNT: usize = 12;
+
+/// The rest of a day's blocks must have this share of the largest.
+const MERGE_SHARE: u64 = 8;
+
+/// A span of time in which blocks are made.
+fn window_of(at: Timestamp, span: i64) -> i64 {
+    at.0.div_euclid(span)
+}
+
+impl Metrics {
+    /// Up to where the head's samples are due for blocks.
+    fn due_before(&self, now: Timestamp) -> Option<Timestamp> {
+        let span = binnacle_model::time::millis(self.options.block_span);
+        // A sample from a clock that ran ahead does not make everything else old.
+        let newest = self.head().newest()?.min(now);
+        Some(Timestamp(window_of(newest.minus(self.options.head_linger), span) * span))
+    }
+
+    pub(super) fn compact_head(&self, now: Timestamp) -> io::Result<()> {
+        let Some(before) = self.due_before(now) else { return Ok(()) };
+        let is_due = {
+            let head = self.head();
+            // Late samples wait for the next span, so that each does not make a block of its own.
+            let is_new_span = head.last_cut().is_none_or(|last| last < before);
+            head.is_parked() || (is_new_span && head.oldest().is_some_and(|oldest| oldest < before))
+        };
+        if !is_due {
+            return Ok(());
+        }
+        let parked = self.head().park(&self.wal, before);
+        let series = copy_out(&parked.places, |places| self.head().parked(places));
+        // Encoded without the lock: samples go on coming in.
+        let mut written = self.write_windows(&series, parked.cut)?;
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        blocks.append(&mut written);
+        self.head().forget_parked();
+        Ok(())
+    }
+
+    /// A block for each span of which there are samples. Only the last one says that all is written.
+    fn write_windows(&self, series: &[(Labels, Held)], cut: Cut) -> io::Result<Vec<Arc<Block>>> {
+        let written = self.write_windows_in(&self.dir, self.next_block_number(), series, cut)?;
+        written.into_iter().map(|(path, number)| self.open_written(&path, number)).collect()
+    }
+
+    fn write_windows_in(
+        &self,
+        dir: &Path,
+        first_number: u64,
+        series: &[(Labels, Held)],
+        cut: Cut,
+    ) -> io::Result<Vec<(PathBuf, u64)>> {
+        let span = binnacle_model::time::millis(self.options.block_span);
+        let windows: BTreeSet<i64> = series.iter().flat_map(|(_, held)| held.windows(span)).collect();
+        let last = windows.last().copied();
+        let mut written = Vec::new();
+        for (window, number) in windows.into_iter().zip(first_number..) {
+            let start = Timestamp(window * span);
+            let range = TimeRange { start, end: Timestamp(start.0 + span - 1) };
+            let mut writer = BlockWriter::create(&*self.disk, dir, number)?;
+            let (mut scratch, mut samples) = (Scratch::default(), Vec::new());
+            for (labels, held) in series {
+                samples.clear();
+                held.decode_range(range, &mut scratch, &mut samples);
+                sort_unique(&mut samples, |sample: &Sample| sample.timestamp);
+                let inside = held.histograms.partition_point(|one| one.timestamp < range.start)
+                    ..held.histograms.partition_point(|one| one.timestamp <= range.end);
+                writer.add(labels, &samples, &held.histograms[inside])?;
+            }
+            let cut = if Some(window) == last { cut } else { Cut::NONE };
+            written.push((writer.finish(cut, &[])?, number));
+        }
+        Ok(written)
+    }
+
+    fn open_written(&self, path: &Path, number: u64) -> io::Result<Arc<Block>> {
+        let block = block::open(&*self.disk, path, number, &self.shared).map_err(io::Error::other)?;
+        let (samples, bytes) = (block.samples(), block.bytes());
+        tracing::info!(path = %path.display(), samples, bytes, "block written");
+        Ok(Arc::new(block))
+    }
+
+    fn next_block_number(&self) -> u64 {
+        self.blocks().iter().map(|block| block.number).max().unwrap_or(0) + 1
+    }
+
+    /// Merges the blocks of days of which no sample is in the head any more.
+    pub(super) fn merge_days(&self, now: Timestamp) -> io::Result<()> {
+        let Some(before) = self.due_before(now) else { return Ok(()) };
+        let day = binnacle_model::time::millis(DAY);
+        let blocks = self.blocks();
+        let day_of = |block: &Block| {
+            let days = (window_of(block.range().start, day), window_of(block.range().end, day));
+            (days.0 == days.1 && (days.0 + 1) * day <= before.0).then_some(days.0)
+        };
+        let days: BTreeSet<i64> = blocks.iter().filter_map(|block| day_of(block)).collect();
+        for day in days {
+            let sources: Vec<Arc<Block>> =
+                blocks.iter().filter(|block| day_of(block) == Some(day)).cloned().collect();
+            if is_worth_merging(&sources) {
+                self.merge(&sources)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes one block of several, which hold all that blocks have of their time.
+    fn merge(&self, sources: &[Arc<Block>]) -> io::Result<()> {
+        let number = self.next_block_number();
+        let mut writer = BlockWriter::create(&*self.disk, &self.dir, number)?;
+        match copy_merged(sources, &mut writer) {
+            Ok(()) => {}
+            // The damaged one is set aside, and the others are merged next time.
+            Err(error @ BlockError::Corrupt { .. }) => {
+                tracing::error!(%error, "blocks were not merged");
+                return writer.abandon();
+            }
+            Err(error) => {
+                writer.abandon()?;
+                return Err(io::Error::other(error));
+            }
+        }
+        if writer.is_empty() {
+            return writer.abandon();
+        }
+        let cut = sources.iter().map(|block| block.cut()).max_by_key(|cut| cut.wal_file);
+        let numbers: Vec<u64> = sources.iter().map(|block| block.number).collect();
+        let path = writer.finish(cut.unwrap_or(Cut::NONE), &numbers)?;
+        let merged = self.open_written(&path, number)?;
+        {
+            let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+            blocks.retain(|block| !numbers.contains(&block.number));
+            blocks.push(merged);
+        }
+        for source in sources {
+            self.retire(source)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the file of a block that another one replaces; one that was damaged is kept aside.
+    fn retire(&self, block: &Block) -> io::Result<()> {
+        if !block.is_damaged() {
+            // Whoever reads it holds the open file.
+            return self.disk.remove_file(block.path());
+        }
+        let reason = "parts of it could not be merged";
+        self.set_aside(block, &BlockError::Corrupt { path: block.path().to_path_buf(), reason })
+    }
+
+    fn set_aside(&self, block: &Block, error: &BlockError) -> io::Result<()> {
+        let path = quarantine(&*self.disk, block.path(), error)?;
+        self.telemetry.blocks_set_aside.inc();
+        let lost = Lost { range: block.range(), path };
+        self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(lost);
+        Ok(())
+    }
+
+    /// Moves blocks out of the way of which the index cannot be read. Those with damage in single chunks
+    /// stay: the rest of them is sound.
+    pub(super) fn set_aside_damaged(&self) -> io::Result<()> {
+        for block in self.blocks().into_iter().filter(|block| block.is_damaged()) {
+            let Err(error @ BlockError::Corrupt { .. }) = block.series() else { continue };
+            self.set_aside(&block, &error)?;
+            let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+            blocks.retain(|other| other.number != block.number);
+        }
+        Ok(())
+    }
+
+    pub(super) fn expire(&self, now: Timestamp) -> io::Result<()> {
+        let oldest = now.minus(self.options.retention);
+        let gone: Vec<Arc<Block>> = {
+            let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+            let (kept, mut gone): (Vec<_>, Vec<_>) =
+                blocks.drain(..).partition(|block| block.range().end >= oldest);
+            *blocks = kept;
+            gone.extend(over_budget(&mut blocks, self.options.retention_bytes));
+            gone
+        };
+        for block in gone {
+            // Whoever reads it holds the open file.
+            self.disk.remove_file(block.path())?;
+            tracing::info!(path = %block.path().display(), "block expired");
+        }
+        let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
+        lost.retain(|lost| lost.range.end >= oldest);
+        Ok(())
+    }
+
+    /// Writes all that is in the store into blocks in `dir`, as a store of its own.
+    pub(crate) fn snapshot(&self, dir: &Path, skip_head: bool) -> io::Result<()> {
+        let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        self.disk.create_dir_all(dir)?;
+        let (blocks, places) = {
+            let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+            (blocks.clone(), if skip_head { Vec::new() } else { self.head().places() })
+        };
+        let series = copy_out(&places, |places| self.head().held(places));
+        for block in &blocks {
+            block.copy_to(&*self.disk, &dir.join(block.path().file_name().unwrap_or_default()))?;
+        }
+        let number = blocks.iter().map(|block| block.number).max().unwrap_or(0) + 1;
+        self.write_windows_in(dir, number, &series, Cut::NONE)?;
+        self.disk.sync_dir(dir)
+    }
+}
+
+/// Copies series out of the head, ascending by labels.
+fn copy_out(places: &[Place], copy: impl Fn(&[Place]) -> Vec<(Labels, Held)>) -> Vec<(Labels, Held)> {
+    let mut series: Vec<(Labels, Held)> = places.chunks(PLACES_PER_LOCK).flat_map(copy).collect();
+    series.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    series
+}
+
+/// The oldest blocks, taken out until the rest fits.
+fn over_budget(blocks: &mut Vec<Arc<Block>>, budget: Option<u64>) -> Vec<Arc<Block>> {
+    let mut gone = Vec::new();
+    let Some(budget) = budget else { return gone };
+    let mut bytes: u64 = blocks.iter().map(|block| block.bytes()).sum();
+    while bytes > budget {
+        let oldest = blocks.iter().enumerate().min_by_key(|(_, block)| block.range().end);
+        let Some((at, _)) = oldest else { break };
+        let block = blocks.remove(at);
+        bytes -= block.bytes();
+        gone.push(block);
+    }
+    gone
+}
+
+fn is_worth_merging(blocks: &[Arc<Block>]) -> bool {
+    let largest = blocks.iter().map(|block| block.bytes()).max().unwrap_or(0);
+    let rest = blocks.iter().map(|block| block.bytes()).sum::<u64>() - largest;
+    blocks.len() >= MERGE_COUNT || (blocks.len() >= 2 && rest * MERGE_SHARE >= largest)
+}
+
+/// The series of a block, one after the other.
+struct Source {
+    reader: ChunkReader,
+    rows: std::vec::IntoIter<Chunked>,
+    group: usize,
+    next: Option<Chunked>,
+}
+
+impl Source {
+    fn new(block: &Arc<Block>) -> Result<Self, BlockError> {
+        let reader = ChunkReader::new(Arc::clone(block))?;
+        let mut source = Self { reader, rows: Vec::new().into_iter(), group: 0, next: None };
+        source.advance()?;
+        Ok(source)
+    }
+
+    fn advance(&mut self) -> Result<(), BlockError> {
+        self.next = self.rows.next();
+        if self.next.is_none()
+            && let Some(rows) = self.reader.block().group(self.group)?
+        {
+            self.group += 1;
+            self.rows = rows.into_iter();
+            self.next = self.rows.next();
+        }
+        Ok(())
+    }
+}
+
+fn copy_merged(blocks: &[Arc<Block>], writer: &mut BlockWriter<'_>) -> Result<(), BlockError> {
+    let mut sources: Vec<Source> = blocks.iter().map(Source::new).collect::<Result<_, _>>()?;
+    let (mut samples, mut histograms) = (Vec::new(), Vec::new());
+    loop {
+        let next = sources.iter().filter_map(|source| source.next.as_ref()).map(|(labels, _)| labels).min();
+        let Some(labels) = next.cloned() else { return Ok(()) };
+        samples.clear();
+        histograms.clear();
+        for source in &mut sources {
+            if source.next.as_ref().is_none_or(|(other, _)| *other != labels) {
+                continue;
+            }
+            let (_, chunks) = source.next.take().expect("looked at above");
+            for chunk in chunks {
+                match source.reader.read(chunk, &mut samples, &mut histograms) {
+                    // The rest is sound; the block will be set aside.
+                    Err(error @ BlockError::Corrupt { .. }) => {
+                        tracing::error!(%error, series = %labels, "samples could not be merged");
+                    }
+                    other => other?,
+                }
+            }
+            source.advance()?;
+        }
+        sort_unique(&mut samples, |sample: &Sample| sample.timestamp);
+        sort_unique(&mut histograms, |one: &binnacle_model::storage::HistogramSample| one.timestamp);
+        writer
+            .add(&labels, &samples, &histograms)
+            .map_err(|cause| BlockError::Read { path: blocks[0].path().to_path_buf(), cause })?;
+    }
+}
+
+/// Removes blocks that were merged into others before a crash kept them from being removed.
+pub(super) fn remove_merged(disk: &dyn Disk, blocks: &mut Vec<Arc<Block>>) -> io::Result<()> {
+    let day = binnacle_model::time::millis(DAY);
+    let day_of = |block: &Block| window_of(block.range().start, day);
+    let mut gone: BTreeSet<u64> = BTreeSet::new();
+    for block in &*blocks {
+        let is_alone =
+            !blocks.iter().any(|other| other.number < block.number && day_of(other) == day_of(block));
+        if !is_alone {
+            // One that cannot be read merged nothing that we would know of; queries will tell.
+            gone.extend(block.sources().unwrap_or_default());
+            block.rest();
+        }
+    }
+    for block in blocks.iter().filter(|block| gone.contains(&block.number)) {
+        disk.remove_file(block.path())?;
+    }
+    blocks.retain(|block| !gone.contains(&block.number));
+    Ok(())
+}

@@ -1,0 +1,508 @@
+//! The head: all samples that no block holds yet, in memory, and in the WAL.
+//!
+//! `registry` finds series, `series` holds their samples, `symbols` their strings and `times` the
+//! columns of times that they share.
+
+mod postings;
+mod registry;
+mod series;
+mod symbols;
+mod times;
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex};
+
+use binnacle_model::storage::{
+    ALL_TIME, AppendError, AppendReport, HistogramSample, RawSeries, SeriesDecoder,
+};
+use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
+use xxhash_rust::xxh3::Xxh3Builder;
+
+pub(crate) use registry::{Place, RawHash};
+pub(crate) use series::{Held, Scratch};
+
+use super::block::Cut;
+use super::{SampleKind, histograms};
+use crate::bytes::{Reader, put_text, put_varint, put_zigzag};
+use crate::wal::{RecordKind, Sequence, Wal, WalFileId};
+use registry::Registry;
+use series::Inserted;
+use times::TimePool;
+
+/// Labels of one series, with names; Prometheus's own limits are far below where they are set at all.
+const LABELS_MAX_BYTES: usize = 64 * 1024;
+
+/// A larger batch goes into several records.
+const RECORD_TARGET_BYTES: usize = 8 * 1024 * 1024;
+
+/// Histograms of one record, each of which has some hundred kilobytes at the most.
+const HISTOGRAMS_PER_RECORD: usize = 32;
+
+/// A sample in a record: two varints and the value.
+const SAMPLE_MAX_BYTES: usize = 28;
+
+/// A label in a record, with its lengths.
+fn label_bytes(label: &Label) -> usize {
+    label.name.len() + label.value.len() + 10
+}
+
+/// What the head accepts, at the moment of an append.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limits {
+    pub(crate) oldest: Timestamp,
+    pub(crate) newest: Timestamp,
+}
+
+impl Limits {
+    /// Whether a moment may be taken; counts it if not.
+    fn admit(self, at: Timestamp, report: &mut AppendReport) -> bool {
+        report.too_old += usize::from(at < self.oldest);
+        report.too_far_ahead += usize::from(at > self.newest);
+        at >= self.oldest && at <= self.newest
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Head {
+    registry: Registry,
+    times: TimePool,
+    /// Milliseconds of a block; no chunk goes over its bounds.
+    span: i64,
+    /// Where samples are aside for a block that is being written.
+    parked: Option<Parked>,
+    /// The newest sample of each WAL file that still is there.
+    newest_by_file: BTreeMap<WalFileId, Timestamp>,
+    newest: Option<Timestamp>,
+    /// Up to where samples were last taken out for a block.
+    last_cut: Option<Timestamp>,
+}
+
+/// Samples on their way into blocks.
+#[derive(Debug, Clone)]
+pub(crate) struct Parked {
+    pub(crate) cut: Cut,
+    pub(crate) places: Arc<[Place]>,
+}
+
+/// How the senders of a batch name its series.
+pub(crate) fn hash_batch(seed: u64, batch: &[RawSeries<'_>], decoder: &dyn SeriesDecoder) -> Vec<RawHash> {
+    let hasher = Xxh3Builder::new().with_seed(seed ^ decoder.salt()).build();
+    let hash = |raw: &RawSeries<'_>| {
+        let mut hasher = hasher.clone();
+        hasher.update(raw.labels);
+        RawHash(hasher.digest128())
+    };
+    batch.iter().map(hash).collect()
+}
+
+impl Head {
+    pub(crate) fn new(span: i64, shared: Arc<Mutex<Interner>>) -> Self {
+        Self {
+            registry: Registry::new(shared),
+            times: TimePool::default(),
+            span,
+            parked: None,
+            newest_by_file: BTreeMap::new(),
+            newest: None,
+            last_cut: None,
+        }
+    }
+
+    /// How many series it has.
+    pub(crate) fn len(&self) -> usize {
+        self.registry.len()
+    }
+
+    /// Takes a batch into memory and into the WAL's buffer; `hashes` are those of its series. Commit the
+    /// sequence before you acknowledge; `None` if there was nothing new to write.
+    pub(crate) fn append(
+        &mut self,
+        wal: &Wal,
+        batch: &[RawSeries<'_>],
+        hashes: &[RawHash],
+        decoder: &dyn SeriesDecoder,
+        limits: Limits,
+    ) -> Result<(AppendReport, Option<Sequence>), AppendError> {
+        let mut report = AppendReport::default();
+        let places = self.resolve(batch, hashes, decoder, &mut report);
+        let accepted = self.accept(batch, &places, limits, &mut report);
+        let histograms = self.accept_histograms(batch, &places, limits, &mut report);
+        report.appended = accepted.len() + histograms.len();
+        report.histograms += histograms.len();
+        let mut last = self.append_histograms(wal, &histograms)?;
+        if accepted.is_empty() {
+            return Ok((report, last));
+        }
+        for piece in self.pieces(&accepted) {
+            let appended = wal.append(RecordKind::Samples, |file, out| self.encode(file, piece, out));
+            last = Some(appended.map_err(|error| AppendError::Unavailable(error.to_string()))?);
+        }
+        Ok((report, last))
+    }
+
+    /// Takes a batch's numbers into memory.
+    fn accept(
+        &mut self,
+        batch: &[RawSeries<'_>],
+        places: &[Option<Place>],
+        limits: Limits,
+        report: &mut AppendReport,
+    ) -> Vec<(Place, Sample)> {
+        let mut accepted: Vec<(Place, Sample)> = Vec::with_capacity(batch.len());
+        for (raw, place) in batch.iter().zip(places) {
+            let Some(place) = *place else { continue };
+            let series = self.registry.get_mut(place);
+            // In order, so that a batch that runs backwards in time is not inserted at the front each time.
+            let is_sorted = raw.samples.is_sorted_by_key(|sample| sample.timestamp);
+            let mut sorted = Vec::new();
+            let samples = if is_sorted {
+                raw.samples
+            } else {
+                sorted.extend_from_slice(raw.samples);
+                sorted.sort_by_key(|sample| sample.timestamp);
+                &sorted[..]
+            };
+            for sample in samples {
+                if !limits.admit(sample.timestamp, report) {
+                    continue;
+                }
+                match series.judge(*sample) {
+                    Inserted::New => {
+                        series.insert(*sample, self.span, &mut self.times);
+                        accepted.push((place, *sample));
+                    }
+                    Inserted::Duplicate => report.duplicate += 1,
+                    Inserted::Conflicting => report.conflicting += 1,
+                }
+            }
+        }
+        accepted
+    }
+
+    /// Takes a batch's histograms into memory.
+    fn accept_histograms<'b>(
+        &mut self,
+        batch: &'b [RawSeries<'_>],
+        places: &[Option<Place>],
+        limits: Limits,
+        report: &mut AppendReport,
+    ) -> Vec<(Place, &'b HistogramSample)> {
+        let mut accepted = Vec::new();
+        for (raw, place) in batch.iter().zip(places) {
+            let Some(place) = *place else { continue };
+            let mut sorted: Vec<&HistogramSample> = raw.histograms.iter().collect();
+            sorted.sort_by_key(|sample| sample.timestamp);
+            for sample in sorted {
+                if !limits.admit(sample.timestamp, report) {
+                    continue;
+                }
+                let series = self.registry.get_mut(place);
+                match series.judge_histogram(sample) {
+                    Inserted::New => {
+                        series.insert_histogram(sample);
+                        accepted.push((place, sample));
+                    }
+                    Inserted::Duplicate => {
+                        report.duplicate += 1;
+                        report.histograms += 1;
+                    }
+                    Inserted::Conflicting => report.conflicting += 1,
+                }
+            }
+        }
+        accepted
+    }
+
+    /// Puts histograms into the WAL's buffer, a record for each few of them.
+    fn append_histograms(
+        &mut self,
+        wal: &Wal,
+        accepted: &[(Place, &HistogramSample)],
+    ) -> Result<Option<Sequence>, AppendError> {
+        let mut last = None;
+        for piece in accepted.chunks(HISTOGRAMS_PER_RECORD) {
+            let appended = wal.append(RecordKind::Histograms, |file, out| {
+                self.define(file, piece.iter().map(|(place, sample)| (*place, sample.timestamp)), out);
+                put_varint(out, piece.len() as u64);
+                for (place, sample) in piece {
+                    put_varint(out, self.registry.get(*place).number);
+                    put_zigzag(out, sample.timestamp.0);
+                    histograms::put(out, &sample.histogram);
+                }
+            });
+            last = Some(appended.map_err(|error| AppendError::Unavailable(error.to_string()))?);
+        }
+        Ok(last)
+    }
+
+    /// The samples in runs, each of which fits into a record with the labels of all its series.
+    fn pieces<'s>(&self, accepted: &'s [(Place, Sample)]) -> Vec<&'s [(Place, Sample)]> {
+        let mut pieces = Vec::new();
+        let (mut start, mut bytes) = (0, 0);
+        for (at, (place, _)) in accepted.iter().enumerate() {
+            bytes += SAMPLE_MAX_BYTES + self.registry.get(*place).label_bytes as usize;
+            if bytes > RECORD_TARGET_BYTES && at > start {
+                pieces.push(&accepted[start..at]);
+                (start, bytes) = (at, 0);
+            }
+        }
+        pieces.push(&accepted[start..]);
+        pieces
+    }
+
+    /// Places of the batch's series, new ones made. A series with labels that cannot be used has none,
+    /// and is counted.
+    fn resolve(
+        &mut self,
+        batch: &[RawSeries<'_>],
+        hashes: &[RawHash],
+        decoder: &dyn SeriesDecoder,
+        report: &mut AppendReport,
+    ) -> Vec<Option<Place>> {
+        let mut places: Vec<Option<Place>> = hashes.iter().map(|hash| self.registry.by_raw(*hash)).collect();
+        for (at, place) in places.iter_mut().enumerate().filter(|(_, place)| place.is_none()) {
+            // It may have come twice in this batch.
+            *place = self.registry.by_raw(hashes[at]);
+            if place.is_some() {
+                continue;
+            }
+            let raw = &batch[at];
+            match decode_labels(raw.labels, decoder) {
+                Ok(labels) => {
+                    let (known, is_new) = self.registry.by_labels(&labels);
+                    report.new_series += usize::from(is_new);
+                    self.registry.learn(hashes[at], known);
+                    *place = Some(known);
+                }
+                Err(reason) => {
+                    report.invalid += raw.samples.len() + raw.histograms.len();
+                    report
+                        .invalid_reason
+                        .get_or_insert_with(|| format!("series {}: {reason}", at + 1).into());
+                }
+            }
+        }
+        places
+    }
+
+    /// The record of `accepted`, with the labels of series that `file` does not name yet.
+    fn encode(&mut self, file: WalFileId, accepted: &[(Place, Sample)], out: &mut Vec<u8>) {
+        self.define(file, accepted.iter().map(|(place, sample)| (*place, sample.timestamp)), out);
+        put_varint(out, accepted.len() as u64);
+        out.reserve(accepted.len() * 13);
+        let mut before = 0i64;
+        for (place, sample) in accepted {
+            put_varint(out, self.registry.get(*place).number);
+            put_zigzag(out, sample.timestamp.0.wrapping_sub(before));
+            out.extend_from_slice(&sample.value.to_bits().to_le_bytes());
+            before = sample.timestamp.0;
+        }
+    }
+
+    /// The labels of series that `file` does not name yet; notes the newest moment.
+    fn define(
+        &mut self,
+        file: WalFileId,
+        samples: impl Iterator<Item = (Place, Timestamp)>,
+        out: &mut Vec<u8>,
+    ) {
+        let mut definitions = Vec::new();
+        let mut count = 0;
+        let mut newest = Timestamp(i64::MIN);
+        for (place, at) in samples {
+            newest = newest.max(at);
+            let series = self.registry.get_mut(place);
+            if series.defined_in == file {
+                continue;
+            }
+            series.defined_in = file;
+            count += 1;
+            let series = self.registry.get(place);
+            put_varint(&mut definitions, series.number);
+            let pairs = self.registry.pairs(series);
+            put_varint(&mut definitions, pairs.len() as u64);
+            pairs.flatten().for_each(|text| put_text(&mut definitions, text));
+        }
+        put_varint(out, count);
+        out.extend_from_slice(&definitions);
+        self.note_newest(file, newest);
+    }
+
+    fn note_newest(&mut self, file: WalFileId, newest: Timestamp) {
+        let of_file = self.newest_by_file.entry(file).or_insert(newest);
+        *of_file = (*of_file).max(newest);
+        self.newest = self.newest.max(Some(newest));
+    }
+
+    /// Takes a record of the WAL back in. Samples that `cut` says are in blocks are left out.
+    /// `names` are the numbers that `file` has said so far; start each file with none.
+    pub(crate) fn replay(
+        &mut self,
+        file: WalFileId,
+        payload: &[u8],
+        kind: SampleKind,
+        cut: Cut,
+        names: &mut HashMap<u64, Place>,
+    ) -> Option<()> {
+        let mut reader = Reader::new(payload);
+        for _ in 0..reader.count()? {
+            let number = reader.varint()?;
+            let mut pairs = Vec::new();
+            for _ in 0..reader.count()? {
+                pairs.push((reader.text()?, reader.text()?));
+            }
+            let labels = Labels::new(pairs).ok()?;
+            names.insert(number, self.registry.replayed(&labels, number)?);
+        }
+        if kind == SampleKind::Histograms {
+            return self.replay_histograms(file, reader, cut, names);
+        }
+        let mut time = 0i64;
+        let mut newest = None;
+        for _ in 0..reader.count()? {
+            let number = reader.varint()?;
+            time = time.wrapping_add(reader.zigzag()?);
+            let sample = Sample { timestamp: Timestamp(time), value: reader.f64()? };
+            newest = newest.max(Some(sample.timestamp));
+            let in_block = file <= cut.wal_file && sample.timestamp < cut.before;
+            // A series that the file names in a damaged record only: its samples have no name.
+            let Some(place) = names.get(&number) else { continue };
+            let series = self.registry.get_mut(*place);
+            if !in_block && series.judge(sample) == Inserted::New {
+                series.insert(sample, self.span, &mut self.times);
+            }
+        }
+        if let Some(newest) = newest {
+            self.note_newest(file, newest);
+        }
+        reader.is_empty().then_some(())
+    }
+
+    fn replay_histograms(
+        &mut self,
+        file: WalFileId,
+        mut reader: Reader<'_>,
+        cut: Cut,
+        names: &HashMap<u64, Place>,
+    ) -> Option<()> {
+        for _ in 0..reader.count()? {
+            let number = reader.varint()?;
+            let timestamp = Timestamp(reader.zigzag()?);
+            let histogram = Arc::new(histograms::read(&mut reader)?);
+            let sample = HistogramSample { timestamp, histogram };
+            self.note_newest(file, timestamp);
+            let in_block = file <= cut.wal_file && timestamp < cut.before;
+            let Some(place) = names.get(&number) else { continue };
+            let series = self.registry.get_mut(*place);
+            if !in_block && series.judge_histogram(&sample) == Inserted::New {
+                series.insert_histogram(&sample);
+            }
+        }
+        reader.is_empty().then_some(())
+    }
+
+    /// Series that satisfy every matcher, each with what may lie in `range`.
+    pub(crate) fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<(Labels, Held)> {
+        let mut found = Vec::new();
+        for place in self.registry.select(matchers) {
+            let series = self.registry.get(place);
+            let held = series.held(range);
+            if !held.is_empty() {
+                found.push((self.registry.labels(series), held));
+            }
+        }
+        found
+    }
+
+    /// The newest sample ever taken in.
+    pub(crate) fn newest(&self) -> Option<Timestamp> {
+        self.newest
+    }
+
+    /// Up to where samples were last taken out for a block, by this process.
+    pub(crate) fn last_cut(&self) -> Option<Timestamp> {
+        self.last_cut
+    }
+
+    /// The oldest sample held.
+    pub(crate) fn oldest(&self) -> Option<Timestamp> {
+        self.registry.iter().filter_map(series::MemSeries::first).min()
+    }
+
+    /// Puts all samples older than the cut aside, for blocks. Queries still see them.
+    ///
+    /// If some are aside already, because writing their block failed, nothing more is taken.
+    pub(crate) fn park(&mut self, wal: &Wal, before: Timestamp) -> Parked {
+        if let Some(parked) = &self.parked {
+            return parked.clone();
+        }
+        wal.seal();
+        let wal_file = wal.sealed().last().map(|file| file.id).unwrap_or_default();
+        let mut places = self.registry.places();
+        let Self { registry, times, span, .. } = self;
+        places.retain(|place| registry.get_mut(*place).park(before, *span, times));
+        self.last_cut = Some(before);
+        let parked = Parked { cut: Cut { before, wal_file }, places: places.into() };
+        self.parked = Some(parked.clone());
+        parked
+    }
+
+    /// What is aside for a block of some of the parked series.
+    pub(crate) fn parked(&self, places: &[Place]) -> Vec<(Labels, Held)> {
+        let parked = |place: &Place| {
+            let series = self.registry.get(*place);
+            Some((self.registry.labels(series), series.parked()?.clone()))
+        };
+        places.iter().filter_map(parked).collect()
+    }
+
+    /// All series.
+    pub(crate) fn places(&self) -> Vec<Place> {
+        self.registry.places()
+    }
+
+    /// All that some series have, those that are gone left out.
+    pub(crate) fn held(&self, places: &[Place]) -> Vec<(Labels, Held)> {
+        let series = places.iter().filter_map(|place| self.registry.find(*place));
+        series.map(|one| (self.registry.labels(one), one.held(ALL_TIME))).collect()
+    }
+
+    /// Whether samples are aside for a block.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.parked.is_some()
+    }
+
+    /// Forgets what was put aside, now that blocks have it, and series without a sample.
+    pub(crate) fn forget_parked(&mut self) {
+        self.parked = None;
+        self.registry.iter_mut().for_each(series::MemSeries::forget_parked);
+        self.registry.retain(|series| series.first().is_some());
+        self.times.sweep();
+    }
+
+    /// The last WAL file of which blocks hold every sample, with all files before it.
+    pub(crate) fn persisted_through(&mut self, sealed: &[WalFileId], cut: Cut) -> Option<WalFileId> {
+        let mut through = None;
+        for file in sealed {
+            let newest = self.newest_by_file.get(file);
+            let done = newest.is_none_or(|newest| *file <= cut.wal_file && *newest < cut.before);
+            if !done {
+                break;
+            }
+            through = Some(*file);
+        }
+        if let Some(through) = through {
+            self.newest_by_file.retain(|file, _| *file > through);
+        }
+        through
+    }
+}
+
+fn decode_labels(raw: &[u8], decoder: &dyn SeriesDecoder) -> Result<Labels, String> {
+    let labels = decoder.decode(raw).map_err(|error| error.to_string())?;
+    let bytes: usize = labels.iter().map(label_bytes).sum();
+    if bytes > LABELS_MAX_BYTES {
+        return Err(format!("its labels have more than {LABELS_MAX_BYTES} bytes"));
+    }
+    Ok(labels)
+}

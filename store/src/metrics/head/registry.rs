@@ -1,0 +1,202 @@
+//! The head's series: found by the bytes that senders name them with, by labels, and by matchers.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, Mutex};
+
+use binnacle_model::{Interner, Label, Labels, Matcher};
+use hashbrown::HashTable;
+use roaring::RoaringBitmap;
+
+use super::postings::Postings;
+use super::series::MemSeries;
+use super::symbols::{Symbol, Symbols};
+
+/// Where a series is, while it is in the head. Places of series that are gone are given out again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct Place(u32);
+
+/// Hash of the bytes that name a series, with the salt of whose bytes they are. 128 bits with a seed of
+/// this process: no collision in practice, and none that a sender could make.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct RawHash(pub(crate) u128);
+
+/// In pieces of four bytes, so that no space is lost between them.
+#[derive(Debug, Clone, Copy)]
+struct RawEntry {
+    hash: [u32; 4],
+    place: Place,
+}
+
+impl RawEntry {
+    fn of(hash: RawHash, place: Place) -> Self {
+        Self { hash: split(hash.0), place }
+    }
+
+    fn short(&self) -> u64 {
+        u64::from(self.hash[0]) | u64::from(self.hash[1]) << 32
+    }
+}
+
+fn split(hash: u128) -> [u32; 4] {
+    [hash as u32, (hash >> 32) as u32, (hash >> 64) as u32, (hash >> 96) as u32]
+}
+
+/// One sender names a series in one way, and there are few ways.
+const RAW_PER_SERIES: usize = 4;
+
+#[derive(Debug)]
+pub(super) struct Registry {
+    series: Vec<Option<MemSeries>>,
+    free: Vec<Place>,
+    by_labels: HashTable<Place>,
+    by_raw: HashTable<RawEntry>,
+    postings: Postings,
+    symbols: Symbols,
+    hasher: RandomState,
+    /// The number of the next series.
+    next: u64,
+}
+
+impl Registry {
+    pub(super) fn new(shared: Arc<Mutex<Interner>>) -> Self {
+        Self {
+            series: Vec::new(),
+            free: Vec::new(),
+            by_labels: HashTable::new(),
+            by_raw: HashTable::new(),
+            postings: Postings::default(),
+            symbols: Symbols::new(shared),
+            hasher: RandomState::new(),
+            next: 1,
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.series.len() - self.free.len()
+    }
+
+    pub(super) fn get(&self, place: Place) -> &MemSeries {
+        self.series[place.0 as usize].as_ref().expect("a place in use has a series")
+    }
+
+    /// The series in a place, if it is still in use.
+    pub(super) fn find(&self, place: Place) -> Option<&MemSeries> {
+        self.series.get(place.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, place: Place) -> &mut MemSeries {
+        self.series[place.0 as usize].as_mut().expect("a place in use has a series")
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &MemSeries> {
+        self.series.iter().flatten()
+    }
+
+    pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut MemSeries> {
+        self.series.iter_mut().flatten()
+    }
+
+    /// The series that someone names so.
+    pub(super) fn by_raw(&self, hash: RawHash) -> Option<Place> {
+        let entry = RawEntry::of(hash, Place(0));
+        self.by_raw.find(entry.short(), |known| known.hash == entry.hash).map(|known| known.place)
+    }
+
+    /// Remembers how someone names a series.
+    pub(super) fn learn(&mut self, hash: RawHash, place: Place) {
+        if self.by_raw.len() > RAW_PER_SERIES * self.len() + 1024 {
+            // Someone names the same series in ever new ways; all can be learnt again.
+            self.by_raw.clear();
+        }
+        let entry = RawEntry::of(hash, place);
+        self.by_raw.insert_unique(entry.short(), entry, RawEntry::short);
+    }
+
+    /// The series with these labels, made if there is none, and whether it was made.
+    pub(super) fn by_labels(&mut self, labels: &Labels) -> (Place, bool) {
+        let next = self.next;
+        let (place, is_new) = self.with_number(labels, next);
+        self.next += u64::from(is_new);
+        (place, is_new)
+    }
+
+    /// As [`Self::by_labels`]; a series that is made has this number, and none after it a lower one.
+    pub(super) fn replayed(&mut self, labels: &Labels, number: u64) -> Option<Place> {
+        self.next = self.next.max(number.checked_add(1)?);
+        Some(self.with_number(labels, number).0)
+    }
+
+    fn with_number(&mut self, labels: &Labels, number: u64) -> (Place, bool) {
+        let pairs = labels.iter().flat_map(|label| [&label.name, &label.value]);
+        let symbols: Box<[Symbol]> = pairs.map(|text| self.symbols.intern(text)).collect();
+        let hash = self.hasher.hash_one(&symbols);
+        let known = self.by_labels.find(hash, |place| self.get(*place).labels == symbols);
+        if let Some(place) = known {
+            return (*place, false);
+        }
+        let place = self.free.pop().unwrap_or_else(|| {
+            self.series.push(None);
+            Place(u32::try_from(self.series.len() - 1).expect("fewer series than four billion"))
+        });
+        self.postings.add(place.0, &symbols);
+        let bytes: usize = labels.iter().map(super::label_bytes).sum();
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.series[place.0 as usize] = Some(MemSeries::new(number, symbols, bytes));
+        let Self { series, by_labels, hasher, .. } = self;
+        let rehash = |place: &Place| {
+            hasher.hash_one(&series[place.0 as usize].as_ref().expect("it is in the table").labels)
+        };
+        by_labels.insert_unique(hash, place, rehash);
+        (place, true)
+    }
+
+    /// The labels of a series, as everyone else knows them.
+    pub(super) fn labels(&self, series: &MemSeries) -> Labels {
+        Labels::from_sorted(series.labels.chunks_exact(2).map(|pair| Label {
+            name: Arc::clone(self.symbols.get(pair[0])),
+            value: Arc::clone(self.symbols.get(pair[1])),
+        }))
+    }
+
+    /// Names and values of a series, in their order.
+    pub(super) fn pairs<'a>(&'a self, series: &'a MemSeries) -> impl ExactSizeIterator<Item = [&'a str; 2]> {
+        let text = |symbol: Symbol| &**self.symbols.get(symbol);
+        series.labels.chunks_exact(2).map(move |pair| [text(pair[0]), text(pair[1])])
+    }
+
+    /// Exactly the series that satisfy every matcher.
+    pub(super) fn select(&self, matchers: &[Matcher]) -> Vec<Place> {
+        let found: RoaringBitmap = self.postings.select(matchers, &self.symbols);
+        found.iter().map(Place).collect()
+    }
+
+    /// All places in use, those of series made later not among them.
+    pub(super) fn places(&self) -> Vec<Place> {
+        let places = self.series.iter().zip(0..).filter(|(series, _)| series.is_some());
+        places.map(|(_, place)| Place(place)).collect()
+    }
+
+    /// Forgets the series for which `keeps` does not hold, and what only they needed.
+    pub(super) fn retain(&mut self, keeps: impl Fn(&MemSeries) -> bool) {
+        let gone: Vec<Place> = self.places().into_iter().filter(|place| !keeps(self.get(*place))).collect();
+        if gone.is_empty() {
+            return;
+        }
+        for place in &gone {
+            let series = self.series[place.0 as usize].take().expect("it was there just now");
+            self.postings.remove(place.0, &series.labels);
+            let hash = self.hasher.hash_one(&series.labels);
+            if let Ok(entry) = self.by_labels.find_entry(hash, |known| known == place) {
+                entry.remove();
+            }
+            self.free.push(*place);
+        }
+        let Self { by_raw, series, .. } = self;
+        by_raw.retain(|entry| series[entry.place.0 as usize].is_some());
+        let mut used = vec![false; self.symbols.capacity()];
+        for series in self.series.iter().flatten() {
+            series.labels.iter().for_each(|symbol| used[*symbol as usize] = true);
+        }
+        self.symbols.sweep(|symbol| used[symbol as usize]);
+    }
+}

@@ -1,0 +1,466 @@
+//! One series of the head: samples that no block holds yet.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use binnacle_model::histogram::{Histogram, ResetHint};
+use binnacle_model::storage::HistogramSample;
+use binnacle_model::{Sample, TimeRange, Timestamp};
+
+use super::symbols::Symbol;
+use super::times::{TimeColumn, TimePool};
+use crate::metrics::chunk::open::OpenChunk;
+use crate::metrics::chunk::values;
+use crate::wal::WalFileId;
+
+/// Late samples that wait to be frozen.
+const LATE_MAX_SAMPLES: usize = 240;
+
+/// A chunk that takes no more samples.
+#[derive(Debug, Clone)]
+pub(crate) struct Frozen {
+    pub(crate) times: Arc<TimeColumn>,
+    values: Arc<[u8]>,
+}
+
+impl Frozen {
+    pub(crate) fn range(&self) -> TimeRange {
+        self.times.range
+    }
+
+    /// Adds the samples to `out`.
+    pub(crate) fn decode(&self, scratch: &mut Scratch, out: &mut Vec<Sample>) {
+        scratch.clear();
+        self.times.decode(&mut scratch.times);
+        let count = usize::from(self.times.count);
+        values::decode(&self.values, count, &mut scratch.values).expect("we encoded it in this process");
+        scratch.append_to(out);
+    }
+}
+
+/// Columns on their way to samples.
+#[derive(Debug, Default)]
+pub(crate) struct Scratch {
+    pub(crate) times: Vec<i64>,
+    pub(crate) values: Vec<f64>,
+}
+
+impl Scratch {
+    pub(crate) fn clear(&mut self) {
+        self.times.clear();
+        self.values.clear();
+    }
+
+    pub(crate) fn append_to(&self, out: &mut Vec<Sample>) {
+        let pairs = self.times.iter().zip(&self.values);
+        out.extend(pairs.map(|(time, value)| Sample { timestamp: Timestamp(*time), value: *value }));
+    }
+}
+
+/// A series of the head.
+#[derive(Debug)]
+pub(crate) struct MemSeries {
+    /// Of all series that were ever made; the WAL knows it by this.
+    pub(super) number: u64,
+    /// Names and values by turns, ascending by name.
+    pub(super) labels: Box<[Symbol]>,
+    /// The WAL file in which the labels were last said.
+    pub(super) defined_in: WalFileId,
+    /// What the labels take in a record, at the most.
+    pub(super) label_bytes: u32,
+    /// In the order in which they were frozen, which for those of late samples is not that of time.
+    frozen: Vec<Frozen>,
+    /// The newest samples.
+    open: OpenChunk,
+    /// What few series have.
+    rare: Option<Box<Rare>>,
+}
+
+#[derive(Debug, Default)]
+struct Rare {
+    /// Samples that came after newer ones, ascending.
+    late: Vec<Sample>,
+    /// Ascending.
+    histograms: Vec<HistogramSample>,
+    /// On their way into a block.
+    parked: Held,
+}
+
+impl Rare {
+    fn is_empty(&self) -> bool {
+        self.late.is_empty() && self.histograms.is_empty() && self.parked.is_empty()
+    }
+}
+
+/// What became of a sample.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Inserted {
+    New,
+    Duplicate,
+    Conflicting,
+}
+
+/// Samples of a series, not yet decoded.
+#[derive(Debug, Default, Clone)]
+pub(crate) struct Held {
+    pub(crate) chunks: Vec<Frozen>,
+    pub(crate) open: Option<OpenChunk>,
+    /// Not necessarily ascending.
+    pub(crate) samples: Vec<Sample>,
+    /// Ascending.
+    pub(crate) histograms: Vec<HistogramSample>,
+}
+
+impl Held {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.chunks.is_empty() && self.open.is_none() && self.samples.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Adds all samples to `out`, in no order.
+    pub(crate) fn decode(&self, scratch: &mut Scratch, out: &mut Vec<Sample>) {
+        for frozen in &self.chunks {
+            frozen.decode(scratch, out);
+        }
+        if let Some(open) = &self.open {
+            open.decode(out);
+        }
+        out.extend_from_slice(&self.samples);
+    }
+
+    /// Adds the samples of `range` to `out`, in no order.
+    pub(crate) fn decode_range(&self, range: TimeRange, scratch: &mut Scratch, out: &mut Vec<Sample>) {
+        for frozen in self.chunks.iter().filter(|frozen| frozen.range().overlaps(range)) {
+            frozen.decode(scratch, out);
+        }
+        if let Some(open) = &self.open {
+            open.decode(out);
+        }
+        out.extend_from_slice(&self.samples);
+        out.retain(|sample| range.contains(sample.timestamp));
+    }
+
+    /// The spans in which it has samples.
+    pub(crate) fn windows(&self, span: i64) -> BTreeSet<i64> {
+        let open = self.open.iter().flat_map(|open| [open.first(), open.last().map(|last| last.timestamp)]);
+        let chunks = self.chunks.iter().flat_map(|frozen| [frozen.range().start, frozen.range().end]);
+        let samples = self.samples.iter().map(|sample| sample.timestamp);
+        let histograms = self.histograms.iter().map(|one| one.timestamp);
+        let all = open.flatten().chain(chunks).chain(samples).chain(histograms);
+        all.map(|at| at.0.div_euclid(span)).collect()
+    }
+
+    fn append(&mut self, other: &Self, range: TimeRange) {
+        let chunks = other.chunks.iter().filter(|frozen| frozen.range().overlaps(range));
+        self.chunks.extend(chunks.cloned());
+        if let Some(open) = &other.open {
+            open.decode(&mut self.samples);
+        }
+        self.samples.extend(other.samples.iter().filter(|sample| range.contains(sample.timestamp)));
+        let histograms = other.histograms.iter().filter(|one| range.contains(one.timestamp));
+        self.histograms.extend(histograms.cloned());
+    }
+
+    fn first(&self) -> Option<Timestamp> {
+        let chunks = self.chunks.iter().map(|frozen| frozen.range().start).min();
+        let open = self.open.as_ref().and_then(OpenChunk::first);
+        let samples = self.samples.iter().map(|sample| sample.timestamp).min();
+        let histogram = self.histograms.first().map(|one| one.timestamp);
+        [chunks, open, samples, histogram].into_iter().flatten().min()
+    }
+}
+
+impl MemSeries {
+    pub(crate) fn new(number: u64, labels: Box<[Symbol]>, label_bytes: u32) -> Self {
+        let defined_in = WalFileId::default();
+        Self {
+            number,
+            labels,
+            defined_in,
+            label_bytes,
+            frozen: Vec::new(),
+            open: OpenChunk::default(),
+            rare: None,
+        }
+    }
+
+    fn histograms(&self) -> &[HistogramSample] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.histograms)
+    }
+
+    fn late(&self) -> &[Sample] {
+        self.rare.as_ref().map_or(&[], |rare| &rare.late)
+    }
+
+    /// What would become of a histogram.
+    pub(crate) fn judge_histogram(&self, sample: &HistogramSample) -> Inserted {
+        let histograms = self.histograms();
+        match histograms.binary_search_by_key(&sample.timestamp, |one| one.timestamp) {
+            // A moment has one value, a number or a histogram.
+            Err(_) if self.number_at(sample.timestamp).is_some() => Inserted::Conflicting,
+            Err(_) => Inserted::New,
+            Ok(at) => {
+                let known = &histograms[at].histogram;
+                let is_same = *known == sample.histogram || (known.is_stale() && sample.histogram.is_stale());
+                if is_same { Inserted::Duplicate } else { Inserted::Conflicting }
+            }
+        }
+    }
+
+    /// Adds a histogram that [`Self::judge_histogram`] called new, with a hint whether its counter began
+    /// again since the one before.
+    pub(crate) fn insert_histogram(&mut self, sample: &HistogramSample) {
+        let histograms = &mut self.rare.get_or_insert_default().histograms;
+        let place = histograms.partition_point(|other| other.timestamp < sample.timestamp);
+        let before = place.checked_sub(1).map(|before| &*histograms[before].histogram);
+        let hint = hint_after(before, &sample.histogram);
+        let mut sample = sample.clone();
+        if sample.histogram.hint != hint {
+            Arc::make_mut(&mut sample.histogram).hint = hint;
+        }
+        histograms.insert(place, sample);
+        if let Some(next) = histograms.get_mut(place + 1)
+            && next.histogram.hint != ResetHint::Gauge
+        {
+            // It was compared with one that is no longer before it.
+            Arc::make_mut(&mut next.histogram).hint = ResetHint::Unknown;
+        }
+    }
+
+    /// What would become of `sample`.
+    pub(crate) fn judge(&self, sample: Sample) -> Inserted {
+        let at = sample.timestamp;
+        if self.rare.is_some() && self.histograms().binary_search_by_key(&at, |one| one.timestamp).is_ok() {
+            return Inserted::Conflicting;
+        }
+        match self.number_at(at) {
+            None => Inserted::New,
+            Some(known) if known == sample => Inserted::Duplicate,
+            Some(_) => Inserted::Conflicting,
+        }
+    }
+
+    fn number_at(&self, at: Timestamp) -> Option<Sample> {
+        match self.open.last() {
+            Some(last) if last.timestamp < at => return None,
+            Some(last) if last.timestamp == at => return Some(last),
+            _ => {}
+        }
+        if let Some(found) = find(self.late(), at) {
+            return Some(found);
+        }
+        let mut samples = Vec::new();
+        if self.open.first().is_some_and(|first| first <= at) {
+            self.open.decode(&mut samples);
+        }
+        let mut scratch = Scratch::default();
+        for frozen in self.frozen.iter().filter(|frozen| frozen.range().contains(at)) {
+            frozen.decode(&mut scratch, &mut samples);
+        }
+        samples.into_iter().find(|sample| sample.timestamp == at)
+    }
+
+    /// Adds a sample that [`Self::judge`] called new. Chunks do not go over the bounds of a `span`.
+    pub(crate) fn insert(&mut self, sample: Sample, span: i64, pool: &mut TimePool) {
+        let at = sample.timestamp;
+        let newest = self
+            .open
+            .last()
+            .map(|last| last.timestamp)
+            .or_else(|| self.frozen.iter().map(|frozen| frozen.range().end).max());
+        if newest.is_some_and(|newest| at < newest) {
+            let late = &mut self.rare.get_or_insert_default().late;
+            let place = late.partition_point(|other| other.timestamp < at);
+            late.insert(place, sample);
+            if late.len() >= LATE_MAX_SAMPLES {
+                let late = std::mem::take(late);
+                self.freeze(&late, span, pool);
+            }
+            return;
+        }
+        let is_next_span =
+            self.open.first().is_some_and(|first| first.0.div_euclid(span) != at.0.div_euclid(span));
+        if self.open.is_full() || is_next_span {
+            let mut samples = Vec::new();
+            std::mem::take(&mut self.open).decode(&mut samples);
+            self.freeze(&samples, span, pool);
+        }
+        self.open.push(sample);
+    }
+
+    /// Freezes samples, ascending, in chunks each of which lies in one span.
+    fn freeze(&mut self, samples: &[Sample], span: i64, pool: &mut TimePool) {
+        let span_of = |sample: &Sample| sample.timestamp.0.div_euclid(span);
+        for part in samples.chunk_by(|a, b| span_of(a) == span_of(b)) {
+            let times: Vec<i64> = part.iter().map(|sample| sample.timestamp.0).collect();
+            let numbers: Vec<f64> = part.iter().map(|sample| sample.value).collect();
+            let frozen = Frozen { times: pool.column(&times), values: values::encode_fast(&numbers).into() };
+            self.frozen.push(frozen);
+        }
+    }
+
+    /// The first moment that it holds.
+    pub(crate) fn first(&self) -> Option<Timestamp> {
+        let frozen = self.frozen.iter().map(|frozen| frozen.range().start).min();
+        let open = self.open.first();
+        let Some(rare) = &self.rare else { return [frozen, open].into_iter().flatten().min() };
+        let late = rare.late.first().map(|sample| sample.timestamp);
+        let histogram = rare.histograms.first().map(|one| one.timestamp);
+        [frozen, open, late, histogram, rare.parked.first()].into_iter().flatten().min()
+    }
+
+    /// All that may lie in `range`.
+    pub(crate) fn held(&self, range: TimeRange) -> Held {
+        let mut held = Held::default();
+        let touching = self.frozen.iter().filter(|frozen| frozen.range().overlaps(range));
+        held.chunks = touching.cloned().collect();
+        let open = (self.open.first(), self.open.last());
+        if let (Some(first), Some(last)) = open
+            && (TimeRange { start: first, end: last.timestamp }).overlaps(range)
+        {
+            held.open = Some(self.open.clone());
+        }
+        if let Some(rare) = &self.rare {
+            let late = rare.late.iter().filter(|sample| range.contains(sample.timestamp));
+            held.samples.extend(late);
+            let histograms = rare.histograms.iter().filter(|one| range.contains(one.timestamp));
+            held.histograms.extend(histograms.cloned());
+            if !rare.parked.is_empty() {
+                held.append(&rare.parked, range);
+                held.histograms.sort_by_key(|one| one.timestamp);
+            }
+        }
+        held
+    }
+
+    /// Puts all samples older than `cut` aside, for a block. Answers whether there are any.
+    pub(super) fn park(&mut self, cut: Timestamp, span: i64, pool: &mut TimePool) -> bool {
+        let mut parked = Held::default();
+        if self.open.first().is_some_and(|first| first < cut) {
+            let mut samples = Vec::new();
+            std::mem::take(&mut self.open).decode(&mut samples);
+            let newer = samples.split_off(samples.partition_point(|sample| sample.timestamp < cut));
+            newer.into_iter().for_each(|sample| self.open.push(sample));
+            self.freeze(&samples, span, pool);
+        }
+        let mut newer = Vec::new();
+        for frozen in self.frozen.drain(..) {
+            let range = frozen.range();
+            if range.end < cut {
+                parked.chunks.push(frozen);
+            } else if range.start >= cut {
+                newer.push(frozen);
+            } else {
+                // Spans had another length when it was frozen.
+                let mut samples = Vec::new();
+                frozen.decode(&mut Scratch::default(), &mut samples);
+                let split = samples.partition_point(|sample| sample.timestamp < cut);
+                let late = &mut self.rare.get_or_insert_default().late;
+                late.extend(samples.split_off(split));
+                late.sort_by_key(|sample| sample.timestamp);
+                parked.samples.append(&mut samples);
+            }
+        }
+        newer.shrink_to_fit();
+        self.frozen = newer;
+        if let Some(rare) = &mut self.rare {
+            let split = rare.late.partition_point(|sample| sample.timestamp < cut);
+            parked.samples.extend(rare.late.drain(..split));
+            let split = rare.histograms.partition_point(|one| one.timestamp < cut);
+            parked.histograms = rare.histograms.drain(..split).collect();
+        }
+        let is_any = !parked.is_empty();
+        if is_any {
+            self.rare.get_or_insert_default().parked = parked;
+        }
+        is_any
+    }
+
+    /// What is aside for a block.
+    pub(super) fn parked(&self) -> Option<&Held> {
+        self.rare.as_ref().map(|rare| &rare.parked).filter(|parked| !parked.is_empty())
+    }
+
+    /// Forgets what was aside, now that a block has it.
+    pub(super) fn forget_parked(&mut self) {
+        if let Some(rare) = &mut self.rare {
+            rare.parked = Held::default();
+            if rare.is_empty() {
+                self.rare = None;
+            }
+        }
+    }
+}
+
+/// What a histogram says of its counter, given the one before it, as Prometheus's storage would.
+fn hint_after(before: Option<&Histogram>, now: &Histogram) -> ResetHint {
+    match (now.hint, before) {
+        (ResetHint::Gauge | ResetHint::Reset, _) => now.hint,
+        (_, None) => ResetHint::Unknown,
+        (_, Some(before)) if before.hint == ResetHint::Gauge || before.is_stale() || now.is_stale() => {
+            ResetHint::Unknown
+        }
+        (_, Some(before)) => {
+            // What the sender says of it does not count: it may have seen another predecessor.
+            let plain = Histogram { hint: ResetHint::Unknown, ..now.clone() };
+            if plain.is_reset_since(before) { ResetHint::Unknown } else { ResetHint::NotReset }
+        }
+    }
+}
+
+fn find(samples: &[Sample], at: Timestamp) -> Option<Sample> {
+    let place = samples.binary_search_by_key(&at, |sample| sample.timestamp).ok()?;
+    Some(samples[place])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const ALL: TimeRange = binnacle_model::storage::ALL_TIME;
+    const SPAN: i64 = 150;
+
+    fn sorted(held: &Held) -> Vec<(i64, f64)> {
+        let mut samples = Vec::new();
+        held.decode(&mut Scratch::default(), &mut samples);
+        samples.sort_by_key(|sample| sample.timestamp);
+        samples.iter().map(|sample| (sample.timestamp.0, sample.value)).collect()
+    }
+
+    proptest! {
+        /// In any order of arrival, the first value for a moment stays and no other appears.
+        #[test]
+        fn samples_are_a_map_by_time(
+            arrivals in proptest::collection::vec((0i64..700, 0u8..3), 0..900), cut in 0i64..700,
+        ) {
+            let mut pool = TimePool::default();
+            let mut series = MemSeries::new(1, Box::default(), 0);
+            let mut model = BTreeMap::new();
+            for (time, value) in arrivals {
+                let sample = Sample { timestamp: Timestamp(time), value: f64::from(value) };
+                let want = match model.get(&time) {
+                    None => Inserted::New,
+                    Some(known) if *known == sample.value => Inserted::Duplicate,
+                    Some(_) => Inserted::Conflicting,
+                };
+                prop_assert_eq!(series.judge(sample), want);
+                if want == Inserted::New {
+                    series.insert(sample, SPAN, &mut pool);
+                    model.insert(time, sample.value);
+                }
+            }
+            let want: Vec<(i64, f64)> = model.into_iter().collect();
+            prop_assert_eq!(sorted(&series.held(ALL)), want.clone());
+            prop_assert_eq!(series.first(), want.first().map(|(time, _)| Timestamp(*time)));
+            let (older, newer): (Vec<_>, Vec<_>) = want.iter().partition(|(time, _)| *time < cut);
+            prop_assert_eq!(series.park(Timestamp(cut), SPAN, &mut pool), !older.is_empty());
+            prop_assert_eq!(series.parked().map(sorted).unwrap_or_default(), older);
+            prop_assert_eq!(sorted(&series.held(ALL)), want, "what is aside is still answered");
+            series.forget_parked();
+            prop_assert_eq!(sorted(&series.held(ALL)), newer);
+        }
+    }
+}

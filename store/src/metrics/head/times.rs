@@ -1,0 +1,53 @@
+//! Columns of times that series of the head share.
+
+use std::hash::{BuildHasher, RandomState};
+use std::sync::Arc;
+
+use binnacle_model::{TimeRange, Timestamp};
+use hashbrown::HashTable;
+
+use crate::metrics::chunk::times;
+
+/// The times of one frozen chunk, of which there are some.
+#[derive(Debug)]
+pub(crate) struct TimeColumn {
+    bytes: Box<[u8]>,
+    pub(crate) range: TimeRange,
+    pub(crate) count: u16,
+}
+
+impl TimeColumn {
+    /// Adds the times to `out`.
+    pub(crate) fn decode(&self, out: &mut Vec<i64>) {
+        times::decode(&self.bytes, out).expect("we encoded it in this process");
+    }
+}
+
+/// All columns in use, each once.
+#[derive(Debug, Default)]
+pub(super) struct TimePool {
+    columns: HashTable<Arc<TimeColumn>>,
+    hasher: RandomState,
+}
+
+impl TimePool {
+    /// The column of `times`, of which there must be one at least.
+    pub(super) fn column(&mut self, times: &[i64]) -> Arc<TimeColumn> {
+        let bytes = times::encode(times);
+        let hash = self.hasher.hash_one(&bytes[..]);
+        if let Some(known) = self.columns.find(hash, |column| *column.bytes == *bytes) {
+            return Arc::clone(known);
+        }
+        let range = TimeRange { start: Timestamp(times[0]), end: Timestamp(times[times.len() - 1]) };
+        let count = u16::try_from(times.len()).expect("a chunk holds few samples");
+        let column = Arc::new(TimeColumn { bytes: bytes.into(), range, count });
+        let Self { columns, hasher } = self;
+        columns.insert_unique(hash, Arc::clone(&column), |column| hasher.hash_one(&column.bytes[..]));
+        column
+    }
+
+    /// Forgets columns that no chunk has.
+    pub(super) fn sweep(&mut self) {
+        self.columns.retain(|column| Arc::strong_count(column) > 1);
+    }
+}
