@@ -68,7 +68,7 @@ struct RawStorage {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawTsdb {
-    retention: RawRetention,
+    retention: RawMetricRetention,
     out_of_order_time_window: Option<IgnoredAny>,
 }
 
@@ -86,6 +86,22 @@ struct RawRetention {
     size: Option<IgnoredAny>,
 }
 
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawMetricRetention {
+    #[serde(with = "optional_duration")]
+    time: Option<Duration>,
+    size: Option<String>,
+}
+
+/// Bytes as Prometheus writes them, such as `512MB`: a unit is 1,024 of the one before. Zero is no limit.
+fn bytes(text: &str) -> Option<u64> {
+    const UNITS: [&str; 7] = ["B", "KB", "MB", "GB", "TB", "PB", "EB"];
+    let end = text.find(|c: char| !c.is_ascii_digit())?;
+    let unit = UNITS.iter().position(|unit| text[end..].eq_ignore_ascii_case(unit))?;
+    text[..end].parse::<u64>().ok()?.checked_mul(1 << (10 * unit))
+}
+
 /// What the program trusts.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
@@ -95,6 +111,8 @@ pub(crate) struct Config {
     pub(crate) external_labels: Labels,
     pub(crate) container_logs: Vec<PathBuf>,
     pub(crate) metric_retention: Option<Duration>,
+    /// Of all blocks of metrics.
+    pub(crate) metric_retention_bytes: Option<u64>,
     pub(crate) log_retention: Option<Duration>,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
@@ -155,6 +173,12 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         Labels::new(raw.global.external_labels).with_context(|| format!("{file}: global.external_labels"))?;
     config.container_logs = raw.logs.into_iter().map(|logs| logs.containers).collect();
     config.metric_retention = raw.storage.tsdb.retention.time;
+    if let Some(size) = &raw.storage.tsdb.retention.size {
+        let size = bytes(size).with_context(|| {
+            format!("{file}: storage.tsdb.retention.size: {size:?} is no size; write a number and B, KB, MB, GB or TB")
+        })?;
+        config.metric_retention_bytes = Some(size).filter(|size| *size > 0);
+    }
     config.log_retention = raw.storage.logs.retention.time;
     for retention in [config.metric_retention, config.log_retention].into_iter().flatten() {
         if retention < Duration::from_hours(2) {
@@ -180,7 +204,6 @@ fn unused(file: &str, raw: &RawConfig) -> Vec<String> {
         ("otlp", raw.otlp.is_some()),
         ("runtime", raw.runtime.is_some()),
         ("storage.exemplars", raw.storage.exemplars.is_some()),
-        ("storage.tsdb.retention.size", raw.storage.tsdb.retention.size.is_some()),
         ("storage.tsdb.out_of_order_time_window", raw.storage.tsdb.out_of_order_time_window.is_some()),
         ("storage.logs.retention.size", raw.storage.logs.retention.size.is_some()),
         ("global.body_size_limit", raw.global.body_size_limit.is_some()),
@@ -257,6 +280,24 @@ scrape_configs:
     }
 
     #[test]
+    fn sizes_are_as_in_prometheus() {
+        let size = |text: &str| {
+            let config = parse(
+                "c.yml",
+                &format!("storage: {{tsdb: {{retention: {{size: {text}}}}}}}"),
+                Path::new("."),
+            );
+            config.unwrap().metric_retention_bytes
+        };
+        assert_eq!(size("512MB"), Some(512 << 20));
+        assert_eq!(size("2TB"), Some(2 << 40));
+        assert_eq!(size("0B"), None);
+        for odd in ["", "MB", "5", "-5MB", "5XB", "99999999999EB"] {
+            assert_eq!(bytes(odd), None, "{odd}");
+        }
+    }
+
+    #[test]
     fn errors_name_file_line_and_column() {
         assert!(
             error("global:\n  typo: 1\n").starts_with("c.yml:2:3: "),
@@ -269,6 +310,7 @@ scrape_configs:
         );
         assert!(error("scrape_configs:\n- job_name: x\n- job_name: x\n").contains("multiple scrape configs"));
         assert!(error("storage: {logs: {retention: {time: 5m}}}").contains("2h at least"));
+        assert!(error("storage: {tsdb: {retention: {size: much}}}").contains("\"much\" is no size"));
         assert!(error("global: {scrape_interval: soon}").contains("not a valid duration"));
     }
 }

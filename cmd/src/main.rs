@@ -21,6 +21,11 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+/// Gives memory of large queries back to the machine, and lets threads allocate side by side.
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Metrics, logs and alerts of a Kubernetes cluster.
 #[derive(Debug, Parser)]
 #[command(name = "binnacle", version, max_term_width = 100)]

@@ -207,6 +207,7 @@ fn open_store(args: &ServeArgs, config: &Config, registry: &mut Registry) -> any
     let options = Options {
         metrics: MetricOptions {
             retention: config.metric_retention.unwrap_or(defaults.0.retention),
+            retention_bytes: config.metric_retention_bytes,
             ..defaults.0
         },
         logs: LogOptions { retention: config.log_retention.unwrap_or(defaults.1.retention) },

@@ -3,7 +3,7 @@
 //! `store` implements these over its disk; `collector` implements the two appenders over HTTP, so
 //! that the same tailer feeds a store in its process or one across the network.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -170,11 +170,29 @@ pub struct Series {
     pub histograms: Vec<HistogramSample>,
 }
 
+/// Which samples of a range a query will look at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Any of them.
+    All,
+    /// Of each series the newest one.
+    Newest,
+}
+
 /// Label sets, and what is missing from them.
 #[derive(Debug, Clone, Default)]
 pub struct LabelSets {
     /// Ascending, each once.
     pub labels: Vec<Labels>,
+    /// A sentence for each piece of storage that could not be read.
+    pub warnings: Vec<String>,
+}
+
+/// Names or values of labels, and what is missing from them.
+#[derive(Debug, Clone, Default)]
+pub struct Names {
+    /// Each once.
+    pub names: BTreeSet<Arc<str>>,
     /// A sentence for each piece of storage that could not be read.
     pub warnings: Vec<String>,
 }
@@ -196,12 +214,13 @@ pub trait Queryable: Send + Sync {
         deadline: &Deadline,
     ) -> Result<SeriesSet<'_>, StorageError>;
 
-    /// As [`Self::select`], in at most `parts` sets that follow one another and that several threads may
-    /// read at once.
+    /// As [`Self::select`], but in no particular order, in at most `parts` sets that several threads may
+    /// read at once, and perhaps without samples that are not `wanted`.
     fn select_parts(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
+        _wanted: Wanted,
         deadline: &Deadline,
         _parts: usize,
     ) -> Result<Vec<SeriesSet<'_>>, StorageError> {
@@ -215,6 +234,33 @@ pub trait Queryable: Send + Sync {
         range: TimeRange,
         deadline: &Deadline,
     ) -> Result<LabelSets, StorageError>;
+
+    /// Names of the labels of such series, ascending.
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<Names, StorageError> {
+        let LabelSets { labels, warnings } = self.series(matchers, range, deadline)?;
+        let names = labels.iter().flat_map(|labels| labels.iter().map(|label| Arc::clone(&label.name)));
+        Ok(Names { names: names.collect(), warnings })
+    }
+
+    /// Values of one label of such series, ascending.
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<Names, StorageError> {
+        let LabelSets { labels, warnings } = self.series(matchers, range, deadline)?;
+        let value = |labels: &Labels| {
+            labels.iter().find(|label| *label.name == *name).map(|one| Arc::clone(&one.value))
+        };
+        Ok(Names { names: labels.iter().filter_map(value).collect(), warnings })
+    }
 
     /// What metrics are, by name. A metric may have been described in more than one way.
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>>;

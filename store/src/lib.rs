@@ -28,8 +28,8 @@ use std::time::Duration;
 use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
     Admin, AppendError, AppendReport, Appender, Deadline, LabelSets, LogAppendReport, LogAppender, LogBar,
-    LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Queryable, RawSeries,
-    SeriesDecoder, SeriesSet, StorageError,
+    LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Names, Queryable,
+    RawSeries, SeriesDecoder, SeriesSet, StorageError, Wanted,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange};
@@ -245,18 +245,19 @@ impl Queryable for Store {
         range: TimeRange,
         deadline: &Deadline,
     ) -> Result<SeriesSet<'_>, StorageError> {
-        let mut parts = self.metrics.select_parts(matchers, range, deadline, 1)?;
-        Ok(parts.pop().unwrap_or_else(|| Box::new(std::iter::empty())))
+        let set = self.metrics.select(matchers, range, deadline)?;
+        Ok(set)
     }
 
     fn select_parts(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
+        wanted: Wanted,
         deadline: &Deadline,
         parts: usize,
     ) -> Result<Vec<SeriesSet<'_>>, StorageError> {
-        let parts = self.metrics.select_parts(matchers, range, deadline, parts)?;
+        let parts = self.metrics.select_parts(matchers, range, wanted, deadline, parts)?;
         Ok(parts.into_iter().map(|part| part as SeriesSet<'_>).collect())
     }
 
@@ -267,6 +268,25 @@ impl Queryable for Store {
         deadline: &Deadline,
     ) -> Result<LabelSets, StorageError> {
         self.metrics.series(matchers, range, deadline)
+    }
+
+    fn label_names(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<Names, StorageError> {
+        self.metrics.label_names(matchers, range, deadline)
+    }
+
+    fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<Names, StorageError> {
+        self.metrics.label_values(name, matchers, range, deadline)
     }
 
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {

@@ -1,12 +1,11 @@
 //! Prometheus's endpoints.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use binnacle_model::storage::{ALL_TIME, LabelSets};
+use binnacle_model::storage::{ALL_TIME, Deadline, LabelSets, Names, Queryable, StorageError};
 use binnacle_model::{Matcher, TimeRange};
 use serde_json::{Map, Value, json};
 
@@ -147,6 +146,34 @@ async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<LabelSets, ApiE
     api.gate.run(params.asked(api.clock.now()), None, work).await
 }
 
+/// Names or values that `find` finds for one of the request's selectors.
+async fn names(
+    api: &Arc<ReadApi>,
+    params: &Params,
+    find: impl Fn(&dyn Queryable, &[Matcher], TimeRange, &Deadline) -> Result<Names, StorageError>
+    + Send
+    + 'static,
+) -> Result<Names, ApiError> {
+    let range = range(params)?;
+    let mut selectors = selectors(params)?;
+    if selectors.is_empty() {
+        selectors.push(Vec::new());
+    }
+    let metrics = Arc::clone(&api.metrics);
+    let work = move |deadline: &_| {
+        let mut found = Names::default();
+        for matchers in &selectors {
+            let Names { names, warnings } = find(&*metrics, matchers, range, deadline)?;
+            found.names.extend(names);
+            found.warnings.extend(warnings);
+        }
+        found.warnings.sort_unstable();
+        found.warnings.dedup();
+        Ok(found)
+    };
+    api.gate.run(params.asked(api.clock.now()), None, work).await
+}
+
 /// How many series or names may be in the answer; zero stands for any number.
 fn most(params: &Params) -> Result<usize, ApiError> {
     Ok(params.count("limit")?.filter(|limit| *limit > 0).unwrap_or(usize::MAX))
@@ -167,10 +194,11 @@ fn limited(mut values: Vec<Value>, mut warnings: Vec<String>, params: &Params) -
 }
 
 pub(super) async fn labels(State(api): Api, params: Params) -> Result<Response, ApiError> {
-    let found = selected(&api, &params).await?;
-    let names: BTreeSet<&str> =
-        found.labels.iter().flat_map(|labels| labels.iter().map(|label| &*label.name)).collect();
-    limited(names.into_iter().map(Value::from).collect(), found.warnings, &params)
+    let found = names(&api, &params, |metrics, matchers, range, deadline| {
+        metrics.label_names(matchers, range, deadline)
+    });
+    let found = found.await?;
+    limited(found.names.iter().map(|name| Value::from(&**name)).collect(), found.warnings, &params)
 }
 
 pub(super) async fn label_values(
@@ -182,9 +210,11 @@ pub(super) async fn label_values(
     if name.is_empty() {
         return Err(ApiError::BadData("invalid label name: \"\"".to_owned()));
     }
-    let found = selected(&api, &params).await?;
-    let values: BTreeSet<&str> = found.labels.iter().filter_map(|labels| labels.get(&name)).collect();
-    limited(values.into_iter().map(Value::from).collect(), found.warnings, &params)
+    let found = names(&api, &params, move |metrics, matchers, range, deadline| {
+        metrics.label_values(&name, matchers, range, deadline)
+    });
+    let found = found.await?;
+    limited(found.names.iter().map(|value| Value::from(&**value)).collect(), found.warnings, &params)
 }
 
 /// UTF-8 names come as `U__` with `_hex_` for each character that is not a letter or digit.

@@ -237,6 +237,7 @@ impl Metrics {
         self.merge_days(now)?;
         let blocks = self.blocks();
         blocks.iter().for_each(|block| block.rest());
+        self.head().rest();
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).sweep();
         self.telemetry.head_series.set(self.head().len() as i64);
         self.telemetry.blocks.set(blocks.len() as i64);

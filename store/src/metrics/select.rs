@@ -1,21 +1,31 @@
 //! Reading: series of the head and of blocks, put together.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use binnacle_model::storage::{Deadline, LabelSets, Series, SeriesSet, StorageError};
+use binnacle_model::storage::{Deadline, LabelSets, Names, Series, SeriesSet, StorageError, Wanted};
 use binnacle_model::{Labels, Matcher, Sample, TimeRange};
 
 use super::block::{Block, BlockError, ChunkMeta, ChunkReader};
-use super::head::{Held, Scratch};
+use super::head::{Head, Scratch, Taken};
 use super::{Metrics, sort_unique};
 
 /// Where samples of a series are.
 enum Part {
     Block(Arc<Block>, Vec<ChunkMeta>),
-    Head(Held),
+    Head(Taken),
 }
+
+/// A series, of which most have one part.
+struct Whole {
+    labels: Labels,
+    part: Part,
+    more: Vec<Part>,
+}
+
+/// A thread of its own costs more than reading fewer series than this.
+const PART_MIN_SERIES: usize = 64;
 
 type Found = Vec<(Labels, Part)>;
 
@@ -25,28 +35,35 @@ impl Metrics {
         &self,
         matchers: &[Matcher],
         range: TimeRange,
+        wanted: Wanted,
         deadline: &Deadline,
         parts: usize,
     ) -> Result<Vec<SeriesSet<'static>>, StorageError> {
-        let (found, mut warnings) = self.find(matchers, range, deadline)?;
-        let mut series: Vec<(Labels, Vec<Part>)> = Vec::with_capacity(found.len());
-        for (labels, part) in found {
-            match series.last_mut() {
-                Some((last, parts)) if *last == labels => parts.push(part),
-                _ => series.push((labels, vec![part])),
-            }
-        }
-        let size = series.len().div_ceil(parts.max(1)).max(1);
+        let (found, mut warnings) = self.find(matchers, range, wanted, deadline)?;
+        let series = joined(found);
+        let size = series.len().div_ceil(parts.max(1)).max(PART_MIN_SERIES);
         let mut sets: Vec<SeriesSet<'static>> = Vec::new();
         let mut rest = series.into_iter();
         loop {
-            let series: Vec<(Labels, Vec<Part>)> = rest.by_ref().take(size).collect();
+            let series: Vec<Whole> = rest.by_ref().take(size).collect();
             if series.is_empty() && !sets.is_empty() {
                 return Ok(sets);
             }
             let warnings = std::mem::take(&mut warnings);
             sets.push(Box::new(Reading::new(series, warnings, range, deadline.clone())));
         }
+    }
+
+    /// See [`binnacle_model::storage::Queryable::select`].
+    pub(crate) fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<SeriesSet<'static>, StorageError> {
+        let (mut found, warnings) = self.find(matchers, range, Wanted::All, deadline)?;
+        found.sort_by(|a, b| a.0.cmp(&b.0));
+        Ok(Box::new(Reading::new(joined(found), warnings, range, deadline.clone())))
     }
 
     /// See [`binnacle_model::storage::Queryable::series`].
@@ -56,21 +73,72 @@ impl Metrics {
         range: TimeRange,
         deadline: &Deadline,
     ) -> Result<LabelSets, StorageError> {
-        let (found, warnings) = self.find(matchers, range, deadline)?;
+        let (found, warnings) = self.find(matchers, range, Wanted::Newest, deadline)?;
         let mut labels: Vec<Labels> = found.into_iter().map(|(labels, _)| labels).collect();
+        labels.sort_unstable();
         labels.dedup();
         Ok(LabelSets { labels, warnings })
     }
 
-    /// Parts of all series that satisfy the matchers, ascending by labels and by precedence, and what is
-    /// missing from them.
-    fn find(
+    /// Names of labels, those of series without a sample in the range perhaps among them.
+    pub(crate) fn label_names(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
         deadline: &Deadline,
+    ) -> Result<Names, StorageError> {
+        self.names(range, deadline, |head| head.label_names(matchers), |block| block.label_names(matchers))
+    }
+
+    /// Values of a label, those of series without a sample in the range perhaps among them.
+    pub(crate) fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<Names, StorageError> {
+        let of_head = |head: &Head| head.label_values(name, matchers);
+        self.names(range, deadline, of_head, |block| block.label_values(name, matchers))
+    }
+
+    fn names(
+        &self,
+        range: TimeRange,
+        deadline: &Deadline,
+        of_head: impl Fn(&Head) -> BTreeSet<Arc<str>>,
+        of_block: impl Fn(&Block) -> Result<BTreeSet<Arc<str>>, BlockError>,
+    ) -> Result<Names, StorageError> {
+        let (blocks, names) = {
+            let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+            let head = self.head();
+            let is_in = head.newest().is_some_and(|newest| newest >= range.start)
+                && head.oldest_in().is_some_and(|oldest| oldest <= range.end);
+            (blocks.clone(), if is_in { of_head(&head) } else { BTreeSet::new() })
+        };
+        let mut found = Names { names, warnings: self.lost_in(range) };
+        for block in blocks.iter().filter(|block| block.range().overlaps(range)) {
+            if deadline.is_over() {
+                return Err(StorageError::Deadline);
+            }
+            match of_block(block) {
+                Ok(names) => found.names.extend(names),
+                Err(error) => found.warnings.push(broken(&error)),
+            }
+        }
+        Ok(found)
+    }
+
+    /// Parts of all series that satisfy the matchers, those of one series next to one another and by
+    /// precedence, and what is missing from them.
+    fn find(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        wanted: Wanted,
+        deadline: &Deadline,
     ) -> Result<(Found, Vec<String>), StorageError> {
-        let (blocks, held) = self.snapshot_of(matchers, range);
+        let (blocks, held) = self.snapshot_of(matchers, range, wanted);
         let mut warnings = self.lost_in(range);
         let mut found: Found = Vec::new();
         let mut sources = 0;
@@ -90,10 +158,10 @@ impl Metrics {
                 Err(error) => warnings.push(broken(&error)),
             }
         }
-        // Those of a block are in order already; those of the head are not.
-        let is_ordered = sources <= 1 && held.is_empty();
-        found.extend(held.into_iter().map(|(labels, held)| (labels, Part::Head(held))));
-        if !is_ordered {
+        // Of one source each series comes once.
+        let is_apart = sources + usize::from(!held.is_empty()) <= 1;
+        found.extend(held.into_iter().map(|(labels, taken)| (labels, Part::Head(taken))));
+        if !is_apart {
             found.sort_by(|a, b| a.0.cmp(&b.0));
         }
         Ok((found, warnings))
@@ -101,9 +169,14 @@ impl Metrics {
 
     /// Blocks and samples of the head that belong to one moment: a compaction that ends in between
     /// is seen by both or by neither.
-    fn snapshot_of(&self, matchers: &[Matcher], range: TimeRange) -> (Vec<Arc<Block>>, Vec<(Labels, Held)>) {
+    fn snapshot_of(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        wanted: Wanted,
+    ) -> (Vec<Arc<Block>>, Vec<(Labels, Taken)>) {
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        let held = self.head().select(matchers, range);
+        let held = self.head().select(matchers, range, wanted);
         let touching = blocks.iter().filter(|block| block.range().overlaps(range));
         (touching.cloned().collect(), held)
     }
@@ -125,6 +198,18 @@ impl Metrics {
     }
 }
 
+/// Parts of one series, which lie next to one another, under its labels.
+fn joined(found: Found) -> Vec<Whole> {
+    let mut series: Vec<Whole> = Vec::with_capacity(found.len());
+    for (labels, part) in found {
+        match series.last_mut() {
+            Some(last) if last.labels == labels => last.more.push(part),
+            _ => series.push(Whole { labels, part, more: Vec::new() }),
+        }
+    }
+    series
+}
+
 fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
@@ -141,7 +226,7 @@ fn broken(error: &BlockError) -> String {
 
 /// Series on their way to whoever asked.
 struct Reading {
-    series: std::vec::IntoIter<(Labels, Vec<Part>)>,
+    series: std::vec::IntoIter<Whole>,
     /// Said before the next series.
     warnings: Vec<String>,
     range: TimeRange,
@@ -152,27 +237,24 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(
-        series: Vec<(Labels, Vec<Part>)>,
-        warnings: Vec<String>,
-        range: TimeRange,
-        deadline: Deadline,
-    ) -> Self {
+    fn new(series: Vec<Whole>, warnings: Vec<String>, range: TimeRange, deadline: Deadline) -> Self {
         let (readers, scratch) = (HashMap::new(), Scratch::default());
         Self { series: series.into_iter(), warnings, range, deadline, is_over: false, readers, scratch }
     }
 
-    fn read(&mut self, labels: Labels, parts: &[Part]) -> Series {
+    fn read(&mut self, whole: Whole) -> Series {
+        let Whole { labels, part, more } = whole;
         let mut series = Series { labels, ..Series::default() };
-        for part in parts {
+        for part in [part].iter().chain(&more) {
             match part {
                 Part::Block(block, chunks) => {
                     if let Err(error) = self.read_block(block, chunks, &mut series) {
                         self.warnings.push(broken(&error));
                     }
                 }
-                Part::Head(held) => {
-                    held.decode(&mut self.scratch, &mut series.samples);
+                Part::Head(Taken::One(sample)) => series.samples.push(*sample),
+                Part::Head(Taken::Held(held)) => {
+                    held.decode_range(self.range, &mut self.scratch, &mut series.samples);
                     series.histograms.extend_from_slice(&held.histograms);
                 }
             }
@@ -223,8 +305,8 @@ impl Iterator for Reading {
             if let Some(warning) = self.warnings.pop() {
                 return Some(Err(StorageError::Missing(warning)));
             }
-            let (labels, parts) = self.series.next()?;
-            let series = self.read(labels, &parts);
+            let whole = self.series.next()?;
+            let series = self.read(whole);
             if !series.samples.is_empty() || !series.histograms.is_empty() {
                 return Some(Ok(series));
             }

@@ -1,6 +1,7 @@
 //! Aggregations: columns fold into groups, step by step.
 
 use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use binnacle_model::Labels;
@@ -100,15 +101,75 @@ pub(super) struct Groups<'g> {
     grouping: &'g Grouping,
     places: HashMap<Labels, usize>,
     pub(super) labels: Vec<Labels>,
+    /// Groups by the addresses of the values of `by` labels: storage has one copy of each string.
+    known: HashMap<[usize; BY_KNOWN], usize, BuildHasherDefault<AddressHasher>>,
+    /// Strings of `known`, which therefore stay where they are.
+    kept: Vec<Labels>,
+}
+
+/// So many labels in a `by` are looked up by address.
+const BY_KNOWN: usize = 4;
+
+/// So many addresses are remembered: strings that functions make are all different.
+const KNOWN_MAX: usize = 100_000;
+
+/// Mixes addresses, which no one can choose.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn write(&mut self, bytes: &[u8]) {
+        for word in bytes.chunks(8) {
+            let mut eight = [0; 8];
+            eight[..word.len()].copy_from_slice(word);
+            self.0 = (self.0.rotate_left(5) ^ u64::from_le_bytes(eight)).wrapping_mul(0x517c_c1b7_2722_0a95);
+        }
+    }
+
+    fn finish(&self) -> u64 {
+        self.0 ^ self.0 >> 32
+    }
 }
 
 impl<'g> Groups<'g> {
     pub(super) fn new(grouping: &'g Grouping) -> Self {
-        Self { grouping, places: HashMap::new(), labels: Vec::new() }
+        Self {
+            grouping,
+            places: HashMap::new(),
+            labels: Vec::new(),
+            known: HashMap::default(),
+            kept: Vec::new(),
+        }
     }
 
     /// The group of a series; a new one has the next number.
     pub(super) fn of(&mut self, labels: &Labels) -> usize {
+        let Some(addresses) = self.addresses(labels) else { return self.look_up(labels) };
+        if let Some(at) = self.known.get(&addresses) {
+            return *at;
+        }
+        let at = self.look_up(labels);
+        if self.known.len() < KNOWN_MAX {
+            self.known.insert(addresses, at);
+            self.kept.push(labels.clone());
+        }
+        at
+    }
+
+    /// Where the values of the `by` labels are in memory, if they are few enough.
+    fn addresses(&self, labels: &Labels) -> Option<[usize; BY_KNOWN]> {
+        let Grouping::By(names) = self.grouping else { return None };
+        if names.len() > BY_KNOWN {
+            return None;
+        }
+        let mut addresses = [0; BY_KNOWN];
+        for (name, address) in names.iter().zip(&mut addresses) {
+            *address = labels.get(name).map_or(0, |value| value.as_ptr() as usize);
+        }
+        Some(addresses)
+    }
+
+    fn look_up(&mut self, labels: &Labels) -> usize {
         let kept = match self.grouping {
             Grouping::By(names) => labels.filtered(|label| names.iter().any(|name| **name == *label.name)),
             Grouping::Without(names) => labels.filtered(|label| {

@@ -37,7 +37,7 @@ use binnacle_model::histogram::Histogram;
 use binnacle_model::storage::{Deadline, HistogramSample, Queryable, StorageError};
 use binnacle_model::{Labels, Sample, Timestamp};
 
-use super::ast::{At, DurationExpr, Expr, Kind, Reach, ValueType};
+use super::ast::{At, BinaryOp, DurationExpr, Expr, Kind, Reach, ValueType};
 use super::notes::Notes;
 use column::{Column, Point, drop_names, is_absent};
 
@@ -161,7 +161,7 @@ impl<'a> Engine<'a> {
         self
     }
 
-    /// The answer at one moment.
+    /// The answer at one moment, ordered by labels unless the query asks for another order.
     pub fn instant(&self, expr: &Expr, at: Timestamp, deadline: &Deadline) -> Result<Answer, EvalError> {
         let mut run = self.run(QueryParams::instant(at), deadline);
         let grid = run.outer;
@@ -180,7 +180,11 @@ impl<'a> Engine<'a> {
                     };
                     Some(Instant { labels: column.labels, value, histogram })
                 });
-                Output::Vector(at, there.collect())
+                let mut series: Vec<Instant> = there.collect();
+                if !has_order(expr) {
+                    series.sort_by(|a, b| a.labels.cmp(&b.labels));
+                }
+                Output::Vector(at, series)
             }
         };
         Ok(Answer { output, notes: run.notes })
@@ -224,6 +228,17 @@ impl<'a> Engine<'a> {
             traces_resets: false,
             notes: Notes::default(),
         }
+    }
+}
+
+/// Whether the order of the answer is part of it.
+fn has_order(expr: &Expr) -> bool {
+    match &expr.bare().kind {
+        Kind::Call(call) => call.name.starts_with("sort"),
+        Kind::Aggregate(aggregation) => aggregation.op.selects(),
+        // The left side comes first.
+        Kind::Binary(binary) => binary.op == BinaryOp::Or,
+        _ => false,
     }
 }
 

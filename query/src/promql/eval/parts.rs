@@ -4,7 +4,7 @@ use std::num::NonZero;
 use std::sync::{Arc, OnceLock};
 use std::thread;
 
-use binnacle_model::storage::{Series, SeriesSet, StorageError};
+use binnacle_model::storage::{Series, SeriesSet, StorageError, Wanted};
 use binnacle_model::{Matcher, TimeRange};
 
 use super::super::notes::Notes;
@@ -19,14 +19,16 @@ fn cores() -> usize {
 }
 
 impl Run<'_> {
-    /// What `work` makes of each series that satisfies the matchers, in the order of their labels.
+    /// What `work` makes of each series that satisfies the matchers, in no particular order.
     pub(super) fn stored<T: Send>(
         &mut self,
         matchers: &[Matcher],
         range: TimeRange,
+        wanted: Wanted,
         work: Work<'_, T>,
     ) -> Result<Vec<T>, EvalError> {
-        let mut sets = self.storage.select_parts(matchers, range, self.deadline, cores())?.into_iter();
+        let sets = self.storage.select_parts(matchers, range, wanted, self.deadline, cores())?;
+        let mut sets = sets.into_iter();
         let Some(first) = sets.next() else { return Ok(Vec::new()) };
         thread::scope(|scope| {
             let others: Vec<_> = sets

@@ -8,7 +8,8 @@ use binnacle_model::storage::HistogramSample;
 
 use super::super::ast::{Borders, Span};
 use super::super::notes::Notes;
-use super::column::Point;
+use super::Grid;
+use super::column::{Point, is_absent};
 use super::windows::{Window, WindowCtx};
 
 /// The change in the window, extended to the window's borders where the samples come near them. After
@@ -47,6 +48,129 @@ pub(super) fn extrapolated(window: &Window<'_>, ctx: &mut WindowCtx<'_>) -> Opti
     Some(Point::Float(change * factor(window, &span, from_zero, is_rate)))
 }
 
+/// A function of [`extrapolated`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rated {
+    Rate,
+    Increase,
+    Delta,
+}
+
+impl Rated {
+    pub(super) fn of(function: &str) -> Option<Self> {
+        Some(match function {
+            "rate" => Self::Rate,
+            "increase" => Self::Increase,
+            "delta" => Self::Delta,
+            _ => return None,
+        })
+    }
+}
+
+/// How far a change is stretched depends on the samples' moments alone, unless the counter was near zero;
+/// at most steps these lie as they did at the step before.
+#[derive(Debug, Default)]
+struct Stretch {
+    /// From the window's start to the first sample, to the last sample, to the window's end; samples.
+    moments: (i64, i64, i64, usize),
+    interval: f64,
+    to_start: f64,
+    factor: f64,
+}
+
+/// [`extrapolated`] for floats alone, at every step; `frame` is the window's length and its offset.
+pub(super) fn of_floats(samples: &[Sample], rated: Rated, frame: (i64, i64), grid: Grid, out: &mut [f64]) {
+    let is_counter = rated != Rated::Delta;
+    let mut falls = Falls::default();
+    let mut stretch = Stretch::default();
+    let (mut from, mut to) = (0, 0);
+    for (step, place) in out.iter_mut().enumerate() {
+        let end_ms = grid.at(step) - frame.1;
+        let start_ms = end_ms - frame.0;
+        while samples.get(from).is_some_and(|sample| sample.timestamp.0 <= start_ms) {
+            from += 1;
+        }
+        to = to.max(from);
+        while samples.get(to).is_some_and(|sample| sample.timestamp.0 <= end_ms) {
+            to += 1;
+        }
+        let floats = &samples[from..to];
+        let [first, .., last] = floats else { continue };
+        let mut change = last.value - first.value;
+        if is_counter {
+            change += falls.between(samples, from, to);
+        }
+        let window = Window {
+            floats,
+            histograms: &[],
+            start_ms,
+            end_ms,
+            step_ms: end_ms,
+            borders: Borders::Strict,
+            never_falls: false,
+        };
+        let value = change * stretch.factor(&window, change, first, last, is_counter, rated == Rated::Rate);
+        *place = if is_absent(value) { f64::NAN } else { value };
+    }
+}
+
+/// What counters lost at resets.
+#[derive(Debug, Default)]
+struct Falls {
+    /// The next sample to look at.
+    next: usize,
+    /// Samples smaller than the one before, ascending.
+    places: Vec<usize>,
+    /// Those before this one lie before the window.
+    first: usize,
+}
+
+impl Falls {
+    /// The sum of the values before resets among `samples[from..to]`; both bounds only grow.
+    fn between(&mut self, samples: &[Sample], from: usize, to: usize) -> f64 {
+        while self.next < to {
+            let at = self.next;
+            if at > 0 && samples[at].value < samples[at - 1].value {
+                self.places.push(at);
+            }
+            self.next += 1;
+        }
+        while self.places.get(self.first).is_some_and(|at| *at <= from) {
+            self.first += 1;
+        }
+        self.places[self.first..].iter().map(|at| samples[at - 1].value).sum()
+    }
+}
+
+impl Stretch {
+    fn factor(
+        &mut self,
+        window: &Window<'_>,
+        change: f64,
+        first: &Sample,
+        last: &Sample,
+        is_counter: bool,
+        is_rate: bool,
+    ) -> f64 {
+        let (first_ms, last_ms) = (first.timestamp.0, last.timestamp.0);
+        let count = window.floats.len();
+        let moments = (first_ms - window.start_ms, last_ms - first_ms, window.end_ms - last_ms, count);
+        let span = Sampled { first_ms, last_ms, count };
+        if moments != self.moments {
+            self.moments = moments;
+            self.interval = (last_ms - first_ms) as f64 / 1000.0;
+            self.to_start = to_start(window, &span, self.interval);
+            self.factor = factor(window, &span, None, is_rate);
+        }
+        // A counter that was not below zero began at the distance `interval * first / change` at the most.
+        let is_near_zero = is_counter
+            && change > 0.0
+            && first.value >= 0.0
+            && self.interval * first.value < self.to_start * change;
+        if is_near_zero { factor(window, &span, Some(first.value / change), is_rate) } else { self.factor }
+    }
+}
+
 struct Sampled {
     first_ms: i64,
     last_ms: i64,
@@ -57,14 +181,11 @@ struct Sampled {
 /// by which a counter lies above zero at its first sample.
 fn factor(window: &Window<'_>, sampled: &Sampled, from_zero: Option<f64>, is_rate: bool) -> f64 {
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let mut to_start = seconds(sampled.first_ms - window.start_ms);
     let mut to_end = seconds(window.end_ms - sampled.last_ms);
     let interval = seconds(sampled.last_ms - sampled.first_ms);
     let average = interval / (sampled.count - 1) as f64;
     let threshold = average * 1.1;
-    if to_start >= threshold {
-        to_start = average / 2.0;
-    }
+    let mut to_start = to_start(window, sampled, interval);
     if let Some(part) = from_zero {
         // A counter was not below zero: it began at this distance at the most.
         to_start = to_start.min(interval * part);
@@ -74,6 +195,13 @@ fn factor(window: &Window<'_>, sampled: &Sampled, from_zero: Option<f64>, is_rat
     }
     let factor = (interval + to_start + to_end) / interval;
     if is_rate { factor / window.range_seconds() } else { factor }
+}
+
+/// From the window's start to the first sample, or half the distance of samples if that is far.
+fn to_start(window: &Window<'_>, sampled: &Sampled, interval: f64) -> f64 {
+    let to_start = (sampled.first_ms - window.start_ms) as f64 / 1000.0;
+    let average = interval / (sampled.count - 1) as f64;
+    if to_start >= average * 1.1 { average / 2.0 } else { to_start }
 }
 
 /// The change of histograms of one kind, resets of their counters accounted for.
@@ -386,4 +514,67 @@ pub(super) fn extended(window: &Window<'_>) -> Vec<Sample> {
     found.extend(floats.iter().filter(inside));
     found.push(at(window.end_ms, right));
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use binnacle_model::Timestamp;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn slow(samples: &[Sample], function: &'static str, range_ms: i64, end_ms: i64) -> Option<f64> {
+        let start_ms = end_ms - range_ms;
+        let inside = samples.iter().filter(|s| s.timestamp.0 > start_ms && s.timestamp.0 <= end_ms);
+        let floats: Vec<Sample> = inside.copied().collect();
+        let borders = Borders::Strict;
+        let (histograms, never_falls) = (&[][..], false);
+        let window =
+            Window { floats: &floats, histograms, start_ms, end_ms, step_ms: end_ms, borders, never_falls };
+        let mut ctx = WindowCtx {
+            function,
+            metric: "",
+            span: Span::default(),
+            scalar: Span::default(),
+            params: [f64::NAN; 2],
+            notes: &mut Notes::default(),
+        };
+        match extrapolated(&window, &mut ctx)? {
+            Point::Float(value) => Some(value),
+            Point::Histogram(_) => None,
+        }
+    }
+
+    proptest! {
+        /// All steps at once come to what each step by itself does.
+        #[test]
+        fn sliding_is_as_looking_at_each_window(
+            gaps in proptest::collection::vec((prop_oneof![4 => Just(15_000i64), 1 => 1i64..40_000], 0u8..20), 0..80),
+            range_ms in 1_000i64..120_000, step_ms in 1_000i64..40_000, offset_ms in -20_000i64..20_000,
+        ) {
+            let (mut time, mut value) = (0, 0.0);
+            let samples: Vec<Sample> = gaps.iter().map(|(gap, kind)| {
+                time += gap;
+                value = match kind { 0 => 0.0, 1 => f64::NAN, 2 => value - 3.5, n => value + f64::from(*n) };
+                Sample { timestamp: Timestamp(time), value }
+            }).collect();
+            let grid = Grid { start_ms: 0, step_ms, steps: 60 };
+            for (function, rated) in
+                [("rate", Rated::Rate), ("increase", Rated::Increase), ("delta", Rated::Delta)]
+            {
+                let mut found = vec![super::super::column::ABSENT; grid.steps];
+                of_floats(&samples, rated, (range_ms, offset_ms), grid, &mut found);
+                for (step, found) in found.into_iter().enumerate() {
+                    let want = slow(&samples, function, range_ms, grid.at(step) - offset_ms);
+                    match want {
+                        None => prop_assert!(is_absent(found), "{function} at {step}: {found}"),
+                        Some(want) if want.is_nan() => prop_assert!(found.is_nan() && !is_absent(found)),
+                        Some(want) => prop_assert!(
+                            (found - want).abs() <= 1e-13 * want.abs(), "{function} at {step}: {found} {want}"
+                        ),
+                    }
+                }
+            }
+        }
+    }
 }

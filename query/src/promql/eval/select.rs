@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use binnacle_model::histogram::Histogram;
 use binnacle_model::sample::is_stale;
-use binnacle_model::storage::{HistogramSample, Series};
+use binnacle_model::storage::{HistogramSample, Series, Wanted};
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::super::ast::{Borders, Expr, Selector};
@@ -71,7 +71,8 @@ impl Run<'_> {
         let end = if is_smoothed { last + lookback } else { last };
         let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(end) };
         let at = selector.at;
-        self.stored(&selector.matchers, range, &|run, mut series| {
+        let wanted = if grid.steps == 1 && !is_smoothed { Wanted::Newest } else { Wanted::All };
+        self.stored(&selector.matchers, range, wanted, &|run, mut series| {
             run.trace_resets(&mut series);
             let loaded = series.samples.len() + series.histograms.len();
             run.hold(loaded)?;
@@ -107,7 +108,8 @@ impl Run<'_> {
         let lookback = self.lookback_ms();
         let (first, last) = self.selected_span(selector, offset_ms, grid);
         let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(last) };
-        self.stored(&selector.matchers, range, &|run, series| {
+        let wanted = if grid.steps == 1 { Wanted::Newest } else { Wanted::All };
+        self.stored(&selector.matchers, range, wanted, &|run, series| {
             run.hold(grid.steps)?;
             let mut latest = Latest::of(&series);
             let mut column = Column::empty(series.labels.clone(), grid.steps);

@@ -4,13 +4,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use binnacle_model::histogram::{Histogram, ResetHint};
 use binnacle_model::sample::is_stale;
-use binnacle_model::storage::{HistogramSample, Series};
-use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
+use binnacle_model::storage::{HistogramSample, Series, Wanted};
+use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::super::ast::{At, Borders, Call, Expr, Kind, Selector, Span, Subquery};
 use super::super::notes::Notes;
 use super::column::{Column, Point};
-use super::{EvalError, Grid, RangeSeries, Run, Value, over_time};
+use super::{EvalError, Grid, RangeSeries, Run, Value, over_time, rates};
 
 /// Samples of a series whose moment lies in a window, and where the window lies.
 pub(super) struct Window<'a> {
@@ -59,6 +59,13 @@ struct Frame {
     borders: Borders,
 }
 
+impl Frame {
+    /// Whether each window lies right before its step, but for an offset.
+    fn is_plain(self) -> bool {
+        self.at.is_none() && self.borders == Borders::Strict
+    }
+}
+
 /// What is made of a series and its windows.
 type With<'w, T> = &'w (dyn Fn(&mut Run<'_>, Series, Frame) -> Result<Option<T>, EvalError> + Sync);
 
@@ -82,12 +89,19 @@ impl Run<'_> {
         for (place, arg) in params.iter_mut().zip(scalars) {
             *place = self.numbers(arg, grid)?;
         }
+        let rated = rates::Rated::of(call.name);
         let keeps_name = matches!(call.name, "last_over_time" | "first_over_time");
         self.each_series(range, grid, call.name, &|run, series, frame| {
             let mut notes = std::mem::take(&mut run.notes);
             let metric = series.labels.metric_name();
             let mut column = Column::empty(series.labels.clone(), grid.steps);
             column.drop_name = !keeps_name;
+            if let Some(rated) = rated.filter(|_| frame.is_plain() && series.histograms.is_empty()) {
+                run.hold(column.size())?;
+                let frame = (frame.range_ms, frame.offset_ms);
+                rates::of_floats(&series.samples, rated, frame, grid, &mut column.floats);
+                return Ok(run.finished(column, call.name, range.span));
+            }
             let mut cursor = Cursor::new(&series);
             for step in 0..grid.steps {
                 run.check()?;
@@ -108,21 +122,27 @@ impl Run<'_> {
                 };
                 column.set(step, function(&window, &mut ctx)?);
             }
-            let is_empty = column.is_empty();
-            if !is_empty && matches!(call.name, "rate" | "increase") {
-                run.doubt_counter(&column, &series.labels, range.span, &mut notes);
-            }
             run.notes = notes;
-            if is_empty {
-                return Ok(None);
-            }
             run.hold(column.size())?;
-            Ok(Some(column))
+            Ok(run.finished(column, call.name, range.span))
         })
     }
 
+    /// The column, if there is anything in it.
+    fn finished(&mut self, column: Column, function: &str, span: Span) -> Option<Column> {
+        if column.is_empty() {
+            self.release(column.size());
+            return None;
+        }
+        if matches!(function, "rate" | "increase") {
+            self.doubt_counter(&column, span);
+        }
+        Some(column)
+    }
+
     /// Says so if a metric does not look like a counter.
-    fn doubt_counter(&self, column: &Column, labels: &Labels, span: Span, notes: &mut Notes) {
+    fn doubt_counter(&mut self, column: &Column, span: Span) {
+        let labels = &column.labels;
         let name = labels.metric_name();
         if name.is_empty() || column.floats.iter().all(|value| super::is_absent(*value)) {
             return;
@@ -133,13 +153,13 @@ impl Run<'_> {
                 let text = format!(
                     "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind:?}: {name:?}"
                 );
-                notes.inform(span, &text);
+                self.notes.inform(span, &text);
             }
         } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix)) {
             let text = format!(
                 "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
             );
-            notes.inform(span, &text);
+            self.notes.inform(span, &text);
         }
     }
 
@@ -192,7 +212,7 @@ impl Run<'_> {
         let after = if frame.borders == Borders::Smoothed { lookback } else { 0 };
         let range =
             TimeRange { start: Timestamp(first - frame.range_ms - before + 1), end: Timestamp(last + after) };
-        self.stored(&selector.matchers, range, &|run, mut series| {
+        self.stored(&selector.matchers, range, Wanted::All, &|run, mut series| {
             series.samples.retain(|sample| !is_stale(sample.value));
             series.histograms.retain(|one| !one.histogram.is_stale());
             run.trace_resets(&mut series);

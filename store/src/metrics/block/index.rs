@@ -105,6 +105,11 @@ impl Index {
         Some(Self { bytes, sources, times, dictionary, terms, postings, groups, series })
     }
 
+    /// Every label of every series, ascending, each once.
+    pub(super) fn terms(&self) -> impl Iterator<Item = &Label> {
+        self.terms.iter()
+    }
+
     pub(super) fn len(&self) -> u32 {
         self.series
     }

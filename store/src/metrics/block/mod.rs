@@ -4,13 +4,14 @@ mod index;
 mod v1;
 mod writer;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use binnacle_model::storage::HistogramSample;
-use binnacle_model::{Interner, Labels, Matcher, Sample, TimeRange, Timestamp};
+use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
 
 use super::chunk::{times, values};
 use super::head::Scratch;
@@ -266,6 +267,31 @@ impl Block {
             }
         }
         Ok(found)
+    }
+
+    /// Names of the labels of series that satisfy every matcher.
+    pub(crate) fn label_names(&self, matchers: &[Matcher]) -> Result<BTreeSet<Arc<str>>, BlockError> {
+        if matchers.is_empty() {
+            return Ok(self.index()?.terms().map(|term| Arc::clone(&term.name)).collect());
+        }
+        let series = self.select(matchers, self.range())?;
+        Ok(series.iter().flat_map(|(labels, _)| labels).map(|label| Arc::clone(&label.name)).collect())
+    }
+
+    /// Values of a label of series that satisfy every matcher.
+    pub(crate) fn label_values(
+        &self,
+        name: &str,
+        matchers: &[Matcher],
+    ) -> Result<BTreeSet<Arc<str>>, BlockError> {
+        let values = |labels: &mut dyn Iterator<Item = &Label>| {
+            labels.filter(|label| *label.name == *name).map(|label| Arc::clone(&label.value)).collect()
+        };
+        if matchers.is_empty() {
+            return Ok(values(&mut self.index()?.terms()));
+        }
+        let series = self.select(matchers, self.range())?;
+        Ok(values(&mut series.iter().flat_map(|(labels, _)| labels)))
     }
 
     /// The series of a group, ascending; `None` behind the last one.

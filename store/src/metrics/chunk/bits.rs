@@ -50,6 +50,7 @@ impl<'a> BitReader<'a> {
 
     /// The next 64 bits or what is left of them, from the top; bits behind the end are zero. At least
     /// 57 are valid.
+    #[inline]
     fn peek(&self) -> u64 {
         let from = self.at / 8;
         let shift = (self.at % 8) as u32;
@@ -63,12 +64,24 @@ impl<'a> BitReader<'a> {
         u64::from_be_bytes(word) << shift
     }
 
+    #[inline]
     fn skip(&mut self, width: u32) -> Option<()> {
         self.at += width as usize;
         (self.at <= self.bytes.len() * 8).then_some(())
     }
 
+    /// Takes the next bit if it is zero.
+    #[inline]
+    pub(super) fn take_zero(&mut self) -> Option<bool> {
+        if self.peek() >> 63 != 0 {
+            return Some(false);
+        }
+        self.skip(1)?;
+        Some(true)
+    }
+
     /// The next `width` bits, from 1 to 64.
+    #[inline]
     pub(super) fn read(&mut self, width: u32) -> Option<u64> {
         if width <= 57 {
             let value = self.peek() >> (64 - width);
@@ -127,7 +140,23 @@ impl Window {
     }
 
     /// The next XOR.
+    #[inline]
     pub(super) fn read(&mut self, bits: &mut BitReader<'_>) -> Option<u64> {
+        let word = bits.peek();
+        if word >> 63 == 0 {
+            bits.skip(1)?;
+            return Some(0);
+        }
+        // Most others fit into the window before, and with their tag into what is in sight.
+        let (leading, length) = (u32::from(self.leading), u32::from(self.length));
+        if word >> 62 == 0b10 && (1..=55).contains(&length) {
+            bits.skip(2 + length)?;
+            return Some((word << 2) >> (64 - length) << (64 - leading - length));
+        }
+        self.read_any(bits)
+    }
+
+    fn read_any(&mut self, bits: &mut BitReader<'_>) -> Option<u64> {
         match bits.read_ones(2)? {
             0 => return Some(0),
             1 => {}
@@ -135,12 +164,16 @@ impl Window {
                 let both = bits.read(11)?;
                 let length = (both & 63) as u8;
                 let length = if length == 0 { 64 } else { length };
-                *self = Self { leading: (both >> 6) as u8, length };
+                let window = Self { leading: (both >> 6) as u8, length };
+                if u32::from(window.leading) + u32::from(length) > 64 {
+                    return None;
+                }
+                *self = window;
             }
         }
         let (leading, length) = (u32::from(self.leading), u32::from(self.length));
         // A stream that uses a window before it has one is damaged.
-        if length == 0 || leading + length > 64 {
+        if length == 0 {
             return None;
         }
         Some(bits.read(length)? << (64 - leading - length))

@@ -9,17 +9,17 @@ mod series;
 mod symbols;
 mod times;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
 use binnacle_model::storage::{
-    ALL_TIME, AppendError, AppendReport, HistogramSample, RawSeries, SeriesDecoder,
+    ALL_TIME, AppendError, AppendReport, HistogramSample, RawSeries, SeriesDecoder, Wanted,
 };
 use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
 use xxhash_rust::xxh3::Xxh3Builder;
 
 pub(crate) use registry::{Place, RawHash};
-pub(crate) use series::{Held, Scratch};
+pub(crate) use series::{Held, Scratch, Taken};
 
 use super::block::Cut;
 use super::{SampleKind, histograms};
@@ -73,6 +73,8 @@ pub(crate) struct Head {
     /// The newest sample of each WAL file that still is there.
     newest_by_file: BTreeMap<WalFileId, Timestamp>,
     newest: Option<Timestamp>,
+    /// No sample is older.
+    oldest_ever: Option<Timestamp>,
     /// Up to where samples were last taken out for a block.
     last_cut: Option<Timestamp>,
 }
@@ -104,6 +106,7 @@ impl Head {
             parked: None,
             newest_by_file: BTreeMap::new(),
             newest: None,
+            oldest_ever: None,
             last_cut: None,
         }
     }
@@ -308,9 +311,9 @@ impl Head {
     ) {
         let mut definitions = Vec::new();
         let mut count = 0;
-        let mut newest = Timestamp(i64::MIN);
+        let (mut oldest, mut newest) = (Timestamp(i64::MAX), Timestamp(i64::MIN));
         for (place, at) in samples {
-            newest = newest.max(at);
+            (oldest, newest) = (oldest.min(at), newest.max(at));
             let series = self.registry.get_mut(place);
             if series.defined_in == file {
                 continue;
@@ -325,10 +328,11 @@ impl Head {
         }
         put_varint(out, count);
         out.extend_from_slice(&definitions);
-        self.note_newest(file, newest);
+        self.note_bounds(file, oldest, newest);
     }
 
-    fn note_newest(&mut self, file: WalFileId, newest: Timestamp) {
+    fn note_bounds(&mut self, file: WalFileId, oldest: Timestamp, newest: Timestamp) {
+        self.oldest_ever = Some(self.oldest_ever.map_or(oldest, |known| known.min(oldest)));
         let of_file = self.newest_by_file.entry(file).or_insert(newest);
         *of_file = (*of_file).max(newest);
         self.newest = self.newest.max(Some(newest));
@@ -358,12 +362,12 @@ impl Head {
             return self.replay_histograms(file, reader, cut, names);
         }
         let mut time = 0i64;
-        let mut newest = None;
+        let (mut oldest, mut newest) = (Timestamp(i64::MAX), Timestamp(i64::MIN));
         for _ in 0..reader.count()? {
             let number = reader.varint()?;
             time = time.wrapping_add(reader.zigzag()?);
             let sample = Sample { timestamp: Timestamp(time), value: reader.f64()? };
-            newest = newest.max(Some(sample.timestamp));
+            (oldest, newest) = (oldest.min(sample.timestamp), newest.max(sample.timestamp));
             let in_block = file <= cut.wal_file && sample.timestamp < cut.before;
             // A series that the file names in a damaged record only: its samples have no name.
             let Some(place) = names.get(&number) else { continue };
@@ -372,8 +376,8 @@ impl Head {
                 series.insert(sample, self.span, &mut self.times);
             }
         }
-        if let Some(newest) = newest {
-            self.note_newest(file, newest);
+        if oldest <= newest {
+            self.note_bounds(file, oldest, newest);
         }
         reader.is_empty().then_some(())
     }
@@ -390,7 +394,7 @@ impl Head {
             let timestamp = Timestamp(reader.zigzag()?);
             let histogram = Arc::new(histograms::read(&mut reader)?);
             let sample = HistogramSample { timestamp, histogram };
-            self.note_newest(file, timestamp);
+            self.note_bounds(file, timestamp, timestamp);
             let in_block = file <= cut.wal_file && timestamp < cut.before;
             let Some(place) = names.get(&number) else { continue };
             let series = self.registry.get_mut(*place);
@@ -402,16 +406,40 @@ impl Head {
     }
 
     /// Series that satisfy every matcher, each with what may lie in `range`.
-    pub(crate) fn select(&self, matchers: &[Matcher], range: TimeRange) -> Vec<(Labels, Held)> {
-        let mut found = Vec::new();
-        for place in self.registry.select(matchers) {
-            let series = self.registry.get(place);
-            let held = series.held(range);
-            if !held.is_empty() {
-                found.push((self.registry.labels(series), held));
+    pub(crate) fn select(
+        &mut self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        wanted: Wanted,
+    ) -> Vec<(Labels, Taken)> {
+        let places = self.registry.select(matchers);
+        let mut found = Vec::with_capacity(places.len());
+        for place in places {
+            if let Some(taken) = self.registry.get(place).taken(range, wanted) {
+                found.push((self.registry.labels_again(place), taken));
             }
         }
         found
+    }
+
+    /// Names of the labels of series that satisfy every matcher.
+    pub(crate) fn label_names(&self, matchers: &[Matcher]) -> BTreeSet<Arc<str>> {
+        self.registry.label_names(matchers)
+    }
+
+    /// Values of a label of series that satisfy every matcher.
+    pub(crate) fn label_values(&self, name: &str, matchers: &[Matcher]) -> BTreeSet<Arc<str>> {
+        self.registry.label_values(name, matchers)
+    }
+
+    /// A moment before which it has no sample. Cheaper than [`Self::oldest`].
+    pub(crate) fn oldest_in(&self) -> Option<Timestamp> {
+        self.oldest_ever
+    }
+
+    /// Forgets labels that no query has asked for lately.
+    pub(crate) fn rest(&mut self) {
+        self.registry.rest();
     }
 
     /// The newest sample ever taken in.
@@ -477,6 +505,7 @@ impl Head {
         self.parked = None;
         self.registry.iter_mut().for_each(series::MemSeries::forget_parked);
         self.registry.retain(|series| series.first().is_some());
+        self.oldest_ever = self.oldest();
         self.times.sweep();
     }
 

@@ -40,6 +40,16 @@ impl Postings {
         }
     }
 
+    /// All names.
+    pub(super) fn names(&self) -> impl Iterator<Item = Symbol> {
+        self.names.keys().copied()
+    }
+
+    /// All values of a name.
+    pub(super) fn values(&self, name: Symbol) -> impl Iterator<Item = Symbol> {
+        self.names.get(&name).into_iter().flat_map(|values| values.keys().copied())
+    }
+
     /// Exactly the series that satisfy every matcher.
     pub(super) fn select(&self, matchers: &[Matcher], symbols: &Symbols) -> RoaringBitmap {
         super::super::postings::select(matchers, &self.all, |matcher, keeps| {

@@ -1,5 +1,6 @@
 //! The head's series: found by the bytes that senders name them with, by labels, and by matchers.
 
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 
@@ -55,6 +56,9 @@ pub(super) struct Registry {
     hasher: RandomState,
     /// The number of the next series.
     next: u64,
+    /// Labels that a query asked for, by place, and in which round it did so last.
+    decoded: Vec<Option<(Labels, u32)>>,
+    round: u32,
 }
 
 impl Registry {
@@ -68,6 +72,8 @@ impl Registry {
             symbols: Symbols::new(shared),
             hasher: RandomState::new(),
             next: 1,
+            decoded: Vec::new(),
+            round: 0,
         }
     }
 
@@ -158,6 +164,61 @@ impl Registry {
         }))
     }
 
+    /// As [`Self::labels`], kept for the next query.
+    pub(super) fn labels_again(&mut self, place: Place) -> Labels {
+        let at = place.0 as usize;
+        if self.decoded.len() <= at {
+            self.decoded.resize(self.series.len().max(at + 1), None);
+        }
+        if let Some((labels, round)) = &mut self.decoded[at] {
+            *round = self.round;
+            return labels.clone();
+        }
+        let labels = self.labels(self.get(place));
+        self.decoded[at] = Some((labels.clone(), self.round));
+        labels
+    }
+
+    /// Forgets decoded labels that nobody asked for since the call before this one.
+    pub(super) fn rest(&mut self) {
+        let round = self.round;
+        self.decoded.iter_mut().for_each(|one| {
+            if one.as_ref().is_some_and(|(_, used)| *used != round) {
+                *one = None;
+            }
+        });
+        if self.decoded.iter().all(Option::is_none) {
+            self.decoded = Vec::new();
+        }
+        self.round = self.round.wrapping_add(1);
+    }
+
+    /// Names of the labels of series that satisfy every matcher.
+    pub(super) fn label_names(&self, matchers: &[Matcher]) -> BTreeSet<Arc<str>> {
+        let symbols: HashSet<Symbol> = match matchers {
+            [] => self.postings.names().collect(),
+            _ => self
+                .select(matchers)
+                .into_iter()
+                .flat_map(|place| self.get(place).labels.iter().step_by(2).copied())
+                .collect(),
+        };
+        symbols.into_iter().map(|symbol| Arc::clone(self.symbols.get(symbol))).collect()
+    }
+
+    /// Values of a label of series that satisfy every matcher.
+    pub(super) fn label_values(&self, name: &str, matchers: &[Matcher]) -> BTreeSet<Arc<str>> {
+        let Some(name) = self.symbols.find(name) else { return BTreeSet::new() };
+        let symbols: HashSet<Symbol> = if matchers.is_empty() {
+            self.postings.values(name).collect()
+        } else {
+            let places = self.select(matchers).into_iter();
+            let pairs = places.flat_map(|place| self.get(place).labels.chunks_exact(2));
+            pairs.filter(|pair| pair[0] == name).map(|pair| pair[1]).collect()
+        };
+        symbols.into_iter().map(|symbol| Arc::clone(self.symbols.get(symbol))).collect()
+    }
+
     /// Names and values of a series, in their order.
     pub(super) fn pairs<'a>(&'a self, series: &'a MemSeries) -> impl ExactSizeIterator<Item = [&'a str; 2]> {
         let text = |symbol: Symbol| &**self.symbols.get(symbol);
@@ -188,6 +249,9 @@ impl Registry {
             let hash = self.hasher.hash_one(&series.labels);
             if let Ok(entry) = self.by_labels.find_entry(hash, |known| known == place) {
                 entry.remove();
+            }
+            if let Some(decoded) = self.decoded.get_mut(place.0 as usize) {
+                *decoded = None;
             }
             self.free.push(*place);
         }

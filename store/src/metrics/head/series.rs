@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use binnacle_model::histogram::{Histogram, ResetHint};
-use binnacle_model::storage::HistogramSample;
+use binnacle_model::storage::{ALL_TIME, HistogramSample, Wanted};
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::symbols::Symbol;
@@ -30,11 +30,16 @@ impl Frozen {
 
     /// Adds the samples to `out`.
     pub(crate) fn decode(&self, scratch: &mut Scratch, out: &mut Vec<Sample>) {
+        self.decode_range(ALL_TIME, scratch, out);
+    }
+
+    /// Adds the samples of `range` to `out`.
+    fn decode_range(&self, range: TimeRange, scratch: &mut Scratch, out: &mut Vec<Sample>) {
         scratch.clear();
         self.times.decode(&mut scratch.times);
         let count = usize::from(self.times.count);
         values::decode(&self.values, count, &mut scratch.values).expect("we encoded it in this process");
-        scratch.append_to(out);
+        scratch.append_to(range, out);
     }
 }
 
@@ -51,8 +56,10 @@ impl Scratch {
         self.values.clear();
     }
 
-    pub(crate) fn append_to(&self, out: &mut Vec<Sample>) {
-        let pairs = self.times.iter().zip(&self.values);
+    fn append_to(&self, range: TimeRange, out: &mut Vec<Sample>) {
+        let from = self.times.partition_point(|time| *time < range.start.0);
+        let to = self.times.partition_point(|time| *time <= range.end.0).max(from);
+        let pairs = self.times[from..to].iter().zip(&self.values[from..to]);
         out.extend(pairs.map(|(time, value)| Sample { timestamp: Timestamp(*time), value: *value }));
     }
 }
@@ -100,6 +107,14 @@ pub(crate) enum Inserted {
     Conflicting,
 }
 
+/// What a query takes out of a series.
+#[derive(Debug)]
+pub(crate) enum Taken {
+    /// All that was wanted.
+    One(Sample),
+    Held(Box<Held>),
+}
+
 /// Samples of a series, not yet decoded.
 #[derive(Debug, Default, Clone)]
 pub(crate) struct Held {
@@ -116,27 +131,17 @@ impl Held {
         self.chunks.is_empty() && self.open.is_none() && self.samples.is_empty() && self.histograms.is_empty()
     }
 
-    /// Adds all samples to `out`, in no order.
-    pub(crate) fn decode(&self, scratch: &mut Scratch, out: &mut Vec<Sample>) {
-        for frozen in &self.chunks {
-            frozen.decode(scratch, out);
-        }
-        if let Some(open) = &self.open {
-            open.decode(out);
-        }
-        out.extend_from_slice(&self.samples);
-    }
-
     /// Adds the samples of `range` to `out`, in no order.
     pub(crate) fn decode_range(&self, range: TimeRange, scratch: &mut Scratch, out: &mut Vec<Sample>) {
+        let frozen: usize = self.chunks.iter().map(|frozen| usize::from(frozen.times.count)).sum();
+        out.reserve(frozen + self.open.as_ref().map_or(0, OpenChunk::len) + self.samples.len());
         for frozen in self.chunks.iter().filter(|frozen| frozen.range().overlaps(range)) {
-            frozen.decode(scratch, out);
+            frozen.decode_range(range, scratch, out);
         }
         if let Some(open) = &self.open {
-            open.decode(out);
+            open.decode_range(range, out);
         }
-        out.extend_from_slice(&self.samples);
-        out.retain(|sample| range.contains(sample.timestamp));
+        out.extend(self.samples.iter().filter(|sample| range.contains(sample.timestamp)));
     }
 
     /// The spans in which it has samples.
@@ -308,6 +313,18 @@ impl MemSeries {
         [frozen, open, late, histogram, rare.parked.first()].into_iter().flatten().min()
     }
 
+    /// All that may lie in `range` and is wanted; `None` if there is nothing.
+    pub(crate) fn taken(&self, range: TimeRange, wanted: Wanted) -> Option<Taken> {
+        if wanted == Wanted::Newest
+            && self.rare.is_none()
+            && let Some(last) = self.open.last().filter(|last| range.contains(last.timestamp))
+        {
+            return Some(Taken::One(last));
+        }
+        let held = self.held(range);
+        (!held.is_empty()).then(|| Taken::Held(Box::new(held)))
+    }
+
     /// All that may lie in `range`.
     pub(crate) fn held(&self, range: TimeRange) -> Held {
         let mut held = Held::default();
@@ -425,7 +442,7 @@ mod tests {
 
     fn sorted(held: &Held) -> Vec<(i64, f64)> {
         let mut samples = Vec::new();
-        held.decode(&mut Scratch::default(), &mut samples);
+        held.decode_range(ALL, &mut Scratch::default(), &mut samples);
         samples.sort_by_key(|sample| sample.timestamp);
         samples.iter().map(|sample| (sample.timestamp.0, sample.value)).collect()
     }
