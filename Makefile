@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench fuzz conformance clean
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics peers differential fuzz conformance clean
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -52,6 +52,23 @@ fmt:
 
 bench: ui
 	cargo bench --workspace --locked
+
+# Beside Prometheus and VictoriaMetrics on the same data, some 15 minutes. The load generator lies outside of this
+# repository; ARGS="--only 100k --servers binnacle,victoriametrics" runs a part.
+BENCH ?= ../shared/bench
+
+bench-metrics: ui
+	cargo build --profile bench --bin binnacle --locked
+	python3 cmd/benches/peers/metrics.py --bench $(BENCH) --binnacle $(or $(CARGO_TARGET_DIR),target)/release/binnacle $(ARGS)
+
+# Prometheus 3 and VictoriaMetrics of Debian unstable, unpacked into the cache folder.
+peers:
+	python3 cmd/benches/peers/fetch.py
+
+# Every real expression and 2,000 made ones, to Binnacle and to Prometheus 3; BINNACLE_SEED repeats a run.
+differential: ui peers
+	BINNACLE_PROMETHEUS=$(HOME)/.cache/binnacle/peers/prometheus/usr/bin/prometheus \
+		cargo test --workspace --locked --test it -- differential --nocapture
 
 # Prometheus's own tests of PromQL, as a black box; docs/conformance.md says what is known to fail. They lie
 # outside of this repository.

@@ -5,6 +5,7 @@
 mod api;
 mod cli;
 mod crash;
+mod differential;
 mod house;
 mod peers;
 mod real;

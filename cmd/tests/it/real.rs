@@ -1,7 +1,7 @@
 //! Expressions and rule files that people run elsewhere: each one is read, printed and evaluated. They
 //! lie outside of this repository; where they are not found, the tests say so and pass.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -102,18 +102,36 @@ fn evaluate(expr: &Expr) -> Result<(), String> {
     Ok(())
 }
 
-#[test]
-fn every_expression_of_real_dashboards_is_understood() {
-    let Some(dir) = real("dashboards") else { return };
-    let (mut checked, mut failed) = (0, Vec::new());
-    for path in files(&dir, ".expressions.json") {
+/// The expressions of all dashboards, each as often as it occurs.
+fn of_dashboards() -> Option<Vec<String>> {
+    let mut found = Vec::new();
+    for path in files(&real("dashboards")?, ".expressions.json") {
         let text = std::fs::read_to_string(&path).unwrap();
         let dashboards: Vec<Value> = serde_json::from_str(&text).unwrap();
-        for target in dashboards.iter().flat_map(|one| one["expressions"].as_array().unwrap()) {
-            checked += 1;
-            failed.extend(check(target["expanded"].as_str().unwrap()).err());
-        }
+        let targets = dashboards.iter().flat_map(|one| one["expressions"].as_array().unwrap());
+        found.extend(targets.map(|target| target["expanded"].as_str().unwrap().to_owned()));
     }
+    Some(found)
+}
+
+/// The expressions of all dashboards and rule files, each once.
+pub(crate) fn real_expressions() -> Option<Vec<String>> {
+    let mut found: BTreeSet<String> = of_dashboards()?.into_iter().collect();
+    for path in files(&real("rules")?, ".yaml") {
+        let name = path.display().to_string();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let groups = binnacle_alerting::rules::parse_rules(&name, &text).unwrap_or_default();
+        let rules = groups.iter().flat_map(|group| &group.rules);
+        found.extend(rules.map(|rule| rule.expr.to_string()));
+    }
+    Some(found.into_iter().collect())
+}
+
+#[test]
+fn every_expression_of_real_dashboards_is_understood() {
+    let Some(expressions) = of_dashboards() else { return };
+    let checked = expressions.len();
+    let failed: Vec<String> = expressions.iter().filter_map(|text| check(text).err()).collect();
     assert!(failed.is_empty(), "{} of {checked} failed:\n{}", failed.len(), failed.join("\n"));
     assert!(checked >= 4_000, "only {checked} expressions");
 }

@@ -18,7 +18,36 @@ pub fn format_value(value: f64) -> String {
     } else if value.is_infinite() {
         if value > 0.0 { "+Inf" } else { "-Inf" }.to_owned()
     } else {
-        value.to_string()
+        let mut out = String::new();
+        push_finite(&mut out, value);
+        out
+    }
+}
+
+/// The shortest digits from which the same value comes back, without an exponent.
+fn push_finite(out: &mut String, value: f64) {
+    let mut buffer = zmij::Buffer::new();
+    let digits = buffer.format_finite(value);
+    if digits.contains('e') {
+        // Very large or very small: rare, and written by the slower way.
+        out.push_str(&value.to_string());
+    } else {
+        out.push_str(digits.strip_suffix(".0").unwrap_or(digits));
+    }
+}
+
+/// A value as Prometheus writes it into JSON: with an exponent where it is very large or very small.
+pub(super) fn push_value(out: &mut String, value: f64) {
+    let size = value.abs();
+    if !value.is_finite() {
+        out.push_str(&format_value(value));
+    } else if size != 0.0 && !(1e-6..1e21).contains(&size) {
+        let text = format!("{value:e}");
+        let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+        let (sign, exponent) = exponent.strip_prefix('-').map_or(('+', exponent), |rest| ('-', rest));
+        let _ = write!(out, "{digits}e{sign}{exponent:0>2}");
+    } else {
+        push_finite(out, value);
     }
 }
 
@@ -121,9 +150,9 @@ fn push_histogram(body: &mut String, at: Timestamp, histogram: &Histogram) {
     body.push('[');
     push_time(body, at);
     body.push_str(",{\"count\":\"");
-    body.push_str(&format_value(histogram.count));
+    push_value(body, histogram.count);
     body.push_str("\",\"sum\":\"");
-    body.push_str(&format_value(histogram.sum));
+    push_value(body, histogram.sum);
     body.push('"');
     let buckets = histogram.all_buckets();
     for (i, bucket) in buckets.iter().filter(|bucket| bucket.count != 0.0).enumerate() {
@@ -137,7 +166,7 @@ fn push_histogram(body: &mut String, at: Timestamp, histogram: &Histogram) {
         body.push_str(&inside.to_string());
         for value in [bucket.lower, bucket.upper, bucket.count] {
             body.push_str(",\"");
-            body.push_str(&format_value(value));
+            push_value(body, value);
             body.push('"');
         }
         body.push(']');
@@ -176,7 +205,7 @@ fn push_pair(body: &mut String, at: Timestamp, value: f64) {
     body.push('[');
     push_time(body, at);
     body.push_str(",\"");
-    body.push_str(&format_value(value));
+    push_value(body, value);
     body.push_str("\"]");
 }
 
@@ -266,6 +295,39 @@ mod tests {
         ];
         for (value, want) in cases {
             assert_eq!(format_value(value), want);
+        }
+    }
+
+    #[test]
+    fn json_has_exponents_as_go_writes_them() {
+        let text = |value| {
+            let mut out = String::new();
+            push_value(&mut out, value);
+            out
+        };
+        let cases = [
+            (1e21, "1e+21"),
+            (-1.5e300, "-1.5e+300"),
+            (1e20, "100000000000000000000"),
+            (1e-6, "0.000001"),
+            (9.5e-7, "9.5e-07"),
+            (5e-324, "5e-324"),
+            (0.0, "0"),
+            (f64::NAN, "NaN"),
+        ];
+        for (value, want) in cases {
+            assert_eq!(text(value), want);
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_finite_value_is_written_as_rust_does(bits in proptest::prelude::any::<u64>(), small in -1e7..1e7) {
+            for value in [f64::from_bits(bits), small, f64::trunc(small)] {
+                if value.is_finite() {
+                    proptest::prop_assert_eq!(format_value(value), value.to_string());
+                }
+            }
         }
     }
 

@@ -1,7 +1,5 @@
 //! Functions of vectors and scalars.
 
-use chrono::{DateTime, Datelike, NaiveDate, Timelike, Utc};
-
 use binnacle_model::labels::METRIC_NAME;
 use binnacle_model::{Labels, MatchOp, Matcher};
 
@@ -47,25 +45,6 @@ fn of_number(name: &str) -> Option<fn(f64) -> f64> {
     })
 }
 
-/// A function of a moment, given in Unix seconds, by its PromQL name.
-fn of_date(name: &str) -> Option<fn(&DateTime<Utc>) -> f64> {
-    Some(match name {
-        "day_of_month" => |t| f64::from(t.day()),
-        "day_of_week" => |t| f64::from(t.weekday().num_days_from_sunday()),
-        "day_of_year" => |t| f64::from(t.ordinal()),
-        "days_in_month" => |t| {
-            let next = if t.month() == 12 { (t.year() + 1, 1) } else { (t.year(), t.month() + 1) };
-            let first = NaiveDate::from_ymd_opt(next.0, next.1, 1);
-            first.and_then(|day| day.pred_opt()).map_or(f64::NAN, |day| f64::from(day.day()))
-        },
-        "hour" => |t| f64::from(t.hour()),
-        "minute" => |t| f64::from(t.minute()),
-        "month" => |t| f64::from(t.month()),
-        "year" => |t| f64::from(t.year()),
-        _ => return None,
-    })
-}
-
 impl Run<'_> {
     pub(super) fn call(&mut self, expr: &Expr, call: &Call, grid: Grid) -> Result<Value, EvalError> {
         let args = &call.args;
@@ -75,7 +54,7 @@ impl Run<'_> {
         if let Some(function) = over_time::named(call.name) {
             return Ok(Value::Vector(self.over_windows(call, function, grid)?));
         }
-        if let Some(function) = of_date(call.name) {
+        if let Some(function) = super::dates::named(call.name) {
             return Ok(Value::Vector(self.dates(args.first(), function, grid)?));
         }
         if let Some(number) = self.query_number(call.name) {
@@ -136,18 +115,14 @@ impl Run<'_> {
     fn dates(
         &mut self,
         arg: Option<&Expr>,
-        function: fn(&DateTime<Utc>) -> f64,
+        function: fn(f64) -> f64,
         grid: Grid,
     ) -> Result<Vec<Column>, EvalError> {
         let columns = match arg {
             Some(arg) => self.columns(arg, grid)?,
             None => vec![Column::of_floats(Labels::default(), seconds(grid))],
         };
-        let dated = |seconds: f64| {
-            let time = DateTime::from_timestamp(seconds as i64, 0);
-            time.as_ref().map_or(f64::NAN, function)
-        };
-        Ok(map(columns, dated))
+        Ok(map(columns, function))
     }
 
     fn scalar(&mut self, arg: &Expr, grid: Grid) -> Result<Vec<f64>, EvalError> {
@@ -211,15 +186,16 @@ impl Run<'_> {
             }
             "clamp_min" => {
                 let least = param(1, f64::NAN)?;
-                Ok(map_steps(columns, |step, value| clamp(value, least[step], f64::INFINITY)))
+                Ok(map_steps(columns, |step, value| larger_of(value, least[step])))
             }
             "clamp_max" => {
                 let most = param(1, f64::NAN)?;
-                Ok(map_steps(columns, |step, value| clamp(value, f64::NEG_INFINITY, most[step])))
+                Ok(map_steps(columns, |step, value| smaller_of(value, most[step])))
             }
             _ => {
                 let (least, most) = (param(1, f64::NAN)?, param(2, f64::NAN)?);
-                let mut columns = map_steps(columns, |step, value| clamp(value, least[step], most[step]));
+                let mut columns =
+                    map_steps(columns, |step, value| larger_of(least[step], smaller_of(most[step], value)));
                 for step in (0..grid.steps).filter(|step| most[*step] < least[*step]) {
                     columns.iter_mut().for_each(|column| column.clear(step));
                 }
@@ -262,27 +238,23 @@ impl Run<'_> {
     }
 }
 
-/// The smaller of two numbers, NaN if one is.
-pub(super) fn smaller_of(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.min(b) }
-}
-
-/// The larger of two numbers, NaN if one is.
-pub(super) fn larger_of(a: f64, b: f64) -> f64 {
-    if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
-}
-
 /// The steps' moments in Unix seconds.
 fn seconds(grid: Grid) -> Vec<f64> {
     (0..grid.steps).map(|step| grid.at(step) as f64 / 1000.0).collect()
 }
 
-/// Between two bounds; a bound that is NaN makes the result NaN, as Go's `math.Min` does.
-fn clamp(value: f64, least: f64, most: f64) -> f64 {
-    if value.is_nan() || least.is_nan() || most.is_nan() {
-        return f64::NAN;
+/// As Go's `math.Max`: infinity is larger than anything, and NaN comes next.
+pub(super) fn larger_of(a: f64, b: f64) -> f64 {
+    match (a == f64::INFINITY || b == f64::INFINITY, a.is_nan() || b.is_nan()) {
+        (true, _) => f64::INFINITY,
+        (_, true) => f64::NAN,
+        _ => a.max(b),
     }
-    least.max(most.min(value))
+}
+
+/// As Go's `math.Min`.
+pub(super) fn smaller_of(a: f64, b: f64) -> f64 {
+    -larger_of(-a, -b)
 }
 
 fn absent_column(arg: &Expr, steps: &[bool]) -> Vec<Column> {

@@ -150,10 +150,11 @@ pub(super) fn drop_names(columns: Vec<Column>) -> Result<Vec<Column>, EvalError>
 
 /// Joins columns of equal labels, which may not both have something at one step.
 pub(super) fn unique(columns: Vec<Column>) -> Result<Vec<Column>, EvalError> {
-    let mut places: HashMap<Labels, usize> = HashMap::with_capacity(columns.len());
+    // Two that look alike only because a name has not gone yet are two.
+    let mut places: HashMap<(Labels, bool), usize> = HashMap::with_capacity(columns.len());
     let mut found: Vec<Column> = Vec::with_capacity(columns.len());
     for column in columns {
-        match places.entry(column.labels.clone()) {
+        match places.entry((column.labels.clone(), column.drop_name)) {
             Entry::Vacant(entry) => {
                 entry.insert(found.len());
                 found.push(column);
@@ -173,6 +174,5 @@ fn join(kept: &mut Column, other: &Column) -> Result<(), EvalError> {
         }
         kept.set(step, Some(point));
     }
-    kept.drop_name |= other.drop_name;
     Ok(())
 }

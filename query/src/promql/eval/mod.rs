@@ -17,6 +17,7 @@ mod aggregate;
 mod binary;
 mod calls;
 mod column;
+mod dates;
 mod elements;
 mod histograms;
 mod info;
@@ -226,6 +227,7 @@ impl<'a> Engine<'a> {
             end_ms: params.end.0,
             held: Arc::default(),
             traces_resets: false,
+            is_ordered: false,
             notes: Notes::default(),
         }
     }
@@ -303,6 +305,8 @@ struct Run<'a> {
     /// Whether selectors say of every histogram whether its counter was reset, as Prometheus does where
     /// only counts and sums are asked for.
     traces_resets: bool,
+    /// Whether series are wanted in the order of their labels: of equal values the first ones are chosen.
+    is_ordered: bool,
     notes: Notes,
 }
 
@@ -319,6 +323,14 @@ impl Run<'_> {
     /// Lets go of samples that were counted.
     fn release(&self, samples: usize) {
         self.held.fetch_sub(samples, Ordering::Relaxed);
+    }
+
+    /// Columns as storage gave them, in the order in which they are wanted.
+    fn ordered(&self, mut columns: Vec<Column>) -> Vec<Column> {
+        if self.is_ordered {
+            columns.sort_by(|a, b| a.labels.cmp(&b.labels));
+        }
+        columns
     }
 
     fn check(&self) -> Result<(), EvalError> {

@@ -22,7 +22,10 @@ impl Run<'_> {
     ) -> Result<Value, EvalError> {
         let op = aggregation.op;
         self.check_params(aggregation, params)?;
-        let columns = self.columns(&aggregation.expr, grid)?;
+        let was_ordered = std::mem::replace(&mut self.is_ordered, true);
+        let columns = self.columns(&aggregation.expr, grid);
+        self.is_ordered = was_ordered;
+        let columns = columns?;
         let mut groups = Groups::new(&aggregation.grouping);
         let mut members: Vec<Vec<Column>> = Vec::new();
         for column in columns {
@@ -96,18 +99,79 @@ impl Run<'_> {
 /// Keeps of each step the `k` largest or smallest floats; a NaN only where nothing else is left.
 fn keep_ranked(members: &mut [Column], params: &[f64], largest: bool) {
     members.iter_mut().for_each(|column| column.histograms.clear());
-    let mut order: Vec<usize> = Vec::new();
+    let mut heap = Heap { largest, places: Vec::new() };
+    let mut kept: Vec<bool> = Vec::new();
     for (step, k) in params.iter().enumerate() {
-        order.clear();
-        order.extend((0..members.len()).filter(|at| !is_absent(members[*at].floats[step])));
-        order.sort_by(|a, b| {
-            let (a, b) = (members[*a].floats[step], members[*b].floats[step]);
-            let by_value = if largest { b.partial_cmp(&a) } else { a.partial_cmp(&b) };
-            a.is_nan().cmp(&b.is_nan()).then(by_value.unwrap_or(std::cmp::Ordering::Equal))
-        });
-        let k = if *k >= 1.0 { (*k as usize).min(order.len()) } else { 0 };
-        for at in order.drain(k..) {
-            members[at].clear(step);
+        let k = if *k >= 1.0 { (*k as usize).min(members.len()) } else { 0 };
+        heap.places.clear();
+        for (place, member) in members.iter_mut().enumerate() {
+            let value = member.floats[step];
+            if is_absent(value) {
+                continue;
+            }
+            let worst = heap.places.first().map(|worst| worst.0);
+            if heap.places.len() < k {
+                heap.push((value, place));
+            } else if worst
+                .is_some_and(|worst| heap.is_less(worst, value) && !(worst.is_nan() && value.is_nan()))
+            {
+                heap.replace_worst((value, place));
+            }
+        }
+        kept.clear();
+        kept.resize(members.len(), false);
+        heap.places.iter().for_each(|(_, place)| kept[*place] = true);
+        for (member, _) in members.iter_mut().zip(&kept).filter(|(_, kept)| !**kept) {
+            member.clear(step);
+        }
+    }
+}
+
+/// The best values so far, the worst of them on top. As Go's `container/heap`, step by step: which of several
+/// equal values stay depends on how the heap moves them.
+struct Heap {
+    largest: bool,
+    places: Vec<(f64, usize)>,
+}
+
+impl Heap {
+    /// Whether `a` is worse than `b`. A NaN is worse than anything.
+    fn is_less(&self, a: f64, b: f64) -> bool {
+        a.is_nan() || if self.largest { a < b } else { a > b }
+    }
+
+    fn is_less_at(&self, a: usize, b: usize) -> bool {
+        self.is_less(self.places[a].0, self.places[b].0)
+    }
+
+    fn push(&mut self, one: (f64, usize)) {
+        self.places.push(one);
+        let mut at = self.places.len() - 1;
+        while at > 0 {
+            let parent = (at - 1) / 2;
+            if !self.is_less_at(at, parent) {
+                return;
+            }
+            self.places.swap(at, parent);
+            at = parent;
+        }
+    }
+
+    fn replace_worst(&mut self, one: (f64, usize)) {
+        self.places[0] = one;
+        let mut at = 0;
+        loop {
+            let (left, right) = (2 * at + 1, 2 * at + 2);
+            if left >= self.places.len() {
+                return;
+            }
+            let is_right = right < self.places.len() && self.is_less_at(right, left);
+            let child = if is_right { right } else { left };
+            if !self.is_less_at(child, at) {
+                return;
+            }
+            self.places.swap(at, child);
+            at = child;
         }
     }
 }

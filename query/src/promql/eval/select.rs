@@ -72,7 +72,7 @@ impl Run<'_> {
         let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(end) };
         let at = selector.at;
         let wanted = if grid.steps == 1 && !is_smoothed { Wanted::Newest } else { Wanted::All };
-        self.stored(&selector.matchers, range, wanted, &|run, mut series| {
+        let columns = self.stored(&selector.matchers, range, wanted, &|run, mut series| {
             run.trace_resets(&mut series);
             let loaded = series.samples.len() + series.histograms.len();
             run.hold(loaded)?;
@@ -99,7 +99,8 @@ impl Run<'_> {
             }
             run.hold(column.size())?;
             Ok(Some(column))
-        })
+        })?;
+        Ok(self.ordered(columns))
     }
 
     /// When the samples of a vector were taken, in Unix seconds.
@@ -109,7 +110,7 @@ impl Run<'_> {
         let (first, last) = self.selected_span(selector, offset_ms, grid);
         let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(last) };
         let wanted = if grid.steps == 1 { Wanted::Newest } else { Wanted::All };
-        self.stored(&selector.matchers, range, wanted, &|run, series| {
+        let columns = self.stored(&selector.matchers, range, wanted, &|run, series| {
             run.hold(grid.steps)?;
             let mut latest = Latest::of(&series);
             let mut column = Column::empty(series.labels.clone(), grid.steps);
@@ -121,7 +122,8 @@ impl Run<'_> {
                 }
             }
             Ok((!column.is_empty()).then_some(column))
-        })
+        })?;
+        Ok(self.ordered(columns))
     }
 
     /// The value between the samples around a moment.

@@ -9,7 +9,7 @@ use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::super::ast::{At, Borders, Call, Expr, Kind, Selector, Span, Subquery};
 use super::super::notes::Notes;
-use super::column::{Column, Point};
+use super::column::{Column, METADATA_LABELS, Point};
 use super::{EvalError, Grid, RangeSeries, Run, Value, over_time, rates};
 
 /// Samples of a series whose moment lies in a window, and where the window lies.
@@ -91,7 +91,7 @@ impl Run<'_> {
         }
         let rated = rates::Rated::of(call.name);
         let keeps_name = matches!(call.name, "last_over_time" | "first_over_time");
-        self.each_series(range, grid, call.name, &|run, series, frame| {
+        let columns = self.each_series(range, grid, call.name, &|run, series, frame| {
             let mut notes = std::mem::take(&mut run.notes);
             let metric = series.labels.metric_name();
             let mut column = Column::empty(series.labels.clone(), grid.steps);
@@ -125,7 +125,8 @@ impl Run<'_> {
             run.notes = notes;
             run.hold(column.size())?;
             Ok(run.finished(column, call.name, range.span))
-        })
+        })?;
+        Ok(self.ordered(columns))
     }
 
     /// The column, if there is anything in it.
@@ -253,7 +254,11 @@ impl Run<'_> {
         };
         let mut made = Vec::new();
         for column in columns {
-            let RangeSeries { labels, samples, mut histograms } = inner.series(&column);
+            let RangeSeries { mut labels, samples, mut histograms } = inner.series(&column);
+            if column.drop_name {
+                // Nothing outside of the subquery brings it back.
+                labels = labels.filtered(|label| !METADATA_LABELS.contains(&&*label.name));
+            }
             for one in &mut histograms {
                 // What lies between inner steps was not seen: a hint would say too much.
                 if matches!(one.histogram.hint, ResetHint::Reset | ResetHint::NotReset) {

@@ -1,0 +1,266 @@
+//! Expressions of our own making, over all functions and operators of Prometheus.
+
+/// SplitMix64: the same numbers from the same seed.
+pub(super) struct Random(u64);
+
+impl Random {
+    pub(super) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(super) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^ z >> 31
+    }
+
+    /// A number below `end`.
+    pub(super) fn below(&mut self, end: u64) -> u64 {
+        self.next() % end
+    }
+
+    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+        from[self.below(from.len() as u64) as usize]
+    }
+}
+
+const METRICS: [&str; 4] = ["made_requests_total", "made_temperature", "made_errors_total", "made_load"];
+const MATCHERS: [&str; 8] = [
+    "",
+    r#"{job="api"}"#,
+    r#"{job=~"api|web"}"#,
+    r#"{job!="web"}"#,
+    r#"{zone=~"zone-.*"}"#,
+    r#"{code!~"5..|x"}"#,
+    r#"{absent_label=""}"#,
+    r#"{job="api",code="200"}"#,
+];
+const LABELS: [&str; 4] = ["job", "zone", "code", "instance"];
+const RANGES: [&str; 5] = ["1m", "90s", "5m", "10m", "25m"];
+const OF_RANGES: [&str; 28] = [
+    "rate",
+    "increase",
+    "delta",
+    "irate",
+    "idelta",
+    "deriv",
+    "changes",
+    "resets",
+    "avg_over_time",
+    "min_over_time",
+    "max_over_time",
+    "sum_over_time",
+    "count_over_time",
+    "stddev_over_time",
+    "stdvar_over_time",
+    "last_over_time",
+    "present_over_time",
+    "absent_over_time",
+    "mad_over_time",
+    "first_over_time",
+    "ts_of_min_over_time",
+    "ts_of_max_over_time",
+    "ts_of_last_over_time",
+    "ts_of_first_over_time",
+    "sum_over_time",
+    "rate",
+    "increase",
+    "avg_over_time",
+];
+const OF_VECTORS: [&str; 35] = [
+    "abs",
+    "absent",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atanh",
+    "ceil",
+    "cos",
+    "cosh",
+    "day_of_month",
+    "day_of_week",
+    "day_of_year",
+    "days_in_month",
+    "deg",
+    "exp",
+    "floor",
+    "hour",
+    "ln",
+    "log10",
+    "log2",
+    "minute",
+    "month",
+    "rad",
+    "round",
+    "sgn",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "timestamp",
+    "year",
+    "sort",
+];
+const AGGREGATIONS: [&str; 9] = ["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "sum"];
+const ARITHMETIC: [&str; 7] = ["+", "-", "*", "/", "%", "^", "atan2"];
+const COMPARISONS: [&str; 6] = ["==", "!=", ">", "<", ">=", "<="];
+
+/// So many expressions; the first ones name every metric with every label, so that data is made for them.
+pub(super) fn expressions(seed: u64, count: usize) -> Vec<String> {
+    let mut random = Random::new(seed);
+    let mut found: Vec<String> = Vec::with_capacity(count);
+    for metric in METRICS {
+        for job in ["api", "web", "db"] {
+            for code in ["200", "404", "500"] {
+                found.push(format!(r#"sum by (zone, instance) ({metric}{{job="{job}",code="{code}"}})"#));
+            }
+        }
+    }
+    found.push(r"sum by (le, zone, instance, job) (made_latency_bucket)".to_owned());
+    while found.len() < count {
+        let depth = 1 + random.below(3);
+        found.push(vector(&mut random, depth));
+    }
+    found
+}
+
+fn number(random: &mut Random) -> String {
+    random.pick(&["0", "1", "2", "0.5", "-3", "10", "1e3", "NaN", "Inf", "0.99", "7"]).to_owned()
+}
+
+fn selector(random: &mut Random) -> String {
+    format!("{}{}", random.pick(&METRICS), random.pick(&MATCHERS))
+}
+
+fn moved(random: &mut Random) -> &'static str {
+    match random.below(12) {
+        0 => " offset 3m",
+        1 => " offset -1m",
+        2 => " @ start()",
+        3 => " @ end()",
+        4 => " @ end() offset 4m",
+        _ => "",
+    }
+}
+
+fn range(random: &mut Random, depth: u64) -> String {
+    if depth > 0 && random.below(4) == 0 {
+        let inner = vector(random, depth - 1);
+        let step = random.pick(&["", "30s", "1m", "47s"]);
+        return format!("({inner})[{}:{step}]{}", random.pick(&["3m", "10m"]), moved(random));
+    }
+    format!("{}[{}]{}", selector(random), random.pick(&RANGES), moved(random))
+}
+
+fn names(random: &mut Random) -> String {
+    let count = random.below(3);
+    let start = random.below(LABELS.len() as u64) as usize;
+    let picked: Vec<&str> = (0..count as usize).map(|at| LABELS[(start + at) % LABELS.len()]).collect();
+    picked.join(", ")
+}
+
+fn scalar(random: &mut Random, depth: u64) -> String {
+    match random.below(6) {
+        0 if depth > 0 => format!("scalar({})", vector(random, depth - 1)),
+        1 => "time()".to_owned(),
+        2 => "pi()".to_owned(),
+        3 => format!("({} {} {})", number(random), random.pick(&ARITHMETIC), number(random)),
+        _ => number(random),
+    }
+}
+
+fn vector(random: &mut Random, depth: u64) -> String {
+    if depth == 0 {
+        return format!("{}{}", selector(random), moved(random));
+    }
+    match random.below(16) {
+        0..=3 => format!("{}({})", random.pick(&OF_RANGES), range(random, depth - 1)),
+        4 => {
+            let range = range(random, depth - 1);
+            let number = random.pick(&["0", "0.3", "0.5", "0.99", "1", "1.5", "-1", "NaN"]);
+            match random.below(3) {
+                0 => format!("quantile_over_time({number}, {range})"),
+                1 => format!("predict_linear({range}, 600)"),
+                _ => format!("double_exponential_smoothing({range}, 0.3, 0.6)"),
+            }
+        }
+        5 | 6 => format!("{}({})", random.pick(&OF_VECTORS), vector(random, depth - 1)),
+        7 => call(random, depth - 1),
+        8..=10 => aggregation(random, depth - 1),
+        11 => format!("-({})", vector(random, depth - 1)),
+        12 => format!("vector({})", scalar(random, depth - 1)),
+        _ => binary(random, depth - 1),
+    }
+}
+
+fn call(random: &mut Random, depth: u64) -> String {
+    let inner = vector(random, depth);
+    match random.below(8) {
+        0 => format!("clamp({inner}, {}, {})", number(random), number(random)),
+        1 => format!("clamp_min({inner}, {})", scalar(random, depth)),
+        2 => format!("clamp_max({inner}, {})", scalar(random, depth)),
+        3 => format!("round({inner}, {})", random.pick(&["0.1", "5", "0.03", "100"])),
+        4 => format!(r#"label_replace({inner}, "made", "$1-x", "job", "(.).*")"#),
+        5 => format!(r#"label_join({inner}, "made", "/", "job", "code", "nowhere")"#),
+        6 => format!("sort_desc({inner})"),
+        _ => {
+            let q = random.pick(&["0.5", "0.99", "0", "1", "-1", "2", "NaN"]);
+            let by = random.pick(&["le", "le, zone", "le, instance, job"]);
+            let window = random.pick(&RANGES);
+            format!("histogram_quantile({q}, sum by ({by}) (rate(made_latency_bucket[{window}])))")
+        }
+    }
+}
+
+fn aggregation(random: &mut Random, depth: u64) -> String {
+    let grouping = match random.below(4) {
+        0 => String::new(),
+        1 => format!(" without ({})", names(random)),
+        _ => format!(" by ({})", names(random)),
+    };
+    let inner = vector(random, depth);
+    match random.below(8) {
+        0 => format!("quantile{grouping} ({}, {inner})", random.pick(&["0.5", "0.9", "0", "1", "2"])),
+        // The number makes values differ: which of several equal ones is taken depends on their order.
+        1 => {
+            let k = random.pick(&["1", "2", "3", "100"]);
+            format!("{}{grouping} ({k}, {inner})", random.pick(&["topk", "bottomk"]))
+        }
+        // Of what is stored: the last digit of a calculation would be a label.
+        2 => format!(r#"count_values{grouping} ("value", round({}, 0.5))"#, selector(random)),
+        _ => format!("{}{grouping} ({inner})", random.pick(&AGGREGATIONS)),
+    }
+}
+
+fn binary(random: &mut Random, depth: u64) -> String {
+    let left = vector(random, depth);
+    if random.below(3) == 0 {
+        let number = scalar(random, depth);
+        let bool = if random.below(2) == 0 { " bool" } else { "" };
+        return match random.below(3) {
+            0 => format!("({left}) {} {number}", random.pick(&ARITHMETIC)),
+            1 => format!("{number} {} ({left})", random.pick(&ARITHMETIC)),
+            _ => format!("({left}) {}{bool} {number}", random.pick(&COMPARISONS)),
+        };
+    }
+    let right = vector(random, depth);
+    let matching = match random.below(4) {
+        0 => format!(" on ({})", names(random)),
+        1 => format!(" ignoring ({})", names(random)),
+        _ => String::new(),
+    };
+    let side = if matching.is_empty() { "" } else { random.pick(&["", " group_left", " group_right ()"]) };
+    match random.below(4) {
+        0 => format!("({left}) {}{matching} ({right})", random.pick(&["and", "or", "unless"])),
+        1 => {
+            let bool = if random.below(2) == 0 { " bool" } else { "" };
+            format!("({left}) {}{bool}{matching}{side} ({right})", random.pick(&COMPARISONS))
+        }
+        _ => format!("({left}) {}{matching}{side} ({right})", random.pick(&ARITHMETIC)),
+    }
+}
