@@ -108,6 +108,8 @@ const OF_VECTORS: [&str; 35] = [
 ];
 const AGGREGATIONS: [&str; 9] = ["sum", "avg", "min", "max", "count", "group", "stddev", "stdvar", "sum"];
 const ARITHMETIC: [&str; 7] = ["+", "-", "*", "/", "%", "^", "atan2"];
+/// Of large numbers these are so large that their last bit is more than whatever is made of them.
+const GROWING: [&str; 3] = ["cosh", "exp", "sinh"];
 const COMPARISONS: [&str; 6] = ["==", "!=", ">", "<", ">=", "<="];
 
 /// So many expressions; the first ones name every metric with every label, so that data is made for them.
@@ -169,7 +171,7 @@ fn scalar(random: &mut Random, depth: u64) -> String {
         0 if depth > 0 => format!("scalar({})", vector(random, depth - 1)),
         1 => "time()".to_owned(),
         2 => "pi()".to_owned(),
-        3 => format!("({} {} {})", number(random), random.pick(&ARITHMETIC), number(random)),
+        3 => format!("({} {} {})", number(random), random.pick(&ARITHMETIC[..5]), number(random)),
         _ => number(random),
     }
 }
@@ -189,12 +191,33 @@ fn vector(random: &mut Random, depth: u64) -> String {
                 _ => format!("double_exponential_smoothing({range}, 0.3, 0.6)"),
             }
         }
-        5 | 6 => format!("{}({})", random.pick(&OF_VECTORS), vector(random, depth - 1)),
+        5 | 6 => {
+            let (name, inner) = (random.pick(&OF_VECTORS), vector(random, depth - 1));
+            if GROWING.contains(&name) {
+                format!("{name}({})", small(&inner))
+            } else {
+                format!("{name}({inner})")
+            }
+        }
         7 => call(random, depth - 1),
         8..=10 => aggregation(random, depth - 1),
         11 => format!("-({})", vector(random, depth - 1)),
         12 => format!("vector({})", scalar(random, depth - 1)),
         _ => binary(random, depth - 1),
+    }
+}
+
+fn small(inner: &str) -> String {
+    format!("clamp({inner}, -9, 9)")
+}
+
+/// A vector and a number; of powers only small ones.
+fn powered(vector: &str, op: &str, number: &str, is_swapped: bool) -> String {
+    match (op, is_swapped) {
+        ("^", false) => format!("{} ^ 2", small(vector)),
+        ("^", true) => format!("2 ^ {}", small(vector)),
+        (_, false) => format!("({vector}) {op} {number}"),
+        (_, true) => format!("{number} {op} ({vector})"),
     }
 }
 
@@ -243,8 +266,8 @@ fn binary(random: &mut Random, depth: u64) -> String {
         let number = scalar(random, depth);
         let bool = if random.below(2) == 0 { " bool" } else { "" };
         return match random.below(3) {
-            0 => format!("({left}) {} {number}", random.pick(&ARITHMETIC)),
-            1 => format!("{number} {} ({left})", random.pick(&ARITHMETIC)),
+            0 => powered(&left, random.pick(&ARITHMETIC), &number, false),
+            1 => powered(&left, random.pick(&ARITHMETIC), &number, true),
             _ => format!("({left}) {}{bool} {number}", random.pick(&COMPARISONS)),
         };
     }
@@ -261,6 +284,11 @@ fn binary(random: &mut Random, depth: u64) -> String {
             let bool = if random.below(2) == 0 { " bool" } else { "" };
             format!("({left}) {}{bool}{matching}{side} ({right})", random.pick(&COMPARISONS))
         }
-        _ => format!("({left}) {}{matching}{side} ({right})", random.pick(&ARITHMETIC)),
+        _ => {
+            let op = random.pick(&ARITHMETIC);
+            let is_power = op == "^";
+            let (left, right) = if is_power { (small(&left), small(&right)) } else { (left, right) };
+            format!("({left}) {op}{matching}{side} ({right})")
+        }
     }
 }
