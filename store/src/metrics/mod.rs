@@ -267,3 +267,6 @@ fn sort_unique<T>(samples: &mut Vec<T>, at: impl Fn(&T) -> Timestamp) {
         samples.dedup_by_key(|sample| at(sample));
     }
 }
+
+#[cfg(test)]
+mod tests;
