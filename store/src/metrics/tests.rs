@@ -205,6 +205,58 @@ fn a_flipped_bit_is_never_an_answer() {
     assert!(damaged > 100, "only {damaged} flips did any damage");
 }
 
+/// Sixty days of a small cluster on a clock of its own: what is kept, what goes, and what stays flat.
+#[test]
+fn sixty_days_keep_forty_five_and_nothing_grows() {
+    const EVERY_MS: i64 = 600_000;
+    const DAY_MS: i64 = 24 * HOUR_MS;
+    let disk = SimDisk::default();
+    let (mut metrics, wal) = open(&disk).unwrap();
+    metrics.options.retention = Duration::from_hours(45 * 24);
+    let names: Vec<String> = (0..20).map(|series| format!("m{series}")).collect();
+    for step in 0..60 * DAY_MS / EVERY_MS {
+        let now = Timestamp(step * EVERY_MS);
+        let sample = [Sample { timestamp: now, value: step as f64 }];
+        let named = names.iter().filter(|name| *name != "m7" || step < 3000);
+        let batch: Vec<RawSeries<'_>> = named
+            .map(|name| RawSeries { labels: name.as_bytes(), samples: &sample, histograms: &[] })
+            .collect();
+        assert_eq!(metrics.append(&batch, &Plain, now).unwrap().appended, batch.len());
+        if step % 6 == 5 {
+            maintain(&metrics, &wal, now).unwrap();
+            // A block for each day, those of two hours of the day that is not over, and one that expires.
+            assert!(
+                metrics.blocks().len() <= 46 + 13,
+                "{} blocks on day {}",
+                metrics.blocks().len(),
+                now.0 / DAY_MS
+            );
+            assert!(metrics.head().len() <= 20);
+            assert!(wal.sealed().len() <= 3, "{} files of the WAL", wal.sealed().len());
+            assert!(disk.list(Path::new("/data/metrics")).unwrap().len() <= 46 + 13);
+        }
+    }
+    let end = 60 * DAY_MS - EVERY_MS;
+    let (found, missing) = read(&metrics);
+    assert!(missing.is_empty());
+    for (labels, samples) in &found {
+        let first = samples[0].0;
+        // Blocks go as a whole, a day at a time.
+        assert!(first >= end - 46 * DAY_MS, "{labels} begins on day {}", first / DAY_MS);
+        if labels != "m7" {
+            assert!(first <= end - 45 * DAY_MS, "{labels} begins on day {}", first / DAY_MS);
+            let want: Vec<(i64, f64)> =
+                (first..=end).step_by(EVERY_MS as usize).map(|at| (at, (at / EVERY_MS) as f64)).collect();
+            assert_eq!(*samples, want, "{labels}");
+        }
+    }
+    assert_eq!(found.len(), 20, "m7 ended on day 20, within what is kept");
+    let month = TimeRange { start: Timestamp(end - 30 * DAY_MS), end: Timestamp(end) };
+    let matchers = [binnacle_model::Matcher::equal("__name__", "m3")];
+    let series: Vec<_> = metrics.select(&matchers, month, &Deadline::default()).unwrap().collect();
+    assert_eq!(series[0].as_ref().unwrap().samples.len() as i64, 30 * DAY_MS / EVERY_MS + 1);
+}
+
 #[test]
 fn the_oldest_blocks_go_when_all_are_too_large() {
     let disk = SimDisk::default();
