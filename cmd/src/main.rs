@@ -85,7 +85,7 @@ struct ServeArgs {
     /// Experimental parts to switch on, by Prometheus's names, such as promql-experimental-functions.
     #[arg(long, value_delimiter = ',')]
     enable_feature: Vec<String>,
-    /// Answer requests that copy or delete stored metrics, under /api/v1/admin/tsdb/.
+    /// Answer requests that copy stored metrics, under /api/v1/admin/tsdb/.
     #[arg(long, alias = "web.enable-admin-api")]
     enable_admin_api: bool,
 }

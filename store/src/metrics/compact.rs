@@ -109,8 +109,8 @@ impl Metrics {
     }
 
     /// Merges the blocks of days of which no sample is in the head any more.
-    pub(super) fn merge_days(&self, now: Timestamp) -> io::Result<()> {
-        let Some(before) = self.due_before(now) else { return Ok(()) };
+    pub(super) fn merge_days(&self, now: Timestamp) {
+        let Some(before) = self.due_before(now) else { return };
         let day = binnacle_model::time::millis(DAY);
         let blocks = self.blocks();
         let day_of = |block: &Block| {
@@ -121,11 +121,13 @@ impl Metrics {
         for day in days {
             let sources: Vec<Arc<Block>> =
                 blocks.iter().filter(|block| day_of(block) == Some(day)).cloned().collect();
-            if is_worth_merging(&sources) {
-                self.merge(&sources)?;
+            // One day that cannot be merged holds up neither the others nor the end of WAL files.
+            if is_worth_merging(&sources)
+                && let Err(error) = self.merge(&sources)
+            {
+                tracing::error!(%error, day, "blocks of a day were not merged; will try again");
             }
         }
-        Ok(())
     }
 
     /// Makes one block of several, which hold all that blocks have of their time.

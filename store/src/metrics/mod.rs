@@ -234,7 +234,7 @@ impl Metrics {
         self.compact_head(now)?;
         self.expire(now)?;
         self.set_aside_damaged()?;
-        self.merge_days(now)?;
+        self.merge_days(now);
         let blocks = self.blocks();
         blocks.iter().for_each(|block| block.rest());
         self.head().rest();
