@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics peers differential fuzz conformance clean
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics chaos-metrics peers differential fuzz conformance clean
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -64,6 +64,10 @@ bench-metrics: ui
 # Prometheus 3 and VictoriaMetrics of Debian unstable, unpacked into the cache folder.
 peers:
 	python3 cmd/benches/peers/fetch.py
+
+# Needs root for the disk whose power is cut; some 20 minutes. ARGS="--kills 20 --cuts 0 --flips 0" runs a part.
+chaos-metrics: build
+	python3 cmd/tests/chaos/chaos.py --binnacle $(CARGO_TARGET)/binnacle $(ARGS)
 
 # Every real expression and 2,000 made ones, to Binnacle and to Prometheus 3; BINNACLE_SEED repeats a run.
 differential: ui peers

@@ -21,7 +21,7 @@ mod state;
 mod telemetry;
 pub mod template;
 
-pub use state::{AlertDb, OpenDbError};
+pub use state::AlertDb;
 pub use telemetry::Telemetry;
 
 /// What is wrong with a file, and where.

@@ -3,31 +3,12 @@
 //! The schema moves forward by numbered migrations under `user_version`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use binnacle_model::{Labels, Timestamp};
-use rusqlite::{Connection, OptionalExtension, Row, TransactionBehavior, params};
+use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use crate::rules::{Alert, AlertState};
-
-/// Each entry takes the schema one version further. Never edit one; add.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_alerts_and_outbox.sql")];
-
-/// Why the database could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenDbError {
-    /// SQLite refused.
-    #[error("cannot open the alerting database")]
-    Sqlite(#[from] rusqlite::Error),
-    /// A newer release wrote it. Refuse to start rather than misread it.
-    #[error("the alerting database has version {found}, newer than {}; start the release that wrote it, or a newer one",
-        MIGRATIONS.len())]
-    TooNew {
-        /// Its version.
-        found: i64,
-    },
-}
 
 /// The database.
 pub struct AlertDb {
@@ -60,32 +41,19 @@ pub(crate) struct Message {
 }
 
 impl AlertDb {
-    /// Opens the database at `path`, or makes it.
-    pub fn open(path: &Path) -> Result<Self, OpenDbError> {
-        let connection = Connection::open(path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        Self::with(connection)
+    /// Each entry takes the schema one version further. Never edit one; add.
+    pub const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_alerts_and_outbox.sql")];
+
+    /// The database behind a connection, which has the schema that the migrations make.
+    pub fn new(connection: Connection) -> Self {
+        Self { connection: Mutex::new(connection) }
     }
 
     /// A database that lives as long as the value, for tests.
-    pub fn in_memory() -> Result<Self, OpenDbError> {
-        Self::with(Connection::open_in_memory()?)
-    }
-
-    fn with(mut connection: Connection) -> Result<Self, OpenDbError> {
-        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let version = usize::try_from(found).unwrap_or(usize::MAX);
-        if version > MIGRATIONS.len() {
-            return Err(OpenDbError::TooNew { found });
-        }
-        for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
-            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            change.execute_batch(migration)?;
-            change.pragma_update(None, "user_version", number as i64 + 1)?;
-            change.commit()?;
-        }
-        Ok(Self { connection: Mutex::new(connection) })
+    pub fn in_memory() -> rusqlite::Result<Self> {
+        let connection = Connection::open_in_memory()?;
+        Self::MIGRATIONS.iter().try_for_each(|migration| connection.execute_batch(migration))?;
+        Ok(Self::new(connection))
     }
 
     fn lock(&self) -> MutexGuard<'_, Connection> {

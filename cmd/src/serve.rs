@@ -294,7 +294,8 @@ fn start_alerting(
     telemetry: binnacle_alerting::Telemetry,
     (tasks, stop): (&TaskTracker, &CancellationToken),
 ) -> anyhow::Result<(Arc<Evaluator>, Arc<AlertDb>)> {
-    let db = Arc::new(AlertDb::open(&args.data.join("alerting.sqlite"))?);
+    let connection = binnacle_store::sqlite::open(&args.data.join("alerting.sqlite"), &AlertDb::MIGRATIONS)?;
+    let db = Arc::new(AlertDb::new(connection));
     let sink: Arc<dyn AlertSink> = match alertmanager {
         None => Arc::new(NobodyToTell),
         Some(routes) => {

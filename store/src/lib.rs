@@ -16,6 +16,8 @@ pub mod fs;
 mod header;
 mod logs;
 mod metrics;
+mod space;
+pub mod sqlite;
 mod telemetry;
 pub mod wal;
 
@@ -34,7 +36,6 @@ use binnacle_model::storage::{
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange};
 
-pub use catalog::OpenCatalogError;
 pub use logs::{OpenLogsError, Options as LogOptions};
 pub use metrics::{BlockError, Options as MetricOptions};
 pub use telemetry::Telemetry;
@@ -44,10 +45,14 @@ use fs::{DirectoryLock, Disk, RealDisk};
 use logs::Logs;
 use metrics::Metrics;
 use metrics::SampleKind;
+use space::Space;
 use wal::{Floor, RecordKind, Wal, WalOpenError};
 
 /// Pause between two rounds of compaction and expiry.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
+
+/// Pause between two looks at a disk that refused a write.
+const RECOVER_EVERY: Duration = Duration::from_secs(1);
 
 /// How a store keeps its data.
 #[derive(Debug, Clone, Copy, Default)]
@@ -80,7 +85,7 @@ pub enum OpenError {
     },
     /// The catalog.
     #[error(transparent)]
-    Catalog(#[from] OpenCatalogError),
+    Catalog(#[from] sqlite::OpenSqliteError),
     /// The blocks of metrics.
     #[error(transparent)]
     Blocks(#[from] BlockError),
@@ -99,6 +104,7 @@ pub struct Store {
     metrics: Metrics,
     logs: Logs,
     catalog: Catalog,
+    space: Arc<Space>,
     telemetry: Telemetry,
     dir: PathBuf,
     /// Held, never read.
@@ -144,7 +150,7 @@ impl Store {
         let floor =
             Floor { file: metrics.wal_floor(), sequence: logs.wal_floor(), seed: seed.rotate_left(17) };
         let (wal, report) =
-            Wal::open(disk, &dir.join("wal"), floor, &mut |file, sequence, kind, payload| {
+            Wal::open(Arc::clone(&disk), &dir.join("wal"), floor, &mut |file, sequence, kind, payload| {
                 let sound = match kind {
                     RecordKind::Samples => metrics.replay(file, payload, SampleKind::Floats),
                     RecordKind::Histograms => metrics.replay(file, payload, SampleKind::Histograms),
@@ -156,6 +162,7 @@ impl Store {
             tracing::error!(records = unreadable, "records of the write-ahead log contradict their format");
         }
         telemetry.wal_damaged_bytes.inc_by(report.damaged_bytes);
+        metrics.remember_damage(&report.damaged, clock.now()).map_err(io)?;
         tracing::info!(
             records = report.records,
             torn_bytes = report.torn_bytes,
@@ -163,9 +170,10 @@ impl Store {
             "write-ahead log replayed"
         );
         let wal = Arc::new(wal);
-        let metrics = metrics.finish(Arc::clone(&wal), telemetry.clone());
-        let logs = logs.finish(Arc::clone(&wal), telemetry.clone()).map_err(io)?;
-        Ok(Self { clock, wal, metrics, logs, catalog, telemetry, dir: dir.to_path_buf(), lock: None })
+        let space = Arc::new(Space::new(disk, dir));
+        let metrics = metrics.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone());
+        let logs = logs.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone()).map_err(io)?;
+        Ok(Self { clock, wal, metrics, logs, catalog, space, telemetry, dir: dir.to_path_buf(), lock: None })
     }
 
     /// Writes blocks that are due, expires what is too old, and removes WAL files not needed any more.
@@ -173,8 +181,9 @@ impl Store {
     /// A failure leaves everything as it was, and the next call tries again.
     pub fn maintain(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let now = self.clock.now();
-        self.metrics.maintain(now)?;
         self.logs.expire(now)?;
+        self.recover()?;
+        self.metrics.maintain(now)?;
         let sealed = self.wal.sealed();
         let of_metrics = self.metrics.persisted_through(&sealed);
         let of_logs = self.logs.persisted_through(&sealed, &self.catalog)?;
@@ -184,6 +193,14 @@ impl Store {
         let (bytes, syncs) = self.wal.written();
         self.telemetry.wal_written_bytes.set(bytes as i64);
         self.telemetry.wal_syncs.set(syncs as i64);
+        Ok(())
+    }
+
+    /// Looks whether there is room on the disk, and whether a log that failed can go on.
+    pub fn recover(&self) -> std::io::Result<()> {
+        self.space.check()?;
+        self.telemetry.disk_is_full.set(i64::from(self.space.is_low()));
+        self.wal.recover();
         Ok(())
     }
 
@@ -199,12 +216,13 @@ impl Store {
 
     /// Why the store takes no writes, if so.
     pub fn write_error(&self) -> Option<String> {
-        self.wal.error().map(|error| error.to_string())
+        self.wal.error().map(|error| error.to_string()).or(self.space.is_low().then(|| self.space.reason()))
     }
 
     /// Commits everything and ends the threads. Appends after this are lost with an error.
     pub fn close(&self) {
         self.logs.close();
+        self.wal.recover();
         if let Err(error) = self.wal.commit_all() {
             tracing::error!(%error, "the last samples may not be on disk");
         }
@@ -347,9 +365,17 @@ impl Maintenance {
                     tracing::error!(%error, "store maintenance failed; will try again");
                 }
                 stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
-                if !*stopped {
-                    let waited = changed.wait_timeout(stopped, MAINTAIN_EVERY);
+                let mut pause = MAINTAIN_EVERY;
+                while !*stopped && !pause.is_zero() {
+                    let piece = RECOVER_EVERY.min(pause);
+                    let waited = changed.wait_timeout(stopped, piece);
                     stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
+                    pause -= piece;
+                    if store.write_error().is_some()
+                        && let Err(error) = store.recover()
+                    {
+                        tracing::error!(%error, "cannot look at the disk");
+                    }
                 }
             }
         };

@@ -40,6 +40,8 @@ pub struct Telemetry {
     pub partitions: Gauge,
     /// Bytes in the middle of WAL files that were no records.
     pub wal_damaged_bytes: Counter,
+    /// Whether writes are refused for want of room.
+    pub disk_is_full: Gauge,
     /// Bytes of the WAL written.
     pub wal_written_bytes: Gauge,
     /// Syncs of the WAL.
@@ -63,6 +65,7 @@ impl Telemetry {
         r.register("log_commits", "Commits of the log index", new.log_commits.clone());
         r.register("log_partitions", "Partitions of logs", new.partitions.clone());
         r.register("wal_damaged_bytes", "Damaged WAL bytes skipped", new.wal_damaged_bytes.clone());
+        r.register("disk_is_full", "Whether writes are refused for want of room", new.disk_is_full.clone());
         r.register("wal_written_bytes", "WAL bytes since start", new.wal_written_bytes.clone());
         r.register("wal_syncs", "WAL syncs since start", new.wal_syncs.clone());
         new

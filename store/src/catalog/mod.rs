@@ -9,7 +9,9 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use binnacle_model::log::FileId;
 use binnacle_model::storage::Metadata;
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, params};
+
+use crate::sqlite::{self, OpenSqliteError};
 
 /// Each entry takes the schema one version further. Never edit one; add.
 const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_marks_and_metadata.sql")];
@@ -20,21 +22,6 @@ const DESCRIPTIONS_PER_METRIC: usize = 8;
 /// Metrics that are described at the most. Descriptions of others are not kept.
 const MAX_METRICS: usize = 200_000;
 
-/// Why the catalog could not be opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenCatalogError {
-    /// SQLite refused.
-    #[error("cannot open the catalog")]
-    Sqlite(#[from] rusqlite::Error),
-    /// A newer release wrote it. Refuse to start rather than misread it.
-    #[error("the catalog has version {found}, newer than {}; start the release that wrote it, or a newer one",
-        MIGRATIONS.len())]
-    TooNew {
-        /// Its version.
-        found: i64,
-    },
-}
-
 /// The catalog. One connection, used by one caller at a time.
 pub(crate) struct Catalog {
     connection: Mutex<Connection>,
@@ -43,31 +30,18 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     /// Opens the catalog at `path`, or makes it.
-    pub(crate) fn open(path: &Path) -> Result<Self, OpenCatalogError> {
-        let connection = Connection::open(path)?;
-        connection.pragma_update(None, "journal_mode", "WAL")?;
-        connection.pragma_update(None, "synchronous", "FULL")?;
-        Self::with(connection)
+    pub(crate) fn open(path: &Path) -> Result<Self, OpenSqliteError> {
+        let connection = sqlite::open(path, &MIGRATIONS)?;
+        Self::with(connection).map_err(|cause| OpenSqliteError::Sqlite { path: path.to_path_buf(), cause })
     }
 
     /// A catalog that lives as long as the value, for tests on a simulated disk.
     #[cfg(test)]
     pub(crate) fn in_memory() -> Self {
-        Self::with(Connection::open_in_memory().unwrap()).unwrap()
+        Self::with(sqlite::in_memory(&MIGRATIONS).unwrap()).unwrap()
     }
 
-    fn with(mut connection: Connection) -> Result<Self, OpenCatalogError> {
-        let found: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-        let version = usize::try_from(found).unwrap_or(usize::MAX);
-        if version > MIGRATIONS.len() {
-            return Err(OpenCatalogError::TooNew { found });
-        }
-        for (number, migration) in MIGRATIONS.iter().enumerate().skip(version) {
-            let change = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            change.execute_batch(migration)?;
-            change.pragma_update(None, "user_version", number as i64 + 1)?;
-            change.commit()?;
-        }
+    fn with(connection: Connection) -> rusqlite::Result<Self> {
         let metadata = read_metadata(&connection)?;
         let (connection, metadata) = (Mutex::new(connection), Mutex::new(metadata));
         Ok(Self { connection, metadata })
@@ -166,12 +140,5 @@ mod tests {
         save(7);
         save(5);
         assert_eq!(catalog.marks().unwrap()[&FileId("f".into())], 7);
-    }
-
-    #[test]
-    fn a_newer_schema_is_refused() {
-        let connection = Connection::open_in_memory().unwrap();
-        connection.pragma_update(None, "user_version", 99).unwrap();
-        assert!(matches!(Catalog::with(connection), Err(OpenCatalogError::TooNew { found: 99 })));
     }
 }

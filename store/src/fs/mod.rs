@@ -47,6 +47,18 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
 
     /// Makes the names in a directory durable.
     fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// How much room the disk under a directory has.
+    fn room(&self, dir: &Path) -> io::Result<Room>;
+}
+
+/// Bytes of a disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// That this process may still write.
+    pub free: u64,
+    /// Of all files together.
+    pub total: u64,
 }
 
 /// A file being written, from its beginning to its end.
@@ -54,8 +66,15 @@ pub trait WriteFile: Send {
     /// Writes all of `bytes` at the end.
     fn append(&mut self, bytes: &[u8]) -> io::Result<()>;
 
-    /// Makes the bytes durable (`fdatasync`). After an error the file's content is unknown.
+    /// Makes the bytes durable (`fdatasync`). After an error it is unknown which of those that were not
+    /// durable before are.
     fn sync(&mut self) -> io::Result<()>;
+
+    /// Forgets everything behind the first `size` bytes.
+    fn truncate(&mut self, size: u64) -> io::Result<()>;
+
+    /// Takes room for so many bytes, which read as zeros.
+    fn allocate(&mut self, bytes: u64) -> io::Result<()>;
 }
 
 /// A file being read.

@@ -2,12 +2,14 @@
 #![allow(clippy::disallowed_methods, reason = "this module is the one door to std::fs")]
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::{Disk, ReadFile, WriteFile};
+use rustix::fs::{FallocateFlags, fallocate, statvfs};
+
+use super::{Disk, ReadFile, Room, WriteFile};
 
 /// The disk of the machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -65,6 +67,12 @@ impl Disk for RealDisk {
     fn sync_dir(&self, dir: &Path) -> io::Result<()> {
         File::open(dir)?.sync_all()
     }
+
+    fn room(&self, dir: &Path) -> io::Result<Room> {
+        let found = statvfs(dir)?;
+        let bytes = |blocks: u64| blocks.saturating_mul(found.f_frsize);
+        Ok(Room { free: bytes(found.f_bavail), total: bytes(found.f_blocks) })
+    }
 }
 
 struct RealWriter {
@@ -78,6 +86,15 @@ impl WriteFile for RealWriter {
 
     fn sync(&mut self) -> io::Result<()> {
         self.file.sync_data()
+    }
+
+    fn truncate(&mut self, size: u64) -> io::Result<()> {
+        self.file.set_len(size)?;
+        self.file.seek(SeekFrom::Start(size)).map(|_| ())
+    }
+
+    fn allocate(&mut self, bytes: u64) -> io::Result<()> {
+        Ok(fallocate(&self.file, FallocateFlags::empty(), 0, bytes)?)
     }
 }
 

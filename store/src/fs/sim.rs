@@ -10,7 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Disk, ReadFile, WriteFile};
+use super::{Disk, ReadFile, Room, WriteFile};
 
 /// What a disk writes in one piece; a crash may leave a part of one unsynced sector.
 const SECTOR_BYTES: usize = 512;
@@ -162,6 +162,16 @@ fn below(random: &mut u64, bound: usize) -> usize {
 }
 
 impl State {
+    /// Bytes of all files that have a name. Those without one are taken for closed.
+    fn used(&self) -> u64 {
+        let named: std::collections::BTreeSet<FileNumber> = self.names.values().copied().collect();
+        named.iter().filter_map(|number| self.files.get(number)).map(|file| file.bytes.len() as u64).sum()
+    }
+
+    fn is_too_much(&self, bytes: u64) -> bool {
+        self.capacity_bytes.is_some_and(|most| self.used() + bytes > most)
+    }
+
     fn step(&mut self, path: &Path) -> io::Result<()> {
         if let Some((dir, left)) = &mut self.fail_under
             && path.starts_with(dir)
@@ -269,6 +279,12 @@ impl Disk for SimDisk {
         state.pending = rest;
         Ok(())
     }
+
+    fn room(&self, _: &Path) -> io::Result<Room> {
+        let state = self.lock();
+        let total = state.capacity_bytes.unwrap_or(1 << 40);
+        Ok(Room { free: total.saturating_sub(state.used()), total })
+    }
 }
 
 struct SimHandle {
@@ -280,8 +296,7 @@ struct SimHandle {
 impl WriteFile for SimHandle {
     fn append(&mut self, bytes: &[u8]) -> io::Result<()> {
         let mut state = self.disk.lock();
-        let used: usize = state.files.values().map(|file| file.bytes.len()).sum();
-        let full = state.capacity_bytes.is_some_and(|most| (used + bytes.len()) as u64 > most);
+        let full = state.is_too_much(bytes.len() as u64);
         let alive = state.step(&self.path);
         let file = state.files.get_mut(&self.number).expect("an open file stays");
         if full || alive.is_err() {
@@ -302,6 +317,26 @@ impl WriteFile for SimHandle {
         }
         let file = state.files.get_mut(&self.number).expect("an open file stays");
         file.synced = file.bytes.len();
+        Ok(())
+    }
+
+    fn truncate(&mut self, size: u64) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.step(&self.path)?;
+        let file = state.files.get_mut(&self.number).expect("an open file stays");
+        file.bytes.truncate(usize::try_from(size).unwrap_or(usize::MAX));
+        file.synced = file.synced.min(file.bytes.len());
+        Ok(())
+    }
+
+    fn allocate(&mut self, bytes: u64) -> io::Result<()> {
+        let mut state = self.disk.lock();
+        state.step(&self.path)?;
+        if state.is_too_much(bytes) {
+            return Err(io::Error::new(io::ErrorKind::StorageFull, "simulated full disk"));
+        }
+        let file = state.files.get_mut(&self.number).expect("an open file stays");
+        file.bytes.resize(file.bytes.len() + usize::try_from(bytes).unwrap_or(usize::MAX), 0);
         Ok(())
     }
 }

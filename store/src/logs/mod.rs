@@ -47,6 +47,7 @@ use partition::{Day, Partition};
 
 use crate::catalog::Catalog;
 use crate::fs::Disk;
+use crate::space::Space;
 use crate::telemetry::Telemetry;
 use crate::wal::{RecordKind, SealedFile, Sequence, Wal, WalFileId};
 
@@ -88,6 +89,7 @@ struct Shared {
     queue: Queue,
     partitions: RwLock<BTreeMap<Day, Arc<Partition>>>,
     subscribers: Mutex<Vec<Box<dyn LogSubscriber>>>,
+    space: Arc<Space>,
     telemetry: Telemetry,
 }
 
@@ -182,7 +184,7 @@ impl Opening {
     }
 
     /// The engine, ready: what partitions lack is queued for them.
-    pub(crate) fn finish(self, wal: Arc<Wal>, telemetry: Telemetry) -> io::Result<Logs> {
+    pub(crate) fn finish(self, wal: Arc<Wal>, space: Arc<Space>, telemetry: Telemetry) -> io::Result<Logs> {
         let before = self.missing.first().map_or(self.last, |batch| Sequence(batch.sequence.0 - 1));
         let shared = Arc::new(Shared {
             disk: self.disk,
@@ -191,6 +193,7 @@ impl Opening {
             queue: Queue::default(),
             partitions: RwLock::new(self.partitions),
             subscribers: Mutex::default(),
+            space,
             telemetry,
         });
         shared.queue.set_committed(before);
@@ -304,6 +307,7 @@ impl Logs {
         received: LogTime,
     ) -> Result<LogAppendReport, AppendError> {
         let failed = |error: crate::wal::WalError| AppendError::Unavailable(error.to_string());
+        self.shared.space.admit()?;
         if self.shared.queue.is_full() {
             return Err(AppendError::Full { what: "log index queue", retry_after: RETRY_AFTER });
         }

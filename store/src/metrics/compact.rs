@@ -10,7 +10,8 @@ use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
 
 use super::block::{self, Block, BlockError, BlockWriter, ChunkReader, Chunked, Cut};
 use super::head::{Held, Place, Scratch};
-use super::{Lost, Metrics, quarantine, sort_unique};
+use super::lost::{Lost, quarantine};
+use super::{Metrics, sort_unique};
 use crate::fs::Disk;
 
 /// Series that are copied out of the head under one lock.
@@ -123,7 +124,7 @@ impl Metrics {
                 blocks.iter().filter(|block| day_of(block) == Some(day)).cloned().collect();
             // One day that cannot be merged holds up neither the others nor the end of WAL files.
             if is_worth_merging(&sources)
-                && let Err(error) = self.merge(&sources)
+                && let Err(error) = self.space.with_reserve(|| self.merge(&sources))
             {
                 tracing::error!(%error, day, "blocks of a day were not merged; will try again");
             }
@@ -139,15 +140,13 @@ impl Metrics {
             // The damaged one is set aside, and the others are merged next time.
             Err(error @ BlockError::Corrupt { .. }) => {
                 tracing::error!(%error, "blocks were not merged");
-                return writer.abandon();
+                return Ok(());
             }
-            Err(error) => {
-                writer.abandon()?;
-                return Err(io::Error::other(error));
-            }
+            Err(BlockError::Read { cause, .. }) => return Err(cause),
+            Err(error) => return Err(io::Error::other(error)),
         }
         if writer.is_empty() {
-            return writer.abandon();
+            return Ok(());
         }
         let cut = sources.iter().map(|block| block.cut()).max_by_key(|cut| cut.wal_file);
         let numbers: Vec<u64> = sources.iter().map(|block| block.number).collect();
@@ -175,9 +174,8 @@ impl Metrics {
     }
 
     fn set_aside(&self, block: &Block, error: &BlockError) -> io::Result<()> {
-        let path = quarantine(&*self.disk, block.path(), error)?;
+        let lost: Lost = quarantine(&*self.disk, block.path(), error)?;
         self.telemetry.blocks_set_aside.inc();
-        let lost = Lost { range: block.range(), path };
         self.lost.lock().unwrap_or_else(PoisonError::into_inner).push(lost);
         Ok(())
     }

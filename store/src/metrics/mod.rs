@@ -21,6 +21,7 @@ mod chunk;
 mod compact;
 mod head;
 mod histograms;
+mod lost;
 mod postings;
 mod select;
 
@@ -36,8 +37,10 @@ use binnacle_model::{Interner, TimeRange, Timestamp};
 pub use block::BlockError;
 use block::{Block, Cut};
 use head::{Head, Limits, Place};
+use lost::Lost;
 
 use crate::fs::Disk;
+use crate::space::Space;
 use crate::telemetry::Telemetry;
 use crate::wal::{SealedFile, Wal, WalFileId};
 
@@ -50,6 +53,9 @@ pub(crate) enum SampleKind {
 
 /// A clock may be wrong by this much before its samples are refused.
 const MAX_AHEAD: Duration = Duration::from_mins(10);
+
+/// Samples that a WAL file lost are at most this far before or behind those that are left.
+const WAL_MARGIN: Duration = Duration::from_hours(1);
 
 /// How metrics are kept.
 #[derive(Debug, Clone, Copy)]
@@ -90,14 +96,8 @@ pub(crate) struct Metrics {
     lost: Mutex<Vec<Lost>>,
     /// Held by whoever moves samples from one place to another.
     moving: Mutex<()>,
+    space: Arc<Space>,
     telemetry: Telemetry,
-}
-
-/// A block that was set aside.
-#[derive(Debug, Clone)]
-struct Lost {
-    range: TimeRange,
-    path: PathBuf,
 }
 
 /// What replay needs before there is a WAL: blocks, and the head that takes records back in.
@@ -141,12 +141,12 @@ impl Opening {
             match block::open(&*disk, &path, number, &shared) {
                 Ok(block) => blocks.push(Arc::new(block)),
                 Err(error @ BlockError::Corrupt { .. }) => {
-                    quarantine(&*disk, &path, &error).map_err(read)?;
+                    lost::quarantine(&*disk, &path, &error).map_err(read)?;
                 }
                 Err(error) => return Err(error),
             }
         }
-        let lost = list_quarantine(&*disk, dir).map_err(read)?;
+        let lost = lost::list(&*disk, dir).map_err(read)?;
         blocks.sort_by_key(|block| block.number);
         compact::remove_merged(&*disk, &mut blocks).map_err(read)?;
         let cuts = blocks.iter().map(|block| block.cut());
@@ -166,40 +166,35 @@ impl Opening {
         self.head.replay(file, payload, kind, self.cut, &mut self.names).is_some()
     }
 
+    /// Remembers that records of these WAL files are missing, also when the files are gone: queries of their
+    /// time are told. Call it when all records are replayed.
+    pub(crate) fn remember_damage(&mut self, files: &[WalFileId], now: Timestamp) -> io::Result<()> {
+        for file in files {
+            if self.lost.iter().any(|lost| lost.is_of_wal(*file)) {
+                continue;
+            }
+            let known = self.head.range_around(*file);
+            let range = known.map_or(
+                TimeRange { start: now.minus(self.options.retention), end: now.plus(MAX_AHEAD) },
+                |range| TimeRange { start: range.start.minus(WAL_MARGIN), end: range.end.plus(WAL_MARGIN) },
+            );
+            self.lost.push(lost::remember_wal(&*self.disk, &self.dir, *file, range)?);
+        }
+        Ok(())
+    }
+
     /// The last WAL file of which a block speaks.
     pub(crate) fn wal_floor(&self) -> WalFileId {
         self.cut.wal_file
     }
 
     /// The engine, ready.
-    pub(crate) fn finish(self, wal: Arc<Wal>, telemetry: Telemetry) -> Metrics {
+    pub(crate) fn finish(self, wal: Arc<Wal>, space: Arc<Space>, telemetry: Telemetry) -> Metrics {
         let Self { disk, dir, options, blocks, shared, lost, head, seed, .. } = self;
         let (head, blocks, lost) = (Mutex::new(head), RwLock::new(blocks), Mutex::new(lost));
         let moving = Mutex::new(());
-        Metrics { disk, dir, options, wal, head, seed, blocks, shared, lost, moving, telemetry }
+        Metrics { disk, dir, options, wal, head, seed, blocks, shared, lost, moving, space, telemetry }
     }
-}
-
-/// Moves a damaged file out of the way, and says so.
-fn quarantine(disk: &dyn Disk, path: &Path, error: &BlockError) -> io::Result<PathBuf> {
-    let parent = path.parent().unwrap_or(Path::new("."));
-    let aside = parent.join("quarantine");
-    disk.create_dir_all(&aside)?;
-    let moved = aside.join(path.file_name().unwrap_or_default());
-    disk.rename(path, &moved)?;
-    disk.sync_dir(&aside)?;
-    disk.sync_dir(parent)?;
-    tracing::error!(%error, to = %aside.display(), "a damaged block was set aside; its samples are not answered");
-    Ok(moved)
-}
-
-fn list_quarantine(disk: &dyn Disk, dir: &Path) -> io::Result<Vec<Lost>> {
-    let aside = dir.join("quarantine");
-    if !disk.exists(&aside)? {
-        return Ok(Vec::new());
-    }
-    let lost = |name: String| Some(Lost { range: block::parse_name(&name)?.1, path: aside.join(&name) });
-    Ok(disk.list(&aside)?.into_iter().filter_map(lost).collect())
 }
 
 impl Metrics {
@@ -212,6 +207,7 @@ impl Metrics {
     ) -> Result<AppendReport, AppendError> {
         let limits = Limits { oldest: now.minus(self.options.retention), newest: now.plus(MAX_AHEAD) };
         let failed = |error: crate::wal::WalError| AppendError::Unavailable(error.to_string());
+        self.space.admit()?;
         if let Some(error) = self.wal.error() {
             return Err(failed(error));
         }
@@ -231,9 +227,10 @@ impl Metrics {
     /// what is too old.
     pub(crate) fn maintain(&self, now: Timestamp) -> io::Result<()> {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        self.compact_head(now)?;
+        // First what makes room.
         self.expire(now)?;
         self.set_aside_damaged()?;
+        self.space.with_reserve(|| self.compact_head(now))?;
         self.merge_days(now);
         let blocks = self.blocks();
         blocks.iter().for_each(|block| block.rest());

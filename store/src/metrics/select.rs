@@ -185,16 +185,7 @@ impl Metrics {
     fn lost_in(&self, range: TimeRange) -> Vec<String> {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let touching = lost.iter().filter(|lost| lost.range.overlaps(range));
-        touching
-            .map(|lost| {
-                format!(
-                    "block {} is damaged and was set aside: samples from {} to {} may be missing",
-                    name_of(&lost.path),
-                    lost.range.start,
-                    lost.range.end
-                )
-            })
-            .collect()
+        touching.map(ToString::to_string).collect()
     }
 }
 

@@ -48,7 +48,8 @@ fn open(disk: &SimDisk) -> Result<(Metrics, Arc<Wal>), String> {
         assert!(opening.replay(file, payload, kind), "a record that passed its checksum was not understood");
     });
     let wal = Arc::new(opened.map_err(|error| error.to_string())?.0);
-    Ok((opening.finish(Arc::clone(&wal), Telemetry::default()), wal))
+    let space = Arc::new(Space::new(Arc::new(disk.clone()), Path::new("/data")));
+    Ok((opening.finish(Arc::clone(&wal), space, Telemetry::default()), wal))
 }
 
 /// As [`crate::Store::maintain`] does it.
@@ -280,6 +281,7 @@ fn a_snapshot_is_a_store_of_its_own() {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let opening = Opening::new(Arc::clone(&shared), Path::new("/copy/metrics"), options(), 1).unwrap();
     let (wal, _) = Wal::open(shared, Path::new("/copy/wal"), Floor::default(), &mut |_, _, _, _| {}).unwrap();
-    let copy = opening.finish(Arc::new(wal), Telemetry::default());
+    let space = Arc::new(Space::new(Arc::new(disk.clone()), Path::new("/data")));
+    let copy = opening.finish(Arc::new(wal), space, Telemetry::default());
     assert_eq!(read(&copy), read(&metrics));
 }

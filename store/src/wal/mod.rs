@@ -9,7 +9,8 @@
 //! - A record is acknowledged (`commit` returns) only after `fdatasync` of its file, and after the
 //!   file's name is durable.
 //! - Sequences ascend by one in the order of appends, over all files.
-//! - After a failed write or sync nothing more is taken: the log is poisoned until reopened.
+//! - After a failed write or sync nothing more is taken until [`Wal::recover`] has written all that was not
+//!   durable once more: the kernel forgets which pages a sync failed for, so that a second sync alone would lie.
 //!
 //! Format: `store/docs/format/wal.md`.
 
@@ -40,10 +41,13 @@ pub struct Sequence(pub u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
 pub struct WalFileId(pub u64);
 
-/// The log takes nothing more until it is reopened.
+/// The log takes nothing more until it has recovered.
 #[derive(Debug, Clone, thiserror::Error)]
 #[error("write-ahead log failed: {0}")]
 pub struct WalError(Arc<str>);
+
+/// Encoded records by the file into which they go.
+type Buffer = Vec<(WalFileId, Vec<u8>)>;
 
 /// Where a log goes on, whatever of it is still there.
 #[derive(Debug, Clone, Copy, Default)]
@@ -78,8 +82,8 @@ pub struct Wal {
 }
 
 struct State {
-    /// Encoded records that no writer has taken yet, by file.
-    buffer: Vec<(WalFileId, Vec<u8>)>,
+    /// What no writer has taken yet.
+    buffer: Buffer,
     buffered_bytes: usize,
     /// Where the next record goes.
     file: WalFileId,
@@ -105,6 +109,10 @@ enum Writer {
 struct OpenFile {
     id: WalFileId,
     file: Box<dyn WriteFile>,
+    /// Bytes that are on the disk for certain.
+    durable: u64,
+    /// Whether a failed attempt may have left something behind them.
+    is_dirty: bool,
 }
 
 impl Wal {
@@ -213,10 +221,7 @@ impl Wal {
 
     /// Lets no more records into the current file and names it, if it has any.
     pub fn seal(&self) {
-        let mut state = self.lock();
-        if state.file_bytes > PREAMBLE_BYTES as u64 {
-            state.seal();
-        }
+        self.lock().seal_used();
     }
 
     /// Files that take no more records, ascending.
@@ -243,6 +248,14 @@ impl Wal {
         (state.written_bytes, state.syncs)
     }
 
+    /// Tries to write what a failed attempt left, in full; if that works, the log takes records again.
+    pub fn recover(&self) {
+        let state = self.lock();
+        if state.error.is_some() {
+            drop(self.write_or_wait(state));
+        }
+    }
+
     /// Why the log takes nothing more, if so.
     pub fn error(&self) -> Option<WalError> {
         self.lock().error.clone()
@@ -254,29 +267,37 @@ impl Wal {
 
     /// Writes and syncs the buffer if nobody is at it, or else waits for whoever is.
     fn write_or_wait<'a>(&'a self, mut state: MutexGuard<'a, State>) -> MutexGuard<'a, State> {
-        let open = match std::mem::replace(&mut state.writer, Writer::Busy) {
+        let mut open = match std::mem::replace(&mut state.writer, Writer::Busy) {
             Writer::Busy => {
                 return self.moved.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             Writer::Idle(open) => open,
         };
-        let buffer = std::mem::take(&mut state.buffer);
+        let mut buffer = std::mem::take(&mut state.buffer);
         let bytes = std::mem::take(&mut state.buffered_bytes);
         let last = state.last;
         drop(state);
-        let written = self.write(open, buffer);
+        let written = self.write(&mut open, &mut buffer);
         let mut state = self.lock();
+        state.writer = Writer::Idle(open);
+        let left: usize = buffer.iter().map(|(_, bytes)| bytes.len()).sum();
+        state.written_bytes += (bytes - left) as u64;
+        state.syncs += u64::from(written.is_ok());
         match written {
-            Ok(open) => {
-                state.writer = Writer::Idle(open);
+            Ok(()) => {
                 state.durable = last;
-                state.written_bytes += bytes as u64;
-                state.syncs += 1;
+                if state.error.take().is_some() {
+                    tracing::info!("write-ahead log recovered");
+                    state.seal_used();
+                }
             }
             Err(error) => {
-                // The kernel forgets which pages failed, so that a second sync would lie.
-                tracing::error!(%error, "write-ahead log failed; no more writes until restart");
-                state.writer = Writer::Idle(None);
+                if state.error.is_none() {
+                    tracing::error!(%error, "write-ahead log failed; nothing is taken until it has recovered");
+                }
+                buffer.append(&mut state.buffer);
+                state.buffer = buffer;
+                state.buffered_bytes += left;
                 state.error = Some(WalError(error.to_string().into()));
             }
         }
@@ -284,33 +305,55 @@ impl Wal {
         state
     }
 
-    fn write(
-        &self,
-        mut open: Option<OpenFile>,
-        buffer: Vec<(WalFileId, Vec<u8>)>,
-    ) -> io::Result<Option<OpenFile>> {
-        for (id, bytes) in buffer {
-            let mut current = match open.take() {
-                Some(current) if current.id == id => current,
-                _ => self.create(id)?,
-            };
-            current.file.append(&bytes)?;
-            current.file.sync()?;
-            open = Some(current);
+    /// Writes and syncs the buffer, file by file; what is durable is taken out of it.
+    fn write(&self, open: &mut Option<OpenFile>, buffer: &mut Buffer) -> io::Result<()> {
+        while let Some((id, bytes)) = buffer.first() {
+            if open.as_ref().is_none_or(|current| current.id != *id) {
+                *open = Some(self.create(*id)?);
+            }
+            let current = open.as_mut().expect("made above");
+            current.append(bytes, self.lock().seed)?;
+            buffer.remove(0);
         }
-        Ok(open)
+        Ok(())
     }
 
     fn create(&self, id: WalFileId) -> io::Result<OpenFile> {
-        let mut file = self.disk.create(&reader::path_of(&self.dir, id))?;
-        let seed = self.lock().seed;
-        file.append(&record::preamble(record::salt_of(seed, id)))?;
+        let file = self.disk.create(&reader::path_of(&self.dir, id))?;
         self.disk.sync_dir(&self.dir)?;
-        Ok(OpenFile { id, file })
+        Ok(OpenFile { id, file, durable: 0, is_dirty: false })
+    }
+}
+
+impl OpenFile {
+    /// Makes `bytes` durable behind what is there, the file's beginning first.
+    fn append(&mut self, bytes: &[u8], seed: u64) -> io::Result<()> {
+        if self.is_dirty {
+            // Written anew, every page is dirty once more, and the next sync speaks of all of them.
+            self.file.truncate(self.durable)?;
+        }
+        self.is_dirty = true;
+        let mut size = self.durable + bytes.len() as u64;
+        if self.durable == 0 {
+            let preamble = record::preamble(record::salt_of(seed, self.id));
+            self.file.append(&preamble)?;
+            size += preamble.len() as u64;
+        }
+        self.file.append(bytes)?;
+        self.file.sync()?;
+        (self.durable, self.is_dirty) = (size, false);
+        Ok(())
     }
 }
 
 impl State {
+    /// Seals the current file if it has a record.
+    fn seal_used(&mut self) {
+        if self.file_bytes > PREAMBLE_BYTES as u64 {
+            self.seal();
+        }
+    }
+
     fn seal(&mut self) {
         self.sealed.push(SealedFile { id: self.file, last: self.last });
         self.file = WalFileId(self.file.0 + 1);

@@ -47,6 +47,27 @@ pub struct ReplayReport {
     pub damaged_bytes: u64,
     /// Bytes at ends of files that were no whole record, as a crash leaves them.
     pub torn_bytes: u64,
+    /// Files in which acknowledged records may be missing, ascending.
+    pub damaged: Vec<WalFileId>,
+}
+
+impl ReplayReport {
+    fn blame(&mut self, file: WalFileId) {
+        if self.damaged.last() != Some(&file) {
+            self.damaged.push(file);
+        }
+    }
+
+    /// Blames whoever must have held the records between the last one and `next`, if there are any.
+    fn check_gap(&mut self, file: WalFileId, next: Sequence) {
+        if self.records == 0 || next.0 == self.last.0 + 1 {
+            return;
+        }
+        if let Some(before) = self.files.last().map(|sealed| sealed.id) {
+            self.blame(before);
+        }
+        self.blame(file);
+    }
 }
 
 pub(super) fn path_of(dir: &Path, id: WalFileId) -> PathBuf {
@@ -93,6 +114,7 @@ fn replay_file(
     while at < bytes.len() {
         if let Some((record, size)) = record::decode(&bytes[at..], salt) {
             if record.sequence > report.last {
+                report.check_gap(id, record.sequence);
                 visit(id, record.sequence, record.kind, record.payload);
                 report.last = record.sequence;
                 report.records += 1;
@@ -103,12 +125,14 @@ fn replay_file(
         let next = next_record(bytes, salt, at + 1);
         match next {
             Some(next) => damaged.extend_from_slice(&bytes[at..next]),
-            None => report.torn_bytes += (bytes.len() - at) as u64,
+            None if record::is_torn(&bytes[at..]) => report.torn_bytes += (bytes.len() - at) as u64,
+            None => damaged.extend_from_slice(&bytes[at..]),
         }
         at = next.unwrap_or(bytes.len());
     }
     if !damaged.is_empty() {
         report.damaged_bytes += damaged.len() as u64;
+        report.blame(id);
         quarantine(disk, path, &damaged);
     }
     Ok(())

@@ -11,6 +11,9 @@ pub(super) const PREFIX_BYTES: usize = 21;
 /// Longest payload. Intake refuses bodies that would not fit.
 pub const RECORD_MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// So many zeros at the end of a file were never written.
+const HOLE_MIN_BYTES: usize = 32;
+
 /// Bytes before the first record: the header and the salt, twice.
 pub(super) const PREAMBLE_BYTES: usize = HEADER_BYTES + 16;
 
@@ -117,6 +120,17 @@ pub(super) fn decode(bytes: &[u8], salt: u64) -> Option<(Record<'_>, usize)> {
     let sequence = Sequence(u64::from_le_bytes(prefix[8..16].try_into().ok()?));
     let kind = RecordKind::from_byte(prefix[16])?;
     Some((Record { sequence, kind, payload: &bytes[PREFIX_BYTES..size] }, size))
+}
+
+/// Whether a file may end in these bytes, which are no whole record, because a crash cut a write short.
+/// Writes begin with a record and files grow with what was written, so that anything else was damaged.
+pub(super) fn is_torn(end: &[u8]) -> bool {
+    let start = &end[..MAGIC.len().min(end.len())];
+    let length = end.get(4..8).and_then(|bytes| bytes.first_chunk::<4>());
+    let is_short = length.is_none_or(|bytes| PREFIX_BYTES + u32::from_le_bytes(*bytes) as usize > end.len());
+    // A piece of the file whose length arrived but not its content. A sample is shorter.
+    let is_hole = end.iter().rev().take(HOLE_MIN_BYTES).all(|byte| *byte == 0);
+    is_hole || (MAGIC.starts_with(start) && is_short)
 }
 
 fn checksum(record: &[u8], salt: u64) -> u32 {

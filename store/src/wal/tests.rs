@@ -122,15 +122,91 @@ fn reopening_goes_on_with_the_next_sequence_in_a_new_file() {
 }
 
 #[test]
-fn a_failed_sync_poisons_the_log() {
+fn after_a_failed_sync_everything_not_durable_is_written_once_more() {
+    for fails_at_once in [true, false] {
+        let disk = SimDisk::default();
+        let (wal, _) = open(&disk);
+        let mut kept = vec![b"a".to_vec(), b"b".to_vec()];
+        if !fails_at_once {
+            wal.commit(append(&wal, b"0").unwrap()).unwrap();
+            kept.insert(0, b"0".to_vec());
+        }
+        disk.set_sync_failure(true);
+        append(&wal, b"a").unwrap();
+        let sequence = append(&wal, b"b").unwrap();
+        assert!(wal.commit(sequence).is_err());
+        assert!(append(&wal, b"c").is_err());
+        wal.recover();
+        assert!(wal.error().is_some(), "the disk still refuses");
+        disk.set_sync_failure(false);
+        assert!(wal.commit(sequence).is_err(), "a second sync alone would lie");
+        wal.recover();
+        wal.commit(sequence).unwrap();
+        assert_eq!(wal.sealed().len(), 1, "the file that failed gets no more");
+        wal.commit(append(&wal, b"d").unwrap()).unwrap();
+        kept.push(b"d".to_vec());
+        for seed in 0..16 {
+            assert_eq!(open(&disk.crash(seed)).1, kept);
+        }
+    }
+}
+
+#[test]
+fn a_full_disk_costs_nothing_once_there_is_room() {
     let disk = SimDisk::default();
     let (wal, _) = open(&disk);
-    disk.set_sync_failure(true);
-    let sequence = append(&wal, b"a").unwrap();
-    assert!(wal.commit(sequence).is_err());
-    disk.set_sync_failure(false);
-    assert!(wal.commit(sequence).is_err(), "a second sync would lie");
-    assert!(append(&wal, b"b").is_err());
+    let first = append(&wal, b"first").unwrap();
+    wal.commit(first).unwrap();
+    // Two files of it, of which a part of the first finds room.
+    disk.set_capacity(Some(150));
+    let records: Vec<Vec<u8>> = (0..5u8).map(|i| vec![i; 70]).collect();
+    let sequences: Vec<Sequence> = records.iter().map(|record| append(&wal, record).unwrap()).collect();
+    assert!(wal.commit(sequences[4]).is_err());
+    disk.set_capacity(Some(400));
+    wal.recover();
+    assert!(wal.error().is_some(), "not enough for all of it");
+    disk.set_capacity(None);
+    wal.recover();
+    wal.commit(sequences[4]).unwrap();
+    let found = open(&disk.crash(7)).1;
+    assert_eq!(found[0], b"first");
+    assert_eq!(found[1..], records);
+}
+
+#[test]
+fn missing_records_are_noticed_wherever_they_are() {
+    let written = || {
+        let disk = SimDisk::default();
+        let (wal, _) = open(&disk);
+        for i in 0..20u8 {
+            wal.commit(append(&wal, &[i; 60]).unwrap()).unwrap();
+        }
+        disk
+    };
+    let damaged = |disk: &SimDisk| {
+        let floor = Floor::default();
+        let opened = Wal::open(Arc::new(disk.clone()), Path::new(DIR), floor, &mut |_, _, _, _| {});
+        opened.unwrap().1.damaged
+    };
+    let path = |file| reader::path_of(Path::new(DIR), WalFileId(file));
+    assert_eq!(damaged(&written()), []);
+    // In the middle of a file; in its last record; in the last record of all.
+    let disk = written();
+    let size = |file| disk.open(&path(file)).unwrap().size().unwrap() as usize;
+    let last = (1..99).rfind(|file| disk.exists(&path(*file)).unwrap()).unwrap();
+    for (file, bit, blamed) in [
+        (2, (PREAMBLE_BYTES + 30) * 8, vec![WalFileId(1), WalFileId(2)]),
+        (2, size(2) * 8 - 1, vec![WalFileId(2), WalFileId(3)]),
+        (last, size(last) * 8 - 1, vec![WalFileId(last)]),
+    ] {
+        let disk = written();
+        disk.flip_bit(&path(file), bit);
+        assert_eq!(damaged(&disk), blamed, "file {file} bit {bit}");
+    }
+    // A whole file.
+    let disk = written();
+    disk.remove_file(&path(2)).unwrap();
+    assert_eq!(damaged(&disk), [WalFileId(1), WalFileId(3)]);
 }
 
 #[test]

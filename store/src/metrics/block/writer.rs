@@ -45,6 +45,18 @@ pub(crate) struct BlockWriter<'d> {
     postings: Vec<Vec<u32>>,
     rows: Vec<Row>,
     last: Option<Labels>,
+    is_published: bool,
+}
+
+impl Drop for BlockWriter<'_> {
+    /// What was not published takes no room.
+    fn drop(&mut self) {
+        if !self.is_published
+            && let Err(error) = self.disk.remove_file(&self.temporary)
+        {
+            tracing::warn!(path = %self.temporary.display(), %error, "the next start will remove an unfinished block");
+        }
+    }
 }
 
 struct Row {
@@ -74,6 +86,7 @@ impl<'d> BlockWriter<'d> {
             postings: Vec::new(),
             rows: Vec::new(),
             last: None,
+            is_published: false,
         })
     }
 
@@ -153,11 +166,6 @@ impl<'d> BlockWriter<'d> {
         self.rows.is_empty()
     }
 
-    /// Gives the block up.
-    pub(crate) fn abandon(self) -> io::Result<()> {
-        self.disk.remove_file(&self.temporary)
-    }
-
     /// Publishes the block, which was made of the blocks `sources`, if any.
     pub(crate) fn finish(mut self, cut: Cut, sources: &[u64]) -> io::Result<PathBuf> {
         let times_offset = self.out.written;
@@ -179,6 +187,7 @@ impl<'d> BlockWriter<'d> {
         self.out.file.sync()?;
         let path = self.dir.join(file_name(self.number, range));
         self.disk.rename(&self.temporary, &path)?;
+        self.is_published = true;
         self.disk.sync_dir(&self.dir)?;
         Ok(path)
     }

@@ -70,8 +70,8 @@ pub(crate) struct Head {
     span: i64,
     /// Where samples are aside for a block that is being written.
     parked: Option<Parked>,
-    /// The newest sample of each WAL file that still is there.
-    newest_by_file: BTreeMap<WalFileId, Timestamp>,
+    /// Of the samples of each WAL file that still is there.
+    range_by_file: BTreeMap<WalFileId, TimeRange>,
     newest: Option<Timestamp>,
     /// No sample is older.
     oldest_ever: Option<Timestamp>,
@@ -104,7 +104,7 @@ impl Head {
             times: TimePool::default(),
             span,
             parked: None,
-            newest_by_file: BTreeMap::new(),
+            range_by_file: BTreeMap::new(),
             newest: None,
             oldest_ever: None,
             last_cut: None,
@@ -333,8 +333,8 @@ impl Head {
 
     fn note_bounds(&mut self, file: WalFileId, oldest: Timestamp, newest: Timestamp) {
         self.oldest_ever = Some(self.oldest_ever.map_or(oldest, |known| known.min(oldest)));
-        let of_file = self.newest_by_file.entry(file).or_insert(newest);
-        *of_file = (*of_file).max(newest);
+        let of_file = self.range_by_file.entry(file).or_insert(TimeRange { start: oldest, end: newest });
+        *of_file = TimeRange { start: of_file.start.min(oldest), end: of_file.end.max(newest) };
         self.newest = self.newest.max(Some(newest));
     }
 
@@ -509,19 +509,31 @@ impl Head {
         self.times.sweep();
     }
 
+    /// Where in time samples of a WAL file may lie that are missing from it: between what the files beside
+    /// it hold. `None` if nothing is known of any of them.
+    pub(crate) fn range_around(&self, file: WalFileId) -> Option<TimeRange> {
+        let of_file = self.range_by_file.get(&file);
+        let before = self.range_by_file.range(..file).next_back().map(|(_, range)| range.end);
+        let behind =
+            self.range_by_file.range(file..).find(|(id, _)| **id > file).map(|(_, range)| range.start);
+        let start = [of_file.map(|range| range.start), before, behind].into_iter().flatten().min()?;
+        let end = [of_file.map(|range| range.end), before, behind].into_iter().flatten().max()?;
+        Some(TimeRange { start, end })
+    }
+
     /// The last WAL file of which blocks hold every sample, with all files before it.
     pub(crate) fn persisted_through(&mut self, sealed: &[WalFileId], cut: Cut) -> Option<WalFileId> {
         let mut through = None;
         for file in sealed {
-            let newest = self.newest_by_file.get(file);
-            let done = newest.is_none_or(|newest| *file <= cut.wal_file && *newest < cut.before);
+            let range = self.range_by_file.get(file);
+            let done = range.is_none_or(|range| *file <= cut.wal_file && range.end < cut.before);
             if !done {
                 break;
             }
             through = Some(*file);
         }
         if let Some(through) = through {
-            self.newest_by_file.retain(|file, _| *file > through);
+            self.range_by_file.retain(|file, _| *file > through);
         }
         through
     }

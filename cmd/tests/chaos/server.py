@@ -1,0 +1,78 @@
+"""A Binnacle of the test's own: started, asked, ended by its process id."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from pathlib import Path
+
+READY_SECONDS = 30
+
+
+class NotStarted(Exception):
+    """The server ended, or was not ready in time; the text holds what it printed last."""
+
+
+class Server:
+    def __init__(self, binary, data, log):
+        self.binary, self.data, self.log = str(binary), Path(data), Path(log)
+        self.process, self.port = None, None
+
+    def start(self):
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            self.port = free.getsockname()[1]
+        with open(self.log, "ab") as log:
+            arguments = [self.binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)]
+            self.process = subprocess.Popen(arguments, stdout=log, stderr=log)
+        began = time.monotonic()
+        while time.monotonic() - began < READY_SECONDS:
+            try:
+                self.get("/-/ready")
+                return time.monotonic() - began
+            except OSError:
+                if self.process.poll() is not None:
+                    raise NotStarted(f"exit code {self.process.returncode}: {self.last_lines()}")
+                time.sleep(0.005)
+        self.kill()
+        raise NotStarted(f"not ready after {READY_SECONDS} s: {self.last_lines()}")
+
+    def last_lines(self):
+        return " | ".join(self.log.read_text(errors="replace").splitlines()[-3:])
+
+    def panics(self):
+        return self.log.read_text(errors="replace").count("panicked at")
+
+    def kill(self):
+        self.end(signal.SIGKILL)
+
+    def stop(self):
+        self.end(signal.SIGTERM)
+
+    def end(self, sign):
+        if self.process is not None:
+            os.kill(self.process.pid, sign)
+            self.process.wait(timeout=60)
+            self.process = None
+
+    def get(self, path):
+        return self.answer(f"http://127.0.0.1:{self.port}{path}")
+
+    def post(self, path, body, headers):
+        return self.answer(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers))
+
+    def answer(self, request):
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            return answer.read()
+
+    def query(self, expression, at):
+        params = urllib.parse.urlencode({"query": expression, "time": f"{at:.3f}"})
+        try:
+            return json.loads(self.get(f"/api/v1/query?{params}"))
+        except urllib.error.HTTPError as error:
+            return json.loads(error.read())
