@@ -19,6 +19,7 @@ use binnacle_collector::forward::RemoteStore;
 use binnacle_collector::intake::Intake;
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
 use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
+use binnacle_model::Labels;
 use binnacle_model::storage::{Admin, Appender, LogAppender};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{Gate, ReadApi};
@@ -163,7 +164,7 @@ pub(crate) async fn start(
         alerting,
         (&rules, &evaluate),
     )?;
-    let api = read_api(&store, &clock, features, args.enable_admin_api, &stop);
+    let api = read_api(&store, &clock, features, &config.external_labels, args.enable_admin_api, &stop);
     let intake = Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone());
     let router = Router::new()
         .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry)))
@@ -232,6 +233,7 @@ fn read_api(
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
     features: Features,
+    external_labels: &Labels,
     enable_admin_api: bool,
     stop: &CancellationToken,
 ) -> Arc<ReadApi> {
@@ -245,6 +247,7 @@ fn read_api(
         features,
         gate: Gate::new(query_places(), QUERY_TIMEOUT),
         stop: stop.clone(),
+        external_labels: external_labels.clone(),
         version: env!("CARGO_PKG_VERSION"),
     })
 }

@@ -5,6 +5,7 @@
 //! sample ── time             what a series is made of
 //! log ── log_query ── tokens one line with its meaning, and what asks for it
 //! push                       how collectors send lines to a store
+//! prompb                     Prometheus's messages for remote read and write
 //! storage                    the seam: `query` and `collector` know a store only by this
 //! ```
 //!
@@ -15,6 +16,7 @@ pub mod labels;
 pub mod log;
 pub mod log_query;
 pub mod matcher;
+pub mod prompb;
 pub mod push;
 pub mod sample;
 pub mod storage;

@@ -93,6 +93,32 @@ pub struct HistogramSample {
     pub histogram: Arc<Histogram>,
 }
 
+/// Characters of an exemplar's labels, names and values together, as OpenMetrics has it.
+pub const EXEMPLAR_LABELS_MAX: usize = 128;
+
+/// One measurement out of many, with labels that lead to its trace.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exemplar {
+    /// `trace_id` and whatever else tells more.
+    pub labels: Labels,
+    /// What was measured.
+    pub value: f64,
+    /// When.
+    pub timestamp: Timestamp,
+}
+
+/// An exemplar of a series, which is named as in [`RawSeries`].
+#[derive(Debug, Clone)]
+pub struct RawExemplar<'a> {
+    /// The bytes that name the series.
+    pub series: &'a [u8],
+    /// What stands for it.
+    pub exemplar: Exemplar,
+}
+
+/// The exemplars of a series, ascending by time.
+pub type SeriesExemplars = (Labels, Vec<Exemplar>);
+
 /// Knows what a sender's label bytes mean.
 pub trait SeriesDecoder {
     /// Separates senders for which equal bytes mean different series, such as two scrape targets.
@@ -130,6 +156,23 @@ impl AppendReport {
     pub fn refused(&self) -> usize {
         self.conflicting + self.too_old + self.too_far_ahead + self.invalid
     }
+
+    /// What to tell the sender of what was refused, if anything was.
+    pub fn refusal(&self) -> Option<String> {
+        let invalid = self.invalid_reason.as_ref().map_or_else(String::new, |reason| {
+            format!(", {} of series with labels that cannot be used ({reason})", self.invalid)
+        });
+        (self.refused() > 0).then(|| {
+            format!(
+                "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one{invalid}; {} kept",
+                self.refused(),
+                self.too_old,
+                self.too_far_ahead,
+                self.conflicting,
+                self.appended,
+            )
+        })
+    }
 }
 
 /// Write access to metrics.
@@ -142,6 +185,12 @@ pub trait Appender: Send + Sync {
         batch: &[RawSeries<'_>],
         decoder: &dyn SeriesDecoder,
     ) -> Result<AppendReport, AppendError>;
+
+    /// Remembers exemplars for a while, in memory; answers how many were kept. Those that are older than another
+    /// of their series, or have labels of more than 128 characters, are not.
+    fn append_exemplars(&self, _exemplars: &[RawExemplar<'_>], _decoder: &dyn SeriesDecoder) -> usize {
+        0
+    }
 
     /// Remembers what a metric is. Best effort: a crash may lose the newest.
     fn append_metadata(&self, metadata: &[(String, Metadata)]);
@@ -260,6 +309,11 @@ pub trait Queryable: Send + Sync {
             labels.iter().find(|label| *label.name == *name).map(|one| Arc::clone(&one.value))
         };
         Ok(Names { names: labels.iter().filter_map(value).collect(), warnings })
+    }
+
+    /// Exemplars of series that satisfy every matcher of one of the lists, ordered by labels.
+    fn exemplars(&self, _matchers: &[Vec<Matcher>], _range: TimeRange) -> Vec<SeriesExemplars> {
+        Vec::new()
     }
 
     /// What metrics are, by name. A metric may have been described in more than one way.

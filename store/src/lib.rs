@@ -31,7 +31,7 @@ use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
     Admin, AppendError, AppendReport, Appender, Deadline, LabelSets, LogAppendReport, LogAppender, LogBar,
     LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Names, Queryable,
-    RawSeries, SeriesDecoder, SeriesSet, StorageError, Wanted,
+    RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, Wanted,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange};
@@ -249,6 +249,10 @@ impl Appender for Store {
         self.metrics.append(batch, decoder, self.clock.now())
     }
 
+    fn append_exemplars(&self, exemplars: &[RawExemplar<'_>], decoder: &dyn SeriesDecoder) -> usize {
+        self.metrics.append_exemplars(exemplars, decoder)
+    }
+
     fn append_metadata(&self, metadata: &[(String, Metadata)]) {
         if let Err(error) = self.catalog.add_metadata(metadata) {
             tracing::warn!(%error, "metadata of metrics was not saved");
@@ -305,6 +309,10 @@ impl Queryable for Store {
         deadline: &Deadline,
     ) -> Result<Names, StorageError> {
         self.metrics.label_values(name, matchers, range, deadline)
+    }
+
+    fn exemplars(&self, matchers: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars> {
+        self.metrics.exemplars(matchers, range)
     }
 
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {

@@ -21,7 +21,7 @@ from server import NotStarted, Server
 DAY = 86_400
 WRITERS = 2
 SERIES = 20
-STEP_MS = 20_000
+STEP_MS = 12_000
 PER_BATCH = 5
 # An answer to all at once would be larger than a query may load.
 FULL_CHECK_EVERY = 50
@@ -46,7 +46,7 @@ def crash_rounds(name, rounds, random_, server, crash, revive):
         for writer in writers:
             writer.start()
         time.sleep(random_.uniform(0.02, 0.6))
-        crash()
+        crash(writers)
         wait_until_gone(writers, 30)
         for writer in writers:
             memory.learn(writer)
@@ -65,7 +65,7 @@ def crash_rounds(name, rounds, random_, server, crash, revive):
 
 def kills(options, random_, folder):
     server = Server(options.binnacle, folder / "kills", folder / "kills.log")
-    return crash_rounds("SIGKILL", options.kills, random_, server, server.kill, lambda: None)
+    return crash_rounds("SIGKILL", options.kills, random_, server, lambda _: server.kill(), lambda: None)
 
 
 def cuts(options, random_, folder):
@@ -74,7 +74,9 @@ def cuts(options, random_, folder):
     try:
         server = Server(options.binnacle, disk.path / "data", folder / "cuts.log")
 
-        def crash():
+        def crash(writers):
+            for writer in writers:
+                writer.is_dark.set()
             disk.cut_power()
             server.kill()
 

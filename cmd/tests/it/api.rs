@@ -1,5 +1,7 @@
 //! The endpoints that Prometheus's clients look at, over real HTTP.
 
+use binnacle_model::prompb::{ReadMatcher, ReadQuery, ReadRequest, ReadResponse};
+use prost::Message;
 use serde_json::json;
 
 use crate::support::{Server, client, get, poll};
@@ -200,5 +202,82 @@ async fn remote_write_2_says_what_arrived() {
     for refused in ["application/json", "application/x-protobuf;proto=io.prometheus.write.v3.Request"] {
         assert_eq!(send(refused).await.status().as_u16(), 415, "{refused}");
     }
+    server.kill();
+}
+
+/// What OpenTelemetry's SDKs and Prometheus's remote read see.
+#[allow(clippy::disallowed_methods, reason = "the server under test runs on the machine's clock")]
+#[tokio::test]
+async fn otlp_comes_in_and_remote_read_goes_out() {
+    let dir = tempfile::tempdir().unwrap();
+    let config = dir.path().join("c.yml");
+    std::fs::write(&config, "global: {external_labels: {cluster: c}}\n").unwrap();
+    let server = Server::start(&dir.path().join("data"), &["--config", config.to_str().unwrap()]);
+    let url = &server.url;
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let (seconds, nanoseconds) = (now.as_secs_f64(), now.as_nanos().to_string());
+    let sum = |name: &str, temporality: u8| {
+        json!({ "name": name, "unit": "1", "sum": { "aggregationTemporality": temporality, "isMonotonic": true,
+            "dataPoints": [{ "timeUnixNano": nanoseconds, "asInt": "42", "exemplars": [
+                { "timeUnixNano": nanoseconds, "asDouble": 1.5, "traceId": "0af7651916cd43dd8448eb211c80319c" }]}]}})
+    };
+    let body = |metrics: serde_json::Value| {
+        json!({ "resourceMetrics": [{ "resource": { "attributes": [
+            { "key": "service.name", "value": { "stringValue": "cart" }}]},
+            "scopeMetrics": [{ "metrics": metrics }]}]})
+    };
+    let push = async |metrics| {
+        let request = client().post(format!("{url}/api/v1/otlp/v1/metrics")).json(&body(metrics));
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.json::<serde_json::Value>().await.unwrap())
+    };
+    assert_eq!(push(json!([sum("orders", 2)])).await, (200, json!({})));
+    let (status, answer) = push(json!([sum("orders", 2), sum("deltas", 1)])).await;
+    assert_eq!((status, &answer["partialSuccess"]["rejectedDataPoints"]), (200, &json!("1")));
+    let (status, answer) = push(json!([sum("deltas", 1)])).await;
+    assert_eq!((status, &answer["code"]), (400, &json!(3)));
+    assert!(answer["message"].as_str().unwrap().contains("cumulative"), "{answer}");
+
+    let (_, found) = get(&format!("{url}/api/v1/query?query=orders_total")).await;
+    assert_eq!(found["data"]["result"][0]["metric"], json!({ "__name__": "orders_total", "job": "cart" }));
+    assert_eq!(found["data"]["result"][0]["value"][1], "42");
+    let range = format!("start={}&end={}", seconds - 60.0, seconds + 60.0);
+    let (_, found) = get(&format!("{url}/api/v1/query_exemplars?query=rate(orders_total[5m])&{range}")).await;
+    let exemplar = &found["data"][0]["exemplars"][0];
+    assert_eq!(exemplar["labels"], json!({ "trace_id": "0af7651916cd43dd8448eb211c80319c" }), "{found}");
+    assert_eq!(
+        (&exemplar["value"], exemplar["timestamp"].as_f64().unwrap() as u64),
+        (&json!("1.5"), now.as_secs())
+    );
+    let (_, found) = get(&format!("{url}/api/v1/metadata?metric=orders_total")).await;
+    assert_eq!(found["data"]["orders_total"][0]["type"], "counter");
+    let (_, found) = get(&format!("{url}/api/v1/features")).await;
+    assert_eq!(
+        (&found["data"]["promql"]["anchored"], &found["data"]["promql_functions"]["rate"]),
+        (&json!(false), &json!(true))
+    );
+
+    let matcher =
+        |kind, name: &str, value: &str| ReadMatcher { kind, name: name.into(), value: value.into() };
+    let read = async |matchers: Vec<ReadMatcher>| {
+        let (start, end) = ((seconds as i64 - 60) * 1000, (seconds as i64 + 60) * 1000);
+        let query = ReadQuery { start_timestamp_ms: start, end_timestamp_ms: end, matchers };
+        let request = ReadRequest { queries: vec![query], accepted_response_types: vec![] };
+        let body = snap::raw::Encoder::new().compress_vec(&request.encode_to_vec()).unwrap();
+        let response = client().post(format!("{url}/api/v1/read")).body(body).send().await.unwrap();
+        (response.status().as_u16(), response.bytes().await.unwrap())
+    };
+    let matchers = vec![matcher(2, "__name__", "orders.*"), matcher(0, "cluster", "c")];
+    let (status, answer) = read(matchers).await;
+    let plain = snap::raw::Decoder::new().decompress_vec(&answer).unwrap();
+    let series = &ReadResponse::decode(&plain[..]).unwrap().results[0].timeseries;
+    let labels: Vec<&str> = series[0].labels.iter().map(|label| &*label.name).collect();
+    assert_eq!((status, series.len(), labels), (200, 1, vec!["__name__", "cluster", "job"]));
+    assert_eq!(series[0].samples[0].value, 42.0);
+    let (status, answer) = read(vec![matcher(9, "x", "y")]).await;
+    assert_eq!(status, 400, "{answer:?}");
+    let page = client().get(format!("{url}/federate?match[]=orders_total")).send().await.unwrap();
+    let page = page.text().await.unwrap();
+    assert!(page.contains("orders_total{job=\"cart\",cluster=\"c\",instance=\"\"} 42"), "{page}");
     server.kill();
 }

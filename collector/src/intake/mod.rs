@@ -5,6 +5,7 @@
 
 mod histogram;
 mod logs;
+mod otlp;
 mod remote_write;
 mod write_v2;
 
@@ -22,6 +23,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Telemetry;
 
+pub use otlp::try_read as try_read_otlp;
 pub use remote_write::{WireError, encode_write_request, write_request};
 pub use write_v2::write_request_v2;
 
@@ -90,6 +92,7 @@ impl Intake {
 pub fn router(intake: Arc<Intake>) -> Router {
     Router::new()
         .route("/api/v1/write", post(remote_write::handle))
+        .route("/api/v1/otlp/v1/metrics", post(otlp::handle))
         .route("/api/collect/logs", post(logs::handle))
         .with_state(intake)
 }

@@ -5,7 +5,8 @@
 //!
 //! ```text
 //! WriteRequest  1: TimeSeries*   3: MetricMetadata*
-//! TimeSeries    1: Label*        2: Sample*       4: Histogram*      (3 exemplars: not kept yet)
+//! TimeSeries    1: Label*        2: Sample*       3: Exemplar*      4: Histogram*
+//! Exemplar      1: Label*        2: value double  3: timestamp int64 (ms)
 //! Label         1: name          2: value
 //! Sample        1: value double  2: timestamp int64 (ms)
 //! Metadata      1: type enum     2: metric family  4: help  5: unit
@@ -19,7 +20,9 @@ use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use binnacle_model::labels::LabelsError;
-use binnacle_model::storage::{AppendReport, HistogramSample, Metadata, RawSeries, SeriesDecoder};
+use binnacle_model::storage::{
+    AppendReport, Exemplar, HistogramSample, Metadata, RawExemplar, RawSeries, SeriesDecoder,
+};
 use binnacle_model::{Labels, Sample, Timestamp};
 
 use super::write_v2::write_request_v2;
@@ -33,6 +36,9 @@ pub(super) const MAX_METADATA: usize = 20_000;
 
 /// Samples of one body.
 const MAX_SAMPLES: usize = 1_000_000;
+
+/// An exemplar counts as so many of them.
+const EXEMPLAR_WEIGHT: usize = 4;
 
 /// A histogram counts as so many of them, and its buckets as one each.
 const HISTOGRAM_WEIGHT: usize = 8;
@@ -52,18 +58,19 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
             telemetry.histograms_dropped.inc_by(request.impossible as u64);
             metrics.append_metadata(&request.metadata);
             let report = metrics.append(&request.batch(), &WireLabels)?;
+            let exemplars = metrics.append_exemplars(&request.exemplars(), &WireLabels);
             let impossible = (request.impossible > 0).then_some((request.impossible, request.reason));
-            Ok((report, impossible))
+            Ok((report, exemplars, impossible))
         })
         .await?;
-    let (report, impossible) = report;
+    let (report, exemplars, impossible) = report;
     let mut response = if report.refused() == 0 && impossible.is_none() {
         StatusCode::NO_CONTENT.into_response()
     } else {
         refused(&report, impossible).into_response()
     };
     if is_v2 {
-        say_written(&mut response, &report);
+        say_written(&mut response, &report, exemplars);
     }
     Ok(response)
 }
@@ -83,13 +90,13 @@ fn is_v2(content_type: &str) -> Result<bool, Refusal> {
     }
 }
 
-/// So that a sender of 2.0 knows what arrived, also beside an error. Exemplars are not kept yet.
-fn say_written(response: &mut Response, report: &AppendReport) {
+/// So that a sender of 2.0 knows what arrived, also beside an error.
+fn say_written(response: &mut Response, report: &AppendReport, exemplars: usize) {
     let samples = report.appended + report.duplicate - report.histograms;
     for (name, count) in [
         ("x-prometheus-remote-write-samples-written", samples),
         ("x-prometheus-remote-write-histograms-written", report.histograms),
-        ("x-prometheus-remote-write-exemplars-written", 0),
+        ("x-prometheus-remote-write-exemplars-written", exemplars),
     ] {
         response.headers_mut().insert(name, HeaderValue::from(count));
     }
@@ -99,17 +106,8 @@ fn refused(report: &AppendReport, impossible: Option<(usize, String)>) -> Refusa
     // As Prometheus: the rest is kept, and sending these again will not help.
     let impossible = impossible
         .map_or_else(String::new, |(count, reason)| format!("; {count} histograms refused: {reason}"));
-    let invalid = report.invalid_reason.as_ref().map_or_else(String::new, |reason| {
-        format!(", {} of series with labels that cannot be used ({reason})", report.invalid)
-    });
-    Refusal::Bad(format!(
-        "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one{invalid}; {} kept{impossible}",
-        report.refused(),
-        report.too_old,
-        report.too_far_ahead,
-        report.conflicting,
-        report.appended,
-    ))
+    let refused = report.refusal().unwrap_or_else(|| "0 samples refused".to_owned());
+    Refusal::Bad(refused + &impossible)
 }
 
 /// Why a body is no write request.
@@ -126,6 +124,8 @@ pub struct WriteRequest<'a> {
     pub(super) series: Vec<OneSeries<'a>>,
     pub(super) samples: Vec<Sample>,
     histograms: Vec<HistogramSample>,
+    /// By the number of their series.
+    exemplars: Vec<(usize, Exemplar)>,
     /// Descriptions of metrics.
     pub metadata: Vec<(String, Metadata)>,
     /// What samples and histograms weigh so far.
@@ -155,9 +155,16 @@ impl WriteRequest<'_> {
             })
             .collect()
     }
-}
 
-impl WriteRequest<'_> {
+    /// The exemplars as a store takes them.
+    pub fn exemplars(&self) -> Vec<RawExemplar<'_>> {
+        let raw = |(series, exemplar): &(usize, Exemplar)| RawExemplar {
+            series: &self.series[*series].labels,
+            exemplar: exemplar.clone(),
+        };
+        self.exemplars.iter().map(raw).collect()
+    }
+
     fn charge(&mut self, weight: usize, at: usize) -> Result<(), WireError> {
         self.weight += weight;
         if self.weight > MAX_SAMPLES {
@@ -170,6 +177,21 @@ impl WriteRequest<'_> {
     pub(super) fn push_sample(&mut self, bytes: &[u8], at: usize) -> Result<(), WireError> {
         self.charge(1, at)?;
         self.samples.push(sample(bytes, at)?);
+        Ok(())
+    }
+
+    /// Keeps an exemplar of the series being read. Its labels are a courtesy: one that has unusable ones is not kept.
+    pub(super) fn push_exemplar(
+        &mut self,
+        labels: Result<Labels, LabelsError>,
+        sample: Sample,
+        at: usize,
+    ) -> Result<(), WireError> {
+        self.charge(EXEMPLAR_WEIGHT, at)?;
+        if let Ok(labels) = labels {
+            let Sample { timestamp, value } = sample;
+            self.exemplars.push((self.series.len(), Exemplar { labels, value, timestamp }));
+        }
         Ok(())
     }
 
@@ -259,6 +281,7 @@ fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) ->
                 }
             }
             (2, Some(bytes)) => request.push_sample(bytes, field.at)?,
+            (3, Some(bytes)) => exemplar(bytes, field.at, request)?,
             (4, Some(bytes)) => request.push_histogram(bytes, field.at)?,
             _ => {}
         }
@@ -269,6 +292,20 @@ fn time_series<'a>(body: &'a [u8], at: usize, request: &mut WriteRequest<'a>) ->
     };
     parts.end(request);
     Ok(())
+}
+
+fn exemplar(body: &[u8], at: usize, request: &mut WriteRequest<'_>) -> Result<(), WireError> {
+    let mut sample = Sample { timestamp: Timestamp(0), value: 0.0 };
+    let mut fields = Fields::new(body, at);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            2 => sample.value = f64::from_bits(field.number_value),
+            3 => sample.timestamp = Timestamp(field.number_value as i64),
+            _ => {}
+        }
+    }
+    // Labels are the fields that the decoder of a series looks for, too.
+    request.push_exemplar(WireLabels.decode(body), sample, at)
 }
 
 fn sample(body: &[u8], at: usize) -> Result<Sample, WireError> {
@@ -447,12 +484,7 @@ pub fn encode_write_request<'a>(series: impl IntoIterator<Item = (&'a Labels, &'
     let (mut one, mut part) = (Vec::new(), Vec::new());
     for (labels, samples) in series {
         one.clear();
-        for label in labels {
-            part.clear();
-            put_bytes(&mut part, 1, label.name.as_bytes());
-            put_bytes(&mut part, 2, label.value.as_bytes());
-            put_bytes(&mut one, 1, &part);
-        }
+        put_labels(&mut one, labels.iter().map(|label| (&*label.name, &*label.value)));
         for sample in samples {
             part.clear();
             part.push(1 << 3 | 1);
@@ -464,6 +496,17 @@ pub fn encode_write_request<'a>(series: impl IntoIterator<Item = (&'a Labels, &'
         put_bytes(&mut out, 1, &one);
     }
     out
+}
+
+/// Labels as a series has them.
+pub(super) fn put_labels<'l>(out: &mut Vec<u8>, labels: impl IntoIterator<Item = (&'l str, &'l str)>) {
+    let mut part = Vec::new();
+    for (name, value) in labels {
+        part.clear();
+        put_bytes(&mut part, 1, name.as_bytes());
+        put_bytes(&mut part, 2, value.as_bytes());
+        put_bytes(out, 1, &part);
+    }
 }
 
 pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {

@@ -3,7 +3,8 @@
 //! ```text
 //! Request     4: symbols text*    5: TimeSeries*
 //! TimeSeries  1: labels_refs uint32*, name and value in turn    2: Sample*   3: Histogram*
-//!             5: Metadata                                       (4 exemplars: not kept yet)
+//!             4: Exemplar*      5: Metadata
+//! Exemplar    1: labels_refs uint32*    2: value double    3: timestamp int64 (ms)
 //! Metadata    1: type enum    3: help_ref    4: unit_ref
 //! ```
 //!
@@ -14,7 +15,8 @@
 use std::borrow::Cow;
 
 use binnacle_model::labels::METRIC_NAME;
-use binnacle_model::storage::Metadata;
+use binnacle_model::storage::{EXEMPLAR_LABELS_MAX, Metadata};
+use binnacle_model::{Labels, Sample, Timestamp};
 
 use super::remote_write::{
     Field, Fields, MAX_METADATA, MAX_SERIES, Parts, WireError, WriteRequest, kind_name, put_bytes,
@@ -78,6 +80,7 @@ fn time_series<'a>(
             (1, _) => numbers(&field, &mut refs)?,
             (2, Some(bytes)) => request.push_sample(bytes, field.at)?,
             (3, Some(bytes)) => request.push_histogram(bytes, field.at)?,
+            (4, Some(bytes)) => exemplar(bytes, field.at, symbols, request)?,
             (5, Some(bytes)) => described = Some(metadata(bytes, field.at, symbols)?),
             _ => {}
         }
@@ -111,6 +114,32 @@ fn time_series<'a>(
     parts.labels = Cow::Owned(labels);
     parts.end(request);
     Ok(())
+}
+
+fn exemplar(
+    body: &[u8],
+    at: usize,
+    symbols: &[&[u8]],
+    request: &mut WriteRequest<'_>,
+) -> Result<(), WireError> {
+    let mut refs = Vec::new();
+    let mut sample = Sample { timestamp: Timestamp(0), value: 0.0 };
+    let mut fields = Fields::new(body, at);
+    while let Some(field) = fields.next()? {
+        match field.number {
+            1 => numbers(&field, &mut refs)?,
+            2 => sample.value = f64::from_bits(field.number_value),
+            3 => sample.timestamp = Timestamp(field.number_value as i64),
+            _ => {}
+        }
+    }
+    let text = |number: u64| std::str::from_utf8(symbol(symbols, number)?).ok();
+    let (pairs, _) = refs.as_chunks::<2>();
+    // One with longer labels is not kept in any case.
+    let pairs = pairs.iter().take(EXEMPLAR_LABELS_MAX).filter_map(|[name, value]| {
+        Some((text(*name)?, text(*value).filter(|value| value.len() <= EXEMPLAR_LABELS_MAX * 4)?))
+    });
+    request.push_exemplar(Labels::new(pairs), sample, at)
 }
 
 fn symbol<'a>(symbols: &[&'a [u8]], number: u64) -> Option<&'a [u8]> {
@@ -189,7 +218,6 @@ fn describe(name: &[u8], described: &Described<'_>, room: &mut usize, request: &
 
 #[cfg(test)]
 mod tests {
-    use binnacle_model::Timestamp;
     use binnacle_model::storage::SeriesDecoder;
     use proptest::prelude::*;
 

@@ -59,10 +59,15 @@ pub(super) async fn federate(
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let utf8 = accept.into_iter().any(|value| value.contains("escaping=allow-utf-8"));
     let kind = "text/plain; version=0.0.4; charset=utf-8";
-    Ok(([(header::CONTENT_TYPE, kind)], page(&found, utf8)).into_response())
+    // So that the one who scrapes does not take us for the instance.
+    let instance = api.external_labels.get("instance").is_none().then_some(("instance", ""));
+    let own = api.external_labels.iter().map(|label| (&*label.name, &*label.value));
+    let mut external: Vec<(&str, &str)> = own.chain(instance).collect();
+    external.sort_unstable();
+    Ok(([(header::CONTENT_TYPE, kind)], page(&found, &external, utf8)).into_response())
 }
 
-fn page(found: &Found, utf8: bool) -> String {
+fn page(found: &Found, external: &[(&str, &str)], utf8: bool) -> String {
     let mut out = String::new();
     let mut before = None;
     for ((name, labels), sample) in found {
@@ -70,28 +75,28 @@ fn page(found: &Found, utf8: bool) -> String {
             let _ = writeln!(out, "# TYPE {} untyped", metric(name, utf8));
             before = Some(name);
         }
-        line(&mut out, name, labels, sample, utf8);
+        line(&mut out, labels, sample, external, utf8);
     }
     out
 }
 
-fn line(out: &mut String, name: &str, labels: &Labels, sample: &Sample, utf8: bool) {
+fn line(out: &mut String, labels: &Labels, sample: &Sample, external: &[(&str, &str)], utf8: bool) {
+    let name = labels.metric_name();
     let is_inside = !is_plain(name) && utf8;
     let mut parts: Vec<String> = if is_inside { vec![metric(name, utf8)] } else { Vec::new() };
-    // So that the one who scrapes does not take us for the instance.
-    let instance = labels.get("instance").is_none().then(|| "instance=\"\"".to_owned());
-    let others = labels.iter().filter(|label| &*label.name != "__name__");
-    parts.extend(others.map(|label| {
-        let name = if is_legacy_label_name(&label.name) {
-            label.name.to_string()
+    let pairs = labels.iter().map(|label| (&*label.name, &*label.value));
+    let own = pairs.filter(|(name, _)| *name != "__name__");
+    let added = external.iter().copied().filter(|(name, _)| labels.get(name).is_none());
+    parts.extend(own.chain(added).map(|(name, value)| {
+        let name = if is_legacy_label_name(name) {
+            name.to_owned()
         } else if utf8 {
-            format!("\"{}\"", escape(&label.name))
+            format!("\"{}\"", escape(name))
         } else {
-            underscored(&label.name)
+            underscored(name)
         };
-        format!("{name}=\"{}\"", escape(&label.value))
+        format!("{name}=\"{}\"", escape(value))
     }));
-    parts.extend(instance);
     let head = if is_inside { String::new() } else { metric(name, utf8) };
     let value = format_value(sample.value);
     let _ = writeln!(out, "{head}{{{}}} {value} {}", parts.join(","), sample.timestamp.0);
@@ -127,7 +132,11 @@ mod tests {
     fn shown(labels: &[(&str, &str)], utf8: bool) -> String {
         let labels = Labels::new(labels.iter().copied()).unwrap();
         let sample = Sample { timestamp: Timestamp(1500), value: 2.0 };
-        page(&[((labels.metric_name().to_owned(), labels), sample)].into_iter().collect(), utf8)
+        page(
+            &[((labels.metric_name().to_owned(), labels), sample)].into_iter().collect(),
+            &[("instance", "")],
+            utf8,
+        )
     }
 
     #[test]

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use binnacle_model::storage::{ALL_TIME, Deadline, LabelSets, Names, Queryable, StorageError};
+use binnacle_model::storage::{ALL_TIME, Deadline, Exemplar, LabelSets, Names, Queryable, StorageError};
 use binnacle_model::{Matcher, TimeRange};
 use serde_json::{Map, Value, json};
 
-use super::json::{TRUNCATED, labels_json, query_response, success};
+use super::json::{TRUNCATED, format_value, labels_json, query_response, success};
 use super::{ApiError, Params, ReadApi};
 use crate::promql::{Engine, Expr, QueryParams, parse, parse_selector, pretty, tree};
 
@@ -100,10 +100,25 @@ fn limits(api: &ReadApi, params: &Params) -> Result<crate::promql::Limits, ApiEr
     Ok(limits)
 }
 
-/// No exemplars are kept yet: the answer is an empty list, which Grafana takes as "none here".
-pub(super) async fn exemplars(_: Api, params: Params) -> Result<Response, ApiError> {
-    parse(params.get("query").unwrap_or_default()).map_err(|error| ApiError::parameter("query", error))?;
-    Ok(success(&json!([])))
+/// Exemplars of all series that the query's selectors select.
+pub(super) async fn exemplars(State(api): Api, params: Params) -> Result<Response, ApiError> {
+    let range = range(&params)?;
+    let expr = read_query(&api, params.get("query").unwrap_or_default())?;
+    let mut matchers = Vec::new();
+    expr.each_selector(&mut |selector| matchers.push(selector.matchers.clone()));
+    let metrics = Arc::clone(&api.metrics);
+    let work = move |_: &_| Ok(metrics.exemplars(&matchers, range));
+    let found = api.gate.run(params.asked(api.clock.now()), None, work).await?;
+    let shown = found.iter().map(|(labels, exemplars)| {
+        let exemplars: Vec<Value> = exemplars.iter().map(exemplar_json).collect();
+        json!({ "seriesLabels": labels_json(labels), "exemplars": exemplars })
+    });
+    Ok(success(&Value::Array(shown.collect())))
+}
+
+fn exemplar_json(one: &Exemplar) -> Value {
+    let seconds = one.timestamp.0 as f64 / 1000.0;
+    json!({ "labels": labels_json(&one.labels), "value": format_value(one.value), "timestamp": seconds })
 }
 
 fn range(params: &Params) -> Result<TimeRange, ApiError> {

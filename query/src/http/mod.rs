@@ -9,6 +9,7 @@
 mod admin;
 mod cardinality;
 mod error;
+mod features;
 mod federate;
 mod gate;
 mod json;
@@ -16,11 +17,13 @@ mod logs;
 mod metrics;
 mod params;
 mod queries;
+mod remote_read;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::routing::{delete, get, post};
+use binnacle_model::Labels;
 use binnacle_model::storage::{Admin, LogFeed, LogSearcher, Queryable};
 use binnacle_model::time::Clock;
 use tokio_util::sync::CancellationToken;
@@ -52,6 +55,8 @@ pub struct ReadApi {
     pub stop: CancellationToken,
     /// What may be done to the store, if that was switched on.
     pub admin: Option<Arc<dyn Admin>>,
+    /// On everything that leaves for another server.
+    pub external_labels: Labels,
     /// Shown by `status/buildinfo`.
     pub version: &'static str,
 }
@@ -71,6 +76,8 @@ pub fn router(api: Arc<ReadApi>) -> Router {
         .route("/api/v1/status/buildinfo", get(metrics::buildinfo).post(metrics::buildinfo))
         .route("/api/v1/status/tsdb", get(cardinality::tsdb))
         .route("/api/v1/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
+        .route("/api/v1/read", post(remote_read::read))
+        .route("/api/v1/features", get(features::features))
         .route("/api/queries", get(queries::list))
         .route("/api/queries/{id}", delete(queries::kill))
         .route("/federate", get(federate::federate))

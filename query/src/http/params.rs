@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
-use axum::http::header;
+use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap, header};
 use binnacle_model::time::parse_duration;
 use binnacle_model::{LogTime, Timestamp};
 
@@ -38,7 +39,7 @@ impl<S: Send + Sync> FromRequest<S> for Params {
 
     async fn from_request(request: Request, _: &S) -> Result<Self, ApiError> {
         let query = request.uri().query().unwrap_or_default().to_owned();
-        let (path, user) = (request.uri().path().to_owned(), user(&request));
+        let (path, user) = (request.uri().path().to_owned(), user(request.headers(), request.extensions()));
         let content_type = request.headers().get(header::CONTENT_TYPE);
         let is_form = content_type
             .and_then(|value| value.to_str().ok())
@@ -57,15 +58,22 @@ impl<S: Send + Sync> FromRequest<S> for Params {
     }
 }
 
-fn user(request: &Request) -> String {
-    let headers = USER_HEADERS.iter().filter_map(|name| request.headers().get(*name)?.to_str().ok());
-    if let Some(name) = headers.into_iter().find(|name| !name.is_empty()) {
+fn user(headers: &HeaderMap, extensions: &Extensions) -> String {
+    let named = USER_HEADERS.iter().filter_map(|name| headers.get(*name)?.to_str().ok());
+    if let Some(name) = named.into_iter().find(|name| !name.is_empty()) {
         return name.chars().take(USER_MAX).collect();
     }
-    request.extensions().get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string())
+    extensions.get::<Peer>().map_or_else(|| "unknown".to_owned(), |peer| peer.0.to_string())
 }
 
 impl Params {
+    /// Those of a request whose body is no form.
+    pub(super) fn of(request: &Parts) -> Self {
+        let query = request.uri.query().unwrap_or_default();
+        let (path, user) = (request.uri.path().to_owned(), user(&request.headers, &request.extensions));
+        Self { path, user, ..Self::from_query(query) }
+    }
+
     /// Who asks for what, for the gate.
     pub(super) fn asked(&self, at: Timestamp) -> Asked {
         let said = ["query", "q", "match[]"].into_iter().find_map(|name| self.get(name));

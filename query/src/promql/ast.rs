@@ -311,6 +311,17 @@ const AGGREGATES: [(AggregateOp, &str); 14] = [
 ];
 
 impl AggregateOp {
+    /// All of them.
+    pub const ALL: [Self; 14] = {
+        let mut all = [Self::Sum; 14];
+        let mut at = 0;
+        while at < all.len() {
+            all[at] = AGGREGATES[at].0;
+            at += 1;
+        }
+        all
+    };
+
     /// The operator of that name.
     pub fn named(name: &str) -> Option<Self> {
         AGGREGATES.iter().find(|(_, known)| *known == name).map(|(op, _)| *op)
@@ -442,6 +453,14 @@ impl Expr {
                 functions::signature(call.name).map_or(ValueType::Vector, |signature| signature.returns)
             }
         }
+    }
+
+    /// Visits its selectors, wherever they stand in it.
+    pub fn each_selector(&self, visit: &mut dyn FnMut(&Selector)) {
+        if let Kind::Vector(selector) | Kind::Matrix(selector, _) = &self.kind {
+            visit(selector);
+        }
+        self.parts().into_iter().for_each(|part| part.each_selector(visit));
     }
 
     /// Its direct parts, in the order in which they stand.

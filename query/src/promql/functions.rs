@@ -138,6 +138,11 @@ static SIGNATURES: &[Signature] = &[
     maybe("year", V),
 ];
 
+/// Names of all functions, and whether they are experimental.
+pub fn names() -> impl Iterator<Item = (&'static str, bool)> {
+    SIGNATURES.iter().map(|signature| (signature.name, signature.experimental))
+}
+
 /// The signature of a function.
 pub(super) fn signature(name: &str) -> Option<&'static Signature> {
     let at = SIGNATURES.binary_search_by(|signature| signature.name.cmp(name)).ok()?;

@@ -28,6 +28,7 @@ pub use ast::{
 };
 pub use eval::{Answer, Engine, EvalError, Instant, Limits, Output, QueryParams, RangeSeries};
 pub use features::Features;
+pub use functions::names as function_names;
 pub use notes::Notes;
 pub use parser::{ParseError, parse, parse_selector};
 pub use printer::pretty;

@@ -19,6 +19,7 @@
 mod block;
 mod chunk;
 mod compact;
+mod exemplars;
 mod head;
 mod histograms;
 mod lost;
@@ -31,11 +32,14 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use binnacle_model::storage::{AppendError, AppendReport, RawSeries, SeriesDecoder};
-use binnacle_model::{Interner, TimeRange, Timestamp};
+use binnacle_model::storage::{
+    AppendError, AppendReport, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars,
+};
+use binnacle_model::{Interner, Matcher, TimeRange, Timestamp};
 
 pub use block::BlockError;
 use block::{Block, Cut};
+use exemplars::Exemplars;
 use head::{Head, Limits, Place};
 use lost::Lost;
 
@@ -97,6 +101,7 @@ pub(crate) struct Metrics {
     /// Held by whoever moves samples from one place to another.
     moving: Mutex<()>,
     space: Arc<Space>,
+    exemplars: Mutex<Exemplars>,
     telemetry: Telemetry,
 }
 
@@ -111,9 +116,9 @@ pub(crate) struct Opening {
     cut: Cut,
     head: Head,
     seed: u64,
-    /// Numbers of series as the WAL file being read says them.
+    /// Numbers of series, as the WAL says them. Each file says all that it needs; where that is damaged, what a file
+    /// before it said is the same.
     names: HashMap<u64, Place>,
-    file: WalFileId,
 }
 
 impl Opening {
@@ -152,17 +157,13 @@ impl Opening {
         let cuts = blocks.iter().map(|block| block.cut());
         let cut = cuts.max_by_key(|cut| cut.wal_file).unwrap_or(Cut::NONE);
         let head = Head::new(binnacle_model::time::millis(options.block_span), Arc::clone(&shared));
-        let (names, file) = (HashMap::new(), WalFileId::default());
+        let names = HashMap::new();
         let dir = dir.to_path_buf();
-        Ok(Self { disk, dir, options, blocks, shared, lost, cut, head, seed, names, file })
+        Ok(Self { disk, dir, options, blocks, shared, lost, cut, head, seed, names })
     }
 
     /// Takes one record of samples back in. Answers whether it was well formed.
     pub(crate) fn replay(&mut self, file: WalFileId, payload: &[u8], kind: SampleKind) -> bool {
-        if file != self.file {
-            self.file = file;
-            self.names.clear();
-        }
         self.head.replay(file, payload, kind, self.cut, &mut self.names).is_some()
     }
 
@@ -193,7 +194,22 @@ impl Opening {
         let Self { disk, dir, options, blocks, shared, lost, head, seed, .. } = self;
         let (head, blocks, lost) = (Mutex::new(head), RwLock::new(blocks), Mutex::new(lost));
         let moving = Mutex::new(());
-        Metrics { disk, dir, options, wal, head, seed, blocks, shared, lost, moving, space, telemetry }
+        let exemplars = Mutex::default();
+        Metrics {
+            disk,
+            dir,
+            options,
+            wal,
+            head,
+            seed,
+            blocks,
+            shared,
+            lost,
+            moving,
+            space,
+            exemplars,
+            telemetry,
+        }
     }
 }
 
@@ -221,6 +237,23 @@ impl Metrics {
         }
         self.telemetry.count_samples(&report);
         Ok(report)
+    }
+
+    /// See [`binnacle_model::storage::Appender::append_exemplars`].
+    pub(crate) fn append_exemplars(&self, all: &[RawExemplar<'_>], decoder: &dyn SeriesDecoder) -> usize {
+        if all.is_empty() {
+            return 0;
+        }
+        let mut kept = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
+        let pushed = all.iter().filter(|one| {
+            decoder.decode(one.series).is_ok_and(|series| kept.push(series, one.exemplar.clone()))
+        });
+        pushed.count()
+    }
+
+    /// See [`binnacle_model::storage::Queryable::exemplars`].
+    pub(crate) fn exemplars(&self, matchers: &[Vec<Matcher>], range: TimeRange) -> Vec<SeriesExemplars> {
+        self.exemplars.lock().unwrap_or_else(PoisonError::into_inner).select(matchers, range)
     }
 
     /// Writes blocks if the head has spans that are over, merges those of days that are over, and removes

@@ -339,7 +339,7 @@ impl Head {
     }
 
     /// Takes a record of the WAL back in. Samples that `cut` says are in blocks are left out.
-    /// `names` are the numbers that `file` has said so far; start each file with none.
+    /// `names` are the numbers that the WAL has said so far.
     pub(crate) fn replay(
         &mut self,
         file: WalFileId,
