@@ -9,6 +9,7 @@ use binnacle_model::storage::{HistogramSample, LogCursor};
 use binnacle_model::{Histogram, Labels, Sample, Timestamp};
 use serde_json::{Map, Value, json};
 
+use super::stats::Times;
 use crate::promql::{Answer, Output};
 
 /// A value as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it.
@@ -60,7 +61,8 @@ pub(super) fn success(data: &Value) -> Response {
 pub(super) const TRUNCATED: &str = "results truncated due to limit";
 
 /// The answer to a query, its first `most` series, built as text: it may have millions of samples.
-pub(super) fn query_response(mut answer: Answer, query: &str, most: usize) -> Response {
+pub(super) fn query_response(mut answer: Answer, query: &str, most: usize, times: &Times) -> Response {
+    let stats = times.finish(answer.stats.as_ref());
     let is_cut = cut(&mut answer.output, most);
     let mut body = String::from("{\"status\":\"success\",\"data\":{\"resultType\":\"");
     match &answer.output {
@@ -102,6 +104,10 @@ pub(super) fn query_response(mut answer: Answer, query: &str, most: usize) -> Re
             }
             body.push(']');
         }
+    }
+    if let Some(stats) = stats {
+        body.push_str(",\"stats\":");
+        body.push_str(&stats.to_string());
     }
     body.push('}');
     let (mut warnings, infos) = answer.notes.texts(query);

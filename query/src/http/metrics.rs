@@ -10,6 +10,7 @@ use binnacle_model::{Matcher, TimeRange};
 use serde_json::{Map, Value, json};
 
 use super::json::{TRUNCATED, format_value, labels_json, query_response, success};
+use super::stats::Stats;
 use super::{ApiError, Params, ReadApi};
 use crate::promql::{Engine, Expr, QueryParams, parse, parse_selector, pretty, tree};
 
@@ -26,9 +27,12 @@ pub(super) async fn query(State(api): Api, params: Params) -> Result<Response, A
     let most = most(&params)?;
     let (metrics, features) = (Arc::clone(&api.metrics), api.features);
     let text = text.to_owned();
+    let stats = Stats::asked(&params);
     let work = move |deadline: &_| {
         let engine = Engine::new(&*metrics, limits).with_type_labels(features.type_and_unit);
-        Ok(query_response(engine.instant(&expr, at, deadline)?, &text, most))
+        let times = stats.start();
+        let answer = engine.with_stats(stats.is_asked()).instant(&expr, at, deadline)?;
+        Ok(query_response(answer, &text, most, &times))
     };
     api.gate.run(params.asked(api.clock.now()), params.duration("timeout")?, work).await
 }
@@ -65,10 +69,13 @@ pub(super) async fn query_range(State(api): Api, params: Params) -> Result<Respo
     let most = most(&params)?;
     let (metrics, features) = (Arc::clone(&api.metrics), api.features);
     let text = text.to_owned();
+    let stats = Stats::asked(&params);
     let work = move |deadline: &_| {
         let params = QueryParams { start, end, step };
         let engine = Engine::new(&*metrics, limits).with_type_labels(features.type_and_unit);
-        Ok(query_response(engine.range(&expr, params, deadline)?, &text, most))
+        let times = stats.start();
+        let answer = engine.with_stats(stats.is_asked()).range(&expr, params, deadline)?;
+        Ok(query_response(answer, &text, most, &times))
     };
     api.gate.run(params.asked(api.clock.now()), params.duration("timeout")?, work).await
 }

@@ -18,6 +18,7 @@ mod metrics;
 mod params;
 mod queries;
 mod remote_read;
+mod stats;
 
 use std::sync::Arc;
 

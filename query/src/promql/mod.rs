@@ -26,7 +26,7 @@ pub use ast::{
     AggregateOp, Aggregation, Binary, BinaryOp, Call, Card, Expr, Grouping, Kind, Matching, Selector, Span,
     ValueType,
 };
-pub use eval::{Answer, Engine, EvalError, Instant, Limits, Output, QueryParams, RangeSeries};
+pub use eval::{Answer, Engine, EvalError, Instant, Limits, Output, QueryParams, RangeSeries, SampleStats};
 pub use features::Features;
 pub use functions::names as function_names;
 pub use notes::Notes;

@@ -4,6 +4,7 @@
 //! Expr ─► eval(expr, grid) ─► Scalar(a number per step) | Vector(columns) | Text
 //!          ├ select      series from storage, the last sample before each step
 //!          ├ parts       either, worked on by all cores
+//!          ├ stats       counts what both looked at, for whoever asks
 //!          ├ windows     series from storage or a subquery, a window before each step ─► over_time, rates
 //!          ├ binary      columns meet by their labels ─► elements
 //!          ├ aggregate   columns fold into groups as they come; rank keeps some of them
@@ -27,6 +28,7 @@ mod parts;
 mod rank;
 mod rates;
 mod select;
+mod stats;
 mod trim;
 mod windows;
 
@@ -41,6 +43,8 @@ use binnacle_model::{Labels, Sample, Timestamp};
 use super::ast::{At, BinaryOp, DurationExpr, Expr, Kind, Reach, ValueType};
 use super::notes::Notes;
 use column::{Column, Point, drop_names, is_absent};
+use stats::Counts;
+pub use stats::SampleStats;
 
 /// What a query may use.
 #[derive(Debug, Clone, Copy)]
@@ -140,6 +144,8 @@ pub struct Answer {
     pub output: Output,
     /// Warnings and infos.
     pub notes: Notes,
+    /// What it looked at, if that was asked.
+    pub stats: Option<SampleStats>,
 }
 
 /// Evaluates queries over one storage.
@@ -147,12 +153,20 @@ pub struct Engine<'a> {
     storage: &'a dyn Queryable,
     limits: Limits,
     type_and_unit: bool,
+    has_stats: bool,
 }
 
 impl<'a> Engine<'a> {
     /// An engine over `storage`.
     pub fn new(storage: &'a dyn Queryable, limits: Limits) -> Self {
-        Self { storage, limits, type_and_unit: false }
+        Self { storage, limits, type_and_unit: false, has_stats: false }
+    }
+
+    /// Counts the samples that a query looks at.
+    #[must_use]
+    pub fn with_stats(mut self, on: bool) -> Self {
+        self.has_stats = on;
+        self
     }
 
     /// Judges counters by their label `__type__` rather than by their name.
@@ -168,7 +182,7 @@ impl<'a> Engine<'a> {
         let grid = run.outer;
         if expr.value_type() == ValueType::Matrix {
             let series = run.last_windows(expr, grid)?;
-            return Ok(Answer { output: Output::Matrix(series), notes: run.notes });
+            return Ok(run.answer(Output::Matrix(series)));
         }
         let output = match run.eval(expr, grid)? {
             Value::Scalar(values) => Output::Scalar(at, values[0]),
@@ -188,7 +202,7 @@ impl<'a> Engine<'a> {
                 Output::Vector(at, series)
             }
         };
-        Ok(Answer { output, notes: run.notes })
+        Ok(run.answer(output))
     }
 
     /// The answer at every step, ordered by labels.
@@ -210,19 +224,21 @@ impl<'a> Engine<'a> {
             .filter(|series| !series.samples.is_empty() || !series.histograms.is_empty())
             .collect();
         series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(Answer { output: Output::Matrix(series), notes: run.notes })
+        Ok(run.answer(Output::Matrix(series)))
     }
 
     fn run<'r>(&'r self, params: QueryParams, deadline: &'r Deadline) -> Run<'r> {
         let step_ms = binnacle_model::time::millis(params.step);
         let span = params.end.0.saturating_sub(params.start.0).max(0);
         let steps = if step_ms == 0 { 1 } else { (span / step_ms) as usize + 1 };
+        let outer = Grid { start_ms: params.start.0, step_ms, steps };
         Run {
             storage: self.storage,
             limits: self.limits,
             type_and_unit: self.type_and_unit,
             deadline,
-            outer: Grid { start_ms: params.start.0, step_ms, steps },
+            outer,
+            counts: self.has_stats.then(|| Arc::new(Counts::new(outer))),
             span_ms: span,
             end_ms: params.end.0,
             held: Arc::default(),
@@ -307,13 +323,23 @@ struct Run<'a> {
     traces_resets: bool,
     /// Whether series are wanted in the order of their labels: of equal values the first ones are chosen.
     is_ordered: bool,
+    /// Where samples are counted, if that was asked.
+    counts: Option<Arc<Counts>>,
     notes: Notes,
 }
 
 impl Run<'_> {
+    fn answer(self, output: Output) -> Answer {
+        let stats = self.counts.as_ref().map(|counts| counts.finish(self.outer));
+        Answer { output, notes: self.notes, stats }
+    }
+
     /// Counts samples that are held from now on.
     fn hold(&self, samples: usize) -> Result<(), EvalError> {
         let held = self.held.fetch_add(samples, Ordering::Relaxed) + samples;
+        if let Some(counts) = &self.counts {
+            counts.peak.fetch_max(held, Ordering::Relaxed);
+        }
         if held > self.limits.max_samples {
             return Err(StorageError::TooMuch.into());
         }
@@ -370,7 +396,10 @@ impl Run<'_> {
 
     /// What is the same at every step is evaluated once.
     fn eval_once(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
-        Ok(match self.eval(expr, grid.first())? {
+        let before = self.counts.as_ref().map_or(0, |counts| counts.first_step());
+        let once = self.eval(expr, grid.first())?;
+        self.count_again(before, grid.steps);
+        Ok(match once {
             Value::Scalar(values) => Value::Scalar(vec![values[0]; grid.steps]),
             Value::Vector(columns) => {
                 self.hold(columns.len() * grid.steps)?;

@@ -67,6 +67,7 @@ impl Run<'_> {
 
     /// A run of the same query on another core, with notes of its own and the same budget.
     fn fork(&self) -> Self {
-        Self { held: Arc::clone(&self.held), notes: Notes::default(), ..*self }
+        let counts = self.counts.clone();
+        Self { held: Arc::clone(&self.held), notes: Notes::default(), counts, ..*self }
     }
 }

@@ -97,6 +97,7 @@ impl Run<'_> {
             if column.is_empty() {
                 return Ok(None);
             }
+            run.count_column(&column);
             run.hold(column.size())?;
             Ok(Some(column))
         })?;
@@ -121,6 +122,7 @@ impl Run<'_> {
                     column.floats[step] = time as f64 / 1000.0;
                 }
             }
+            run.count_column(&column);
             Ok((!column.is_empty()).then_some(column))
         })?;
         Ok(self.ordered(columns))

@@ -319,3 +319,30 @@ fn doubts_are_told_with_their_place() {
     );
     assert_eq!(notes("sum(up)"), [""; 0]);
 }
+
+/// As Prometheus counts: one for each step of a selector, a window's samples for each step of a range.
+#[test]
+fn samples_are_counted_for_whoever_asks() {
+    let store = storage("one: 0 1 2 3 4 5 6 7 8 9 10 11 12");
+    let params =
+        QueryParams { start: Timestamp(60_000), end: Timestamp(120_000), step: Duration::from_secs(30) };
+    let stats = |text: &str| {
+        let engine = Engine::new(&store, Limits::default()).with_stats(true);
+        let answer = engine.range(&parse(text).unwrap(), params, &Deadline::default()).unwrap();
+        let stats = answer.stats.unwrap();
+        let per_step: Vec<u64> = stats.per_step.iter().map(|(_, count)| *count).collect();
+        assert_eq!(stats.total, per_step.iter().sum::<u64>(), "{text}");
+        assert!(stats.peak > 0, "{text}");
+        per_step
+    };
+    let one = stats("one");
+    assert_eq!(one, [1, 1, 1]);
+    let windows = stats("count_over_time(one[1m])");
+    assert_eq!(stats("rate(one[1m])"), windows, "the fast way counts as the other");
+    assert_eq!(stats("one + one"), [2, 2, 2]);
+    assert_eq!(stats("one @ 60"), [1, 1, 1]);
+    assert_eq!(stats("count_over_time(one[1m:30s])"), [2, 2, 2]);
+    assert_eq!(stats("1"), [0, 0, 0]);
+    let engine = Engine::new(&store, Limits::default());
+    assert_eq!(engine.range(&parse("one").unwrap(), params, &Deadline::default()).unwrap().stats, None);
+}

@@ -98,6 +98,7 @@ impl Run<'_> {
             column.drop_name = !keeps_name;
             if let Some(rated) = rated.filter(|_| frame.is_plain() && series.histograms.is_empty()) {
                 run.hold(column.size())?;
+                run.count_windows(&series, frame, grid);
                 let frame = (frame.range_ms, frame.offset_ms);
                 rates::of_floats(&series.samples, rated, frame, grid, &mut column.floats);
                 return Ok(run.finished(column, call.name, range.span));
@@ -107,6 +108,7 @@ impl Run<'_> {
                 run.check()?;
                 let step_ms = grid.at(step);
                 let window = cursor.window(run, frame, step_ms);
+                run.count_window(step, &window);
                 if window.floats.is_empty() && window.histograms.is_empty() {
                     continue;
                 }
@@ -127,6 +129,15 @@ impl Run<'_> {
             Ok(run.finished(column, call.name, range.span))
         })?;
         Ok(self.ordered(columns))
+    }
+
+    /// Counts the windows of a series for whoever asked, where nobody else walks over them.
+    fn count_windows(&self, series: &Series, frame: Frame, grid: Grid) {
+        if self.counts.is_some() {
+            let mut cursor = Cursor::new(series);
+            (0..grid.steps)
+                .for_each(|step| self.count_window(step, &cursor.window(self, frame, grid.at(step))));
+        }
     }
 
     /// The column, if there is anything in it.
@@ -246,7 +257,10 @@ impl Run<'_> {
         let inner = Grid { start_ms, step_ms, steps };
         let frame = Frame { range_ms, offset_ms, at: subquery.at, borders: Borders::Strict };
         let traced = std::mem::take(&mut self.traces_resets);
+        // As in Prometheus, the windows of what it answers count, and not what it looked at for that.
+        let counts = self.counts.take();
         let found = self.eval(&subquery.expr, inner);
+        self.counts = counts;
         self.traces_resets = traced;
         let columns = match found? {
             Value::Vector(columns) => columns,
@@ -275,6 +289,7 @@ impl Run<'_> {
         self.each_series(expr.bare(), grid, "", &|run, series, frame| {
             let mut cursor = Cursor::new(&series);
             let window = cursor.window(run, frame, grid.end_ms());
+            run.count_window(0, &window);
             let (samples, histograms) = over_time::shown(&window);
             let is_empty = samples.is_empty() && histograms.is_empty();
             let labels = series.labels.clone();
@@ -290,6 +305,7 @@ impl Run<'_> {
             let mut absent = absent.lock().unwrap_or_else(PoisonError::into_inner);
             for (step, absent) in absent.iter_mut().enumerate() {
                 let window = cursor.window(run, frame, grid.at(step));
+                run.count_window(step, &window);
                 *absent &= window.floats.is_empty() && window.histograms.is_empty();
             }
             Ok(None)
