@@ -93,10 +93,13 @@ conformance: build
 # Needs nightly and cargo-fuzz; a minute for each target.
 fuzz:
 	cd store && cargo +nightly fuzz run wal_replay -- -max_total_time=60
+	cd store && cargo +nightly fuzz run block -- -max_total_time=60
 	cd query && cargo +nightly fuzz run promql -- -max_total_time=60
 	cd query && cargo +nightly fuzz run log_query -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run exposition -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run remote_write -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run remote_write_v2 -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run otlp -- -max_total_time=60
 
 clean:
 	cargo clean

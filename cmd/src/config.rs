@@ -12,6 +12,8 @@ use binnacle_alerting::slo::parse_slos;
 use binnacle_collector::scrape::{Global, ScrapeConfig, Target};
 use binnacle_model::Labels;
 use binnacle_model::time::optional_duration;
+use binnacle_query::promql::parse_selector;
+use binnacle_store::ShortRetention;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -19,6 +21,9 @@ use crate::status::without_secrets;
 
 /// A retention beyond this is a question of cost that belongs to an archive.
 const LOG_RETENTION_ADVISED: Duration = Duration::from_hours(1080);
+
+/// The shortest retention of a selector.
+const DAY: Duration = Duration::from_hours(24);
 
 /// The file as the operator wrote it. Nothing here has been checked.
 #[derive(Debug, Default, Deserialize)]
@@ -69,6 +74,7 @@ struct RawStorage {
 #[serde(deny_unknown_fields, default)]
 struct RawTsdb {
     retention: RawMetricRetention,
+    series_limit_per_job: Option<usize>,
     out_of_order_time_window: Option<IgnoredAny>,
 }
 
@@ -92,6 +98,17 @@ struct RawMetricRetention {
     #[serde(with = "optional_duration")]
     time: Option<Duration>,
     size: Option<String>,
+    selectors: Vec<RawShortRetention>,
+}
+
+/// Series that are kept for a shorter time than the others.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawShortRetention {
+    #[serde(rename = "match")]
+    selector: String,
+    #[serde(with = "optional_duration")]
+    time: Option<Duration>,
 }
 
 /// Bytes as Prometheus writes them, such as `512MB`: a unit is 1,024 of the one before. Zero is no limit.
@@ -113,6 +130,10 @@ pub(crate) struct Config {
     pub(crate) metric_retention: Option<Duration>,
     /// Of all blocks of metrics.
     pub(crate) metric_retention_bytes: Option<u64>,
+    /// Series that are kept for a shorter time.
+    pub(crate) short_retentions: Vec<ShortRetention>,
+    /// Active series of one job.
+    pub(crate) series_limit_per_job: Option<usize>,
     pub(crate) log_retention: Option<Duration>,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
@@ -179,6 +200,16 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         })?;
         config.metric_retention_bytes = Some(size).filter(|size| *size > 0);
     }
+    for (at, short) in raw.storage.tsdb.retention.selectors.iter().enumerate() {
+        let place = || format!("{file}: storage.tsdb.retention.selectors[{at}]");
+        let matchers = parse_selector(&short.selector).with_context(place)?;
+        let retention = short.time.with_context(|| format!("{}: time is missing", place()))?;
+        if retention < DAY {
+            bail!("{}: time must be 1d at least: blocks go as a whole", place());
+        }
+        config.short_retentions.push(ShortRetention { matchers, retention });
+    }
+    config.series_limit_per_job = raw.storage.tsdb.series_limit_per_job;
     config.log_retention = raw.storage.logs.retention.time;
     for retention in [config.metric_retention, config.log_retention].into_iter().flatten() {
         if retention < Duration::from_hours(2) {
@@ -280,6 +311,15 @@ scrape_configs:
     }
 
     #[test]
+    fn some_series_may_be_kept_for_a_shorter_time() {
+        let text = "storage: {tsdb: {series_limit_per_job: 5, retention: {selectors: [{match: '{env=~\"dev|test\"}', time: 7d}]}}}";
+        let config = parse("c.yml", text, Path::new(".")).unwrap();
+        let short = &config.short_retentions[0];
+        assert_eq!((&*short.matchers[0].name, short.retention), ("env", Duration::from_hours(168)));
+        assert_eq!(config.series_limit_per_job, Some(5));
+    }
+
+    #[test]
     fn sizes_are_as_in_prometheus() {
         let size = |text: &str| {
             let config = parse(
@@ -311,6 +351,10 @@ scrape_configs:
         assert!(error("scrape_configs:\n- job_name: x\n- job_name: x\n").contains("multiple scrape configs"));
         assert!(error("storage: {logs: {retention: {time: 5m}}}").contains("2h at least"));
         assert!(error("storage: {tsdb: {retention: {size: much}}}").contains("\"much\" is no size"));
+        let selectors =
+            |text: &str| error(&format!("storage: {{tsdb: {{retention: {{selectors: [{text}]}}}}}}"));
+        assert!(selectors("{match: '{a=', time: 2d}").contains("selectors[0]"));
+        assert!(selectors("{match: '{a=\"b\"}', time: 1h}").contains("1d at least"));
         assert!(error("global: {scrape_interval: soon}").contains("not a valid duration"));
     }
 }

@@ -209,6 +209,8 @@ fn open_store(args: &ServeArgs, config: &Config, registry: &mut Registry) -> any
         metrics: MetricOptions {
             retention: config.metric_retention.unwrap_or(defaults.0.retention),
             retention_bytes: config.metric_retention_bytes,
+            short_retentions: config.short_retentions.clone(),
+            series_limit_per_job: config.series_limit_per_job.unwrap_or(defaults.0.series_limit_per_job),
             ..defaults.0
         },
         logs: LogOptions { retention: config.log_retention.unwrap_or(defaults.1.retention) },

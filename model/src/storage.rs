@@ -145,6 +145,10 @@ pub struct AppendReport {
     pub invalid: usize,
     /// Why the first of these labels cannot.
     pub invalid_reason: Option<Arc<str>>,
+    /// Of new series of a job that has as many as it may.
+    pub limited: usize,
+    /// The first such job.
+    pub limited_job: Option<Arc<str>>,
     /// How many of `appended` and `duplicate` are native histograms.
     pub histograms: usize,
     /// Series that were not known before.
@@ -154,7 +158,7 @@ pub struct AppendReport {
 impl AppendReport {
     /// Samples that were refused and that sending again will not help.
     pub fn refused(&self) -> usize {
-        self.conflicting + self.too_old + self.too_far_ahead + self.invalid
+        self.conflicting + self.too_old + self.too_far_ahead + self.invalid + self.limited
     }
 
     /// What to tell the sender of what was refused, if anything was.
@@ -162,9 +166,15 @@ impl AppendReport {
         let invalid = self.invalid_reason.as_ref().map_or_else(String::new, |reason| {
             format!(", {} of series with labels that cannot be used ({reason})", self.invalid)
         });
+        let limited = self.limited_job.as_ref().map_or_else(String::new, |job| {
+            format!(
+                ", {} of new series of job {job:?}, which has as many as storage.tsdb.series_limit_per_job allows",
+                self.limited
+            )
+        });
         (self.refused() > 0).then(|| {
             format!(
-                "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one{invalid}; {} kept",
+                "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one{invalid}{limited}; {} kept",
                 self.refused(),
                 self.too_old,
                 self.too_far_ahead,
@@ -324,6 +334,10 @@ pub trait Queryable: Send + Sync {
 pub trait Admin: Send + Sync {
     /// Copies all metrics, those in memory only if not `skip_head`, and answers the copy's name.
     fn snapshot(&self, skip_head: bool) -> std::io::Result<String>;
+
+    /// Deletes the samples in `range` of series that satisfy every matcher of one of the lists. Writes the blocks anew
+    /// that have any, and takes as long as that takes; when it returns, they are gone from the disk, too.
+    fn delete(&self, matchers: &[Vec<Matcher>], range: TimeRange) -> std::io::Result<()>;
 }
 
 /// What became of pushed lines.

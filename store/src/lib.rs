@@ -37,7 +37,9 @@ use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange};
 
 pub use logs::{OpenLogsError, Options as LogOptions};
-pub use metrics::{BlockError, Options as MetricOptions};
+#[doc(hidden)]
+pub use metrics::try_block;
+pub use metrics::{BlockError, Options as MetricOptions, ShortRetention};
 pub use telemetry::Telemetry;
 
 use catalog::Catalog;
@@ -55,7 +57,7 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
 
 /// How a store keeps its data.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Options {
     /// Of metrics.
     pub metrics: MetricOptions,
@@ -154,6 +156,7 @@ impl Store {
                 let sound = match kind {
                     RecordKind::Samples => metrics.replay(file, payload, SampleKind::Floats),
                     RecordKind::Histograms => metrics.replay(file, payload, SampleKind::Histograms),
+                    RecordKind::Deletion => metrics.replay_deletion(payload),
                     RecordKind::Lines => logs.replay(sequence, payload),
                 };
                 unreadable += u64::from(!sound);
@@ -172,6 +175,7 @@ impl Store {
         let wal = Arc::new(wal);
         let space = Arc::new(Space::new(disk, dir));
         let metrics = metrics.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone());
+        metrics.finish_deletions().map_err(io)?;
         let logs = logs.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone()).map_err(io)?;
         Ok(Self { clock, wal, metrics, logs, catalog, space, telemetry, dir: dir.to_path_buf(), lock: None })
     }
@@ -237,6 +241,10 @@ impl Admin for Store {
         let name = format!("{}", self.clock.now_ns().0);
         self.metrics.snapshot(&self.dir.join("snapshots").join(&name).join("metrics"), skip_head)?;
         Ok(name)
+    }
+
+    fn delete(&self, matchers: &[Vec<Matcher>], range: TimeRange) -> std::io::Result<()> {
+        self.metrics.delete(matchers, range)
     }
 }
 

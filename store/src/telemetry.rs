@@ -79,6 +79,7 @@ impl Telemetry {
             ("too_old", report.too_old),
             ("too_far_ahead", report.too_far_ahead),
             ("invalid", report.invalid),
+            ("series_limit", report.limited),
         ];
         for (reason, count) in refused {
             if count > 0 {

@@ -3,16 +3,41 @@
 use std::sync::Arc;
 
 use axum::extract::State;
-use axum::response::Response;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use binnacle_model::storage::Admin;
 use serde_json::json;
 
 use super::json::success;
+use super::metrics::{range, selectors};
 use super::{ApiError, Params, ReadApi};
 
 fn admin(api: &ReadApi) -> Result<Arc<dyn Admin>, ApiError> {
     // As Prometheus says it.
     api.admin.clone().ok_or_else(|| ApiError::Unavailable("admin APIs disabled".to_owned()))
+}
+
+/// Deletes series, or a range of them.
+pub(super) async fn delete_series(
+    State(api): State<Arc<ReadApi>>,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let admin = admin(&api)?;
+    let matchers = selectors(&params)?;
+    if matchers.is_empty() {
+        return Err(ApiError::BadData("no match[] parameter provided".to_owned()));
+    }
+    let range = range(&params)?;
+    let done = tokio::task::spawn_blocking(move || admin.delete(&matchers, range)).await;
+    let done = done.map_err(|error| ApiError::Internal(error.to_string()))?;
+    done.map_err(|error| ApiError::Internal(format!("delete series: {error}")))?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// There are no tombstones: what is deleted is gone.
+pub(super) async fn clean_tombstones(State(api): State<Arc<ReadApi>>) -> Result<Response, ApiError> {
+    admin(&api)?;
+    Ok(StatusCode::NO_CONTENT.into_response())
 }
 
 /// Copies all metrics into `snapshots/NAME` under the data directory.

@@ -128,7 +128,7 @@ fn exemplar_json(one: &Exemplar) -> Value {
     json!({ "labels": labels_json(&one.labels), "value": format_value(one.value), "timestamp": seconds })
 }
 
-fn range(params: &Params) -> Result<TimeRange, ApiError> {
+pub(super) fn range(params: &Params) -> Result<TimeRange, ApiError> {
     let start = params.time("start")?.unwrap_or(ALL_TIME.start);
     let end = params.time("end")?.unwrap_or(ALL_TIME.end);
     if end < start {

@@ -77,6 +77,11 @@ pub fn router(api: Arc<ReadApi>) -> Router {
         .route("/api/v1/status/buildinfo", get(metrics::buildinfo).post(metrics::buildinfo))
         .route("/api/v1/status/tsdb", get(cardinality::tsdb))
         .route("/api/v1/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
+        .route("/api/v1/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
+        .route(
+            "/api/v1/admin/tsdb/clean_tombstones",
+            post(admin::clean_tombstones).put(admin::clean_tombstones),
+        )
         .route("/api/v1/read", post(remote_read::read))
         .route("/api/v1/features", get(features::features))
         .route("/api/queries", get(queries::list))

@@ -7,7 +7,8 @@ use binnacle_model::labels::{METRIC_NAME, is_legacy_label_name, quoted};
 use binnacle_model::time::format_duration;
 
 use super::ast::{
-    Aggregation, At, Binary, Borders, Card, DurationExpr, Expr, Grouping, Kind, Notation, Reach, Selector,
+    Aggregation, At, Binary, BinaryOp, Borders, Card, DurationExpr, Expr, Grouping, Kind, Notation, Reach,
+    Selector,
 };
 use crate::http::format_value;
 
@@ -119,7 +120,17 @@ impl Display for DurationExpr {
 }
 
 fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
-    write!(f, "{} {}{} {}", binary.left, binary.op.as_str(), matching(binary), binary.right)
+    let (op, matching) = (binary.op.as_str(), matching(binary));
+    match bare_base(binary) {
+        Some(base) => write!(f, "{base} {op}{matching} {}", binary.right),
+        None => write!(f, "{} {op}{matching} {}", binary.left, binary.right),
+    }
+}
+
+/// The left side where it must not have a sign: `+Inf ^ 2` would read as `+(Inf ^ 2)`.
+fn bare_base(binary: &Binary) -> Option<&'static str> {
+    let is_infinite = matches!(binary.left.kind, Kind::Number(value, _) if value == f64::INFINITY);
+    (binary.op == BinaryOp::Pow && is_infinite).then_some("Inf")
 }
 
 /// What stands between an operator and its right side.
@@ -198,7 +209,9 @@ fn indented(expr: &Expr, level: usize) -> String {
     }
     match &expr.kind {
         Kind::Binary(binary) => {
-            let (left, right) = (indented(&binary.left, level + 1), indented(&binary.right, level + 1));
+            let left = bare_base(binary)
+                .map_or_else(|| indented(&binary.left, level + 1), |base| format!("{indent}  {base}"));
+            let right = indented(&binary.right, level + 1);
             format!("{left}\n{indent}{}{}\n{right}", binary.op.as_str(), matching(binary))
         }
         Kind::Aggregate(aggregation) => {

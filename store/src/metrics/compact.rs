@@ -105,7 +105,7 @@ impl Metrics {
         Ok(Arc::new(block))
     }
 
-    fn next_block_number(&self) -> u64 {
+    pub(super) fn next_block_number(&self) -> u64 {
         self.blocks().iter().map(|block| block.number).max().unwrap_or(0) + 1
     }
 
@@ -124,18 +124,18 @@ impl Metrics {
                 blocks.iter().filter(|block| day_of(block) == Some(day)).cloned().collect();
             // One day that cannot be merged holds up neither the others nor the end of WAL files.
             if is_worth_merging(&sources)
-                && let Err(error) = self.space.with_reserve(|| self.merge(&sources))
+                && let Err(error) = self.space.with_reserve(|| self.replace(&sources, None))
             {
                 tracing::error!(%error, day, "blocks of a day were not merged; will try again");
             }
         }
     }
 
-    /// Makes one block of several, which hold all that blocks have of their time.
-    fn merge(&self, sources: &[Arc<Block>]) -> io::Result<()> {
+    /// Makes one block of several, or a new one of one.
+    pub(super) fn replace(&self, sources: &[Arc<Block>], drops: Option<Drops<'_>>) -> io::Result<()> {
         let number = self.next_block_number();
         let mut writer = BlockWriter::create(&*self.disk, &self.dir, number)?;
-        match copy_merged(sources, &mut writer) {
+        match copy_merged(sources, &mut writer, drops) {
             Ok(()) => {}
             // The damaged one is set aside, and the others are merged next time.
             Err(error @ BlockError::Corrupt { .. }) => {
@@ -146,21 +146,22 @@ impl Metrics {
             Err(error) => return Err(io::Error::other(error)),
         }
         if writer.is_empty() {
-            return Ok(());
+            drop(writer);
+            self.swap(sources, None);
+            return sources.iter().try_for_each(|source| self.retire(source));
         }
         let cut = sources.iter().map(|block| block.cut()).max_by_key(|cut| cut.wal_file);
         let numbers: Vec<u64> = sources.iter().map(|block| block.number).collect();
         let path = writer.finish(cut.unwrap_or(Cut::NONE), &numbers)?;
-        let merged = self.open_written(&path, number)?;
-        {
-            let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-            blocks.retain(|block| !numbers.contains(&block.number));
-            blocks.push(merged);
-        }
-        for source in sources {
-            self.retire(source)?;
-        }
-        Ok(())
+        self.swap(sources, Some(self.open_written(&path, number)?));
+        sources.iter().try_for_each(|source| self.retire(source))
+    }
+
+    /// Lets queries see a block in place of others.
+    fn swap(&self, gone: &[Arc<Block>], new: Option<Arc<Block>>) {
+        let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
+        blocks.retain(|block| !gone.iter().any(|other| other.number == block.number));
+        blocks.extend(new);
     }
 
     /// Removes the file of a block that another one replaces; one that was damaged is kept aside.
@@ -287,7 +288,14 @@ impl Source {
     }
 }
 
-fn copy_merged(blocks: &[Arc<Block>], writer: &mut BlockWriter<'_>) -> Result<(), BlockError> {
+/// Samples for which it holds are left out on their way into another block.
+pub(super) type Drops<'m> = &'m dyn Fn(Timestamp, &Labels) -> bool;
+
+fn copy_merged(
+    blocks: &[Arc<Block>],
+    writer: &mut BlockWriter<'_>,
+    drops: Option<Drops<'_>>,
+) -> Result<(), BlockError> {
     let mut sources: Vec<Source> = blocks.iter().map(Source::new).collect::<Result<_, _>>()?;
     let (mut samples, mut histograms) = (Vec::new(), Vec::new());
     loop {
@@ -313,6 +321,13 @@ fn copy_merged(blocks: &[Arc<Block>], writer: &mut BlockWriter<'_>) -> Result<()
         }
         sort_unique(&mut samples, |sample: &Sample| sample.timestamp);
         sort_unique(&mut histograms, |one: &binnacle_model::storage::HistogramSample| one.timestamp);
+        if let Some(drops) = drops {
+            samples.retain(|sample| !drops(sample.timestamp, &labels));
+            histograms.retain(|one| !drops(one.timestamp, &labels));
+        }
+        if samples.is_empty() && histograms.is_empty() {
+            continue;
+        }
         writer
             .add(&labels, &samples, &histograms)
             .map_err(|cause| BlockError::Read { path: blocks[0].path().to_path_buf(), cause })?;

@@ -14,11 +14,12 @@
 //! - Damage costs what was damaged, and whoever asks for it is told.
 //! - Nothing here reads the machine's clock or knows that HTTP exists.
 //!
-//! `select` reads, `compact` moves samples from the head into blocks and merges these.
+//! `select` reads, `compact` moves samples from the head into blocks and merges these, `delete` takes some out.
 
 mod block;
 mod chunk;
 mod compact;
+mod delete;
 mod exemplars;
 mod head;
 mod histograms;
@@ -37,8 +38,10 @@ use binnacle_model::storage::{
 };
 use binnacle_model::{Interner, Matcher, TimeRange, Timestamp};
 
-pub use block::BlockError;
 use block::{Block, Cut};
+pub use block::{BlockError, try_block};
+use delete::Deletion;
+pub use delete::ShortRetention;
 use exemplars::Exemplars;
 use head::{Head, Limits, Place};
 use lost::Lost;
@@ -62,12 +65,16 @@ const MAX_AHEAD: Duration = Duration::from_mins(10);
 const WAL_MARGIN: Duration = Duration::from_hours(1);
 
 /// How metrics are kept.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Age at which a block expires.
     pub retention: Duration,
     /// Bytes of all blocks, above which the oldest expire.
     pub retention_bytes: Option<u64>,
+    /// Series that are kept for a shorter time.
+    pub short_retentions: Vec<ShortRetention>,
+    /// Series of one job in memory, above which new ones are refused; those that are known go on.
+    pub series_limit_per_job: usize,
     /// Span of one block.
     pub block_span: Duration,
     /// How long samples stay in memory at least, so that late ones rarely miss their block.
@@ -79,6 +86,8 @@ impl Default for Options {
         Self {
             retention: Duration::from_hours(1080),
             retention_bytes: None,
+            short_retentions: Vec::new(),
+            series_limit_per_job: 2_000_000,
             block_span: Duration::from_hours(2),
             head_linger: Duration::from_hours(1),
         }
@@ -102,6 +111,8 @@ pub(crate) struct Metrics {
     moving: Mutex<()>,
     space: Arc<Space>,
     exemplars: Mutex<Exemplars>,
+    /// That a crash may have cut short.
+    deletions: Mutex<Vec<Deletion>>,
     telemetry: Telemetry,
 }
 
@@ -119,6 +130,7 @@ pub(crate) struct Opening {
     /// Numbers of series, as the WAL says them. Each file says all that it needs; where that is damaged, what a file
     /// before it said is the same.
     names: HashMap<u64, Place>,
+    deletions: Vec<Deletion>,
 }
 
 impl Opening {
@@ -157,14 +169,22 @@ impl Opening {
         let cuts = blocks.iter().map(|block| block.cut());
         let cut = cuts.max_by_key(|cut| cut.wal_file).unwrap_or(Cut::NONE);
         let head = Head::new(binnacle_model::time::millis(options.block_span), Arc::clone(&shared));
-        let names = HashMap::new();
+        let (names, deletions) = (HashMap::new(), Vec::new());
         let dir = dir.to_path_buf();
-        Ok(Self { disk, dir, options, blocks, shared, lost, cut, head, seed, names })
+        Ok(Self { disk, dir, options, blocks, shared, lost, cut, head, seed, names, deletions })
     }
 
     /// Takes one record of samples back in. Answers whether it was well formed.
     pub(crate) fn replay(&mut self, file: WalFileId, payload: &[u8], kind: SampleKind) -> bool {
         self.head.replay(file, payload, kind, self.cut, &mut self.names).is_some()
+    }
+
+    /// Does a deletion once more. Answers whether the record was well formed.
+    pub(crate) fn replay_deletion(&mut self, payload: &[u8]) -> bool {
+        let Some(deletion) = Deletion::decode(payload) else { return false };
+        self.head.forget(&deletion);
+        self.deletions.push(deletion);
+        true
     }
 
     /// Remembers that records of these WAL files are missing, also when the files are gone: queries of their
@@ -191,10 +211,10 @@ impl Opening {
 
     /// The engine, ready.
     pub(crate) fn finish(self, wal: Arc<Wal>, space: Arc<Space>, telemetry: Telemetry) -> Metrics {
-        let Self { disk, dir, options, blocks, shared, lost, head, seed, .. } = self;
+        let Self { disk, dir, options, blocks, shared, lost, head, seed, deletions, .. } = self;
         let (head, blocks, lost) = (Mutex::new(head), RwLock::new(blocks), Mutex::new(lost));
         let moving = Mutex::new(());
-        let exemplars = Mutex::default();
+        let (exemplars, deletions) = (Mutex::default(), Mutex::new(deletions));
         Metrics {
             disk,
             dir,
@@ -208,6 +228,7 @@ impl Opening {
             moving,
             space,
             exemplars,
+            deletions,
             telemetry,
         }
     }
@@ -221,7 +242,11 @@ impl Metrics {
         decoder: &dyn SeriesDecoder,
         now: Timestamp,
     ) -> Result<AppendReport, AppendError> {
-        let limits = Limits { oldest: now.minus(self.options.retention), newest: now.plus(MAX_AHEAD) };
+        let limits = Limits {
+            oldest: now.minus(self.options.retention),
+            newest: now.plus(MAX_AHEAD),
+            series_per_job: self.options.series_limit_per_job,
+        };
         let failed = |error: crate::wal::WalError| AppendError::Unavailable(error.to_string());
         self.space.admit()?;
         if let Some(error) = self.wal.error() {
@@ -262,6 +287,7 @@ impl Metrics {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         // First what makes room.
         self.expire(now)?;
+        self.expire_selected(now)?;
         self.set_aside_damaged()?;
         self.space.with_reserve(|| self.compact_head(now))?;
         self.merge_days(now);

@@ -44,12 +44,18 @@ fn open(disk: &SimDisk) -> Result<(Metrics, Arc<Wal>), String> {
     let mut opening = opening.map_err(|error| error.to_string())?;
     let floor = Floor { file: opening.wal_floor(), ..Floor::default() };
     let opened = Wal::open(shared, Path::new("/data/wal"), floor, &mut |file, _, kind, payload| {
-        let kind = if kind == RecordKind::Histograms { SampleKind::Histograms } else { SampleKind::Floats };
-        assert!(opening.replay(file, payload, kind), "a record that passed its checksum was not understood");
+        let is_sound = match kind {
+            RecordKind::Deletion => opening.replay_deletion(payload),
+            RecordKind::Histograms => opening.replay(file, payload, SampleKind::Histograms),
+            _ => opening.replay(file, payload, SampleKind::Floats),
+        };
+        assert!(is_sound, "a record that passed its checksum was not understood");
     });
     let wal = Arc::new(opened.map_err(|error| error.to_string())?.0);
     let space = Arc::new(Space::new(Arc::new(disk.clone()), Path::new("/data")));
-    Ok((opening.finish(Arc::clone(&wal), space, Telemetry::default()), wal))
+    let metrics = opening.finish(Arc::clone(&wal), space, Telemetry::default());
+    metrics.finish_deletions().map_err(|error| error.to_string())?;
+    Ok((metrics, wal))
 }
 
 /// As [`crate::Store::maintain`] does it.
@@ -284,4 +290,134 @@ fn a_snapshot_is_a_store_of_its_own() {
     let space = Arc::new(Space::new(Arc::new(disk.clone()), Path::new("/data")));
     let copy = opening.finish(Arc::new(wal), space, Telemetry::default());
     assert_eq!(read(&copy), read(&metrics));
+}
+
+/// Hours that [`delete_some`] deletes of one series: those of blocks, and of the head.
+const DELETED: [std::ops::RangeInclusive<i64>; 2] = [3..=9, 28..=29];
+
+/// Writes thirty hours, then deletes some of `m1`, then writes one of them again. Answers how far it came.
+fn delete_some(disk: &SimDisk) -> usize {
+    let Ok((metrics, wal)) = open(disk) else { return 0 };
+    let append = |hour: i64| {
+        let now = Timestamp(hour * HOUR_MS);
+        let samples: Vec<[Sample; 1]> =
+            (0..SERIES).map(|series| [Sample { timestamp: now, value: value(series, hour) }]).collect();
+        let names: Vec<String> = (0..SERIES).map(|series| format!("m{series}")).collect();
+        let series = names.iter().zip(&samples);
+        let batch: Vec<RawSeries<'_>> = series
+            .map(|(name, samples)| RawSeries { labels: name.as_bytes(), samples, histograms: &[] })
+            .collect();
+        metrics.append(&batch, &Plain, Timestamp(30 * HOUR_MS)).is_ok()
+    };
+    for hour in 0..30 {
+        let now = Timestamp(hour * HOUR_MS);
+        if !append(hour) || (hour % 5 == 4 && maintain(&metrics, &wal, now).is_err()) {
+            return 0;
+        }
+    }
+    let matchers = vec![vec![binnacle_model::Matcher::equal("__name__", "m1")]];
+    for hours in DELETED {
+        let range =
+            TimeRange { start: Timestamp(hours.start() * HOUR_MS), end: Timestamp(hours.end() * HOUR_MS) };
+        if metrics.delete(&matchers, range).is_err() {
+            return 1;
+        }
+    }
+    if !append(29) || maintain(&metrics, &wal, Timestamp(33 * HOUR_MS)).is_err() {
+        return 2;
+    }
+    3
+}
+
+#[test]
+fn whatever_call_is_the_last_what_was_deleted_stays_away_and_the_rest_stays() {
+    let whole = SimDisk::default();
+    assert_eq!(delete_some(&whole), 3);
+    let hours_of = |found: &Found, series: usize| -> Vec<i64> {
+        let samples = found.get(&format!("m{series}"));
+        samples.into_iter().flatten().map(|(time, _)| time / HOUR_MS).collect()
+    };
+    let (metrics, _) = open(&whole).unwrap();
+    let (found, missing) = read(&metrics);
+    assert_eq!(missing, Vec::<String>::new());
+    assert_eq!(hours_of(&found, 0), (0..30).collect::<Vec<_>>());
+    let want: Vec<i64> =
+        (0..30).filter(|hour| !DELETED.iter().any(|gone| gone.contains(hour)) || *hour == 29).collect();
+    assert_eq!(hours_of(&found, 1), want);
+    for step in 0..whole.steps() {
+        let disk = SimDisk::default();
+        disk.fail_after(step);
+        let came = delete_some(&disk);
+        for tear in 0..4 {
+            let at = format!("after {step} calls, tear {tear}");
+            let (metrics, _) =
+                open(&disk.crash(step * 4 + tear)).unwrap_or_else(|error| panic!("{at}: {error}"));
+            let (found, missing) = read(&metrics);
+            assert!(missing.is_empty(), "{at}: {missing:?}");
+            if came >= 1 {
+                assert_eq!(hours_of(&found, 0), (0..30).collect::<Vec<_>>(), "{at}");
+                let kept = hours_of(&found, 1);
+                let others: Vec<i64> = kept
+                    .iter()
+                    .copied()
+                    .filter(|hour| !DELETED.iter().any(|gone| gone.contains(hour)))
+                    .collect();
+                assert_eq!(others, want[..want.len() - 1], "{at}: what was not deleted stays");
+                if came >= 2 {
+                    assert!(kept == want || kept == others, "{at}: {kept:?}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn some_series_are_kept_for_a_shorter_time() {
+    let disk = SimDisk::default();
+    assert_eq!(run(&disk), HOURS);
+    let (mut metrics, wal) = open(&disk).unwrap();
+    let matchers = vec![binnacle_model::Matcher::equal("__name__", "m1")];
+    metrics.options.short_retentions = vec![ShortRetention { matchers, retention: Duration::from_hours(10) }];
+    maintain(&metrics, &wal, Timestamp(HOURS * HOUR_MS)).unwrap();
+    let (found, _) = read(&metrics);
+    let first = |name: &str| found[name].first().map(|(time, _)| time / HOUR_MS);
+    // Blocks go as a whole: one that has younger samples stays.
+    assert!(first("m1") >= Some(20), "{:?}", first("m1"));
+    assert!(first("m0") < Some(8), "{:?}", first("m0"));
+    assert_eq!(found["m1"].last(), found["m0"].last().map(|(time, _)| (*time, value(1, HOURS - 1))).as_ref());
+}
+
+#[test]
+fn a_job_with_too_many_series_gets_no_new_ones_and_the_others_do() {
+    let disk = SimDisk::default();
+    let (mut metrics, _) = open(&disk).unwrap();
+    metrics.options.series_limit_per_job = 2;
+    let now = Timestamp(HOUR_MS);
+    let append = |names: &[&str], at: i64| {
+        let sample = [Sample { timestamp: Timestamp(at), value: 1.0 }];
+        let batch: Vec<RawSeries<'_>> = names
+            .iter()
+            .map(|name| RawSeries { labels: name.as_bytes(), samples: &sample, histograms: &[] })
+            .collect();
+        metrics.append(&batch, &Jobs, now).unwrap()
+    };
+    let report = append(&["a 1", "a 2", "a 3", "b 1"], 0);
+    assert_eq!((report.appended, report.limited, report.limited_job.as_deref()), (3, 1, Some("a")));
+    assert!(report.refusal().unwrap().contains("new series of job \"a\""));
+    let report = append(&["a 1", "a 2", "a 3", "b 2", "b 3"], 1);
+    assert_eq!((report.appended, report.limited), (3, 2), "known series go on");
+}
+
+/// `job number`
+struct Jobs;
+
+impl SeriesDecoder for Jobs {
+    fn salt(&self) -> u64 {
+        1
+    }
+
+    fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
+        let (job, number) = std::str::from_utf8(raw).unwrap().split_once(' ').unwrap();
+        Labels::new([("__name__", "m"), ("job", job), ("number", number)])
+    }
 }

@@ -51,6 +51,8 @@ pub enum RecordKind {
     Lines,
     /// Native histograms.
     Histograms,
+    /// Samples before it are gone.
+    Deletion,
 }
 
 impl RecordKind {
@@ -59,6 +61,7 @@ impl RecordKind {
             Self::Samples => 1,
             Self::Lines => 2,
             Self::Histograms => 3,
+            Self::Deletion => 4,
         }
     }
 
@@ -67,6 +70,7 @@ impl RecordKind {
             1 => Some(Self::Samples),
             2 => Some(Self::Lines),
             3 => Some(Self::Histograms),
+            4 => Some(Self::Deletion),
             _ => None,
         }
     }

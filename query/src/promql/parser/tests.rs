@@ -115,6 +115,8 @@ const ACCEPTED: &[&str] = &[
     "histogram_quantile(0.9, x)",
     "x[5m:1m] @ end() offset -5m",
     "sum by (\"a.b\") (x)",
+    "F ^ inf ^ z",
+    "-inf ^ x",
 ];
 
 #[test]

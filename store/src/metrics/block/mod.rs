@@ -1,5 +1,6 @@
 //! Blocks: immutable samples of two hours or a day, with an index. Format: `store/docs/format/block.md`.
 
+mod fuzzing;
 mod index;
 mod v1;
 mod writer;
@@ -21,6 +22,8 @@ use crate::fs::{Disk, ReadFile};
 use crate::header::{self, HEADER_BYTES, HeaderError, MAGIC_BLOCK};
 use crate::wal::WalFileId;
 
+#[doc(hidden)]
+pub use fuzzing::try_block;
 pub(crate) use index::ChunkMeta;
 use index::{GROUP_SERIES, Index, Row};
 pub(crate) use writer::BlockWriter;

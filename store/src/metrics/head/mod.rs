@@ -22,9 +22,10 @@ pub(crate) use registry::{Place, RawHash};
 pub(crate) use series::{Held, Scratch, Taken};
 
 use super::block::Cut;
+use super::delete::Deletion;
 use super::{SampleKind, histograms};
 use crate::bytes::{Reader, put_text, put_varint, put_zigzag};
-use crate::wal::{RecordKind, Sequence, Wal, WalFileId};
+use crate::wal::{RecordKind, Sequence, Wal, WalError, WalFileId};
 use registry::Registry;
 use series::Inserted;
 use times::TimePool;
@@ -51,6 +52,8 @@ fn label_bytes(label: &Label) -> usize {
 pub(crate) struct Limits {
     pub(crate) oldest: Timestamp,
     pub(crate) newest: Timestamp,
+    /// Series of a job, above which no more are made.
+    pub(crate) series_per_job: usize,
 }
 
 impl Limits {
@@ -127,7 +130,7 @@ impl Head {
         limits: Limits,
     ) -> Result<(AppendReport, Option<Sequence>), AppendError> {
         let mut report = AppendReport::default();
-        let places = self.resolve(batch, hashes, decoder, &mut report);
+        let places = self.resolve(batch, hashes, decoder, limits, &mut report);
         let accepted = self.accept(batch, &places, limits, &mut report);
         let histograms = self.accept_histograms(batch, &places, limits, &mut report);
         report.appended = accepted.len() + histograms.len();
@@ -260,6 +263,7 @@ impl Head {
         batch: &[RawSeries<'_>],
         hashes: &[RawHash],
         decoder: &dyn SeriesDecoder,
+        limits: Limits,
         report: &mut AppendReport,
     ) -> Vec<Option<Place>> {
         let mut places: Vec<Option<Place>> = hashes.iter().map(|hash| self.registry.by_raw(*hash)).collect();
@@ -271,6 +275,10 @@ impl Head {
             }
             let raw = &batch[at];
             match decode_labels(raw.labels, decoder) {
+                Ok(labels) if self.registry.is_beyond(&labels, limits.series_per_job) => {
+                    report.limited += raw.samples.len() + raw.histograms.len();
+                    report.limited_job.get_or_insert_with(|| labels.value("job").into());
+                }
                 Ok(labels) => {
                     let (known, is_new) = self.registry.by_labels(&labels);
                     report.new_series += usize::from(is_new);
@@ -403,6 +411,20 @@ impl Head {
             }
         }
         reader.is_empty().then_some(())
+    }
+
+    /// Puts a deletion into the WAL's buffer and does it.
+    pub(crate) fn delete(&mut self, wal: &Wal, deletion: &Deletion) -> Result<Sequence, WalError> {
+        let sequence = wal.append(RecordKind::Deletion, |_, out| deletion.encode(out))?;
+        self.forget(deletion);
+        Ok(sequence)
+    }
+
+    /// Forgets the samples that a deletion names. Their series stay until the next block is written.
+    pub(crate) fn forget(&mut self, deletion: &Deletion) {
+        for place in self.registry.select(&deletion.matchers) {
+            self.registry.get_mut(place).delete(deletion.range, self.span, &mut self.times);
+        }
     }
 
     /// Series that satisfy every matcher, each with what may lie in `range`.

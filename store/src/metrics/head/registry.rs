@@ -1,6 +1,6 @@
 //! The head's series: found by the bytes that senders name them with, by labels, and by matchers.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, Mutex};
 
@@ -59,6 +59,8 @@ pub(super) struct Registry {
     /// Labels that a query asked for, by place, and in which round it did so last.
     decoded: Vec<Option<(Labels, u32)>>,
     round: u32,
+    /// Series by the value of their label `job`.
+    by_job: HashMap<Option<Symbol>, usize>,
 }
 
 impl Registry {
@@ -74,6 +76,7 @@ impl Registry {
             next: 1,
             decoded: Vec::new(),
             round: 0,
+            by_job: HashMap::new(),
         }
     }
 
@@ -126,6 +129,33 @@ impl Registry {
         (place, is_new)
     }
 
+    /// Whether a series with these labels would be new and one too many of its job. Makes nothing: a flood of series
+    /// that are refused leaves no trace.
+    pub(super) fn is_beyond(&self, labels: &Labels, most: usize) -> bool {
+        let job = match labels.get("job") {
+            None => None,
+            Some(job) => match self.symbols.find(job) {
+                // Nobody has it.
+                None => return most == 0,
+                job => job,
+            },
+        };
+        if self.by_job.get(&job).is_none_or(|count| *count < most) {
+            return false;
+        }
+        let pairs = labels.iter().flat_map(|label| [&label.name, &label.value]);
+        let symbols: Option<Box<[Symbol]>> = pairs.map(|text| self.symbols.find(text)).collect();
+        symbols.is_none_or(|symbols| {
+            let hash = self.hasher.hash_one(&symbols);
+            self.by_labels.find(hash, |place| self.get(*place).labels == symbols).is_none()
+        })
+    }
+
+    fn job_of(&self, symbols: &[Symbol]) -> Option<Symbol> {
+        let job = self.symbols.find("job")?;
+        symbols.chunks_exact(2).find(|pair| pair[0] == job).map(|pair| pair[1])
+    }
+
     /// As [`Self::by_labels`]; a series that is made has this number, and none after it a lower one.
     pub(super) fn replayed(&mut self, labels: &Labels, number: u64) -> Option<Place> {
         self.next = self.next.max(number.checked_add(1)?);
@@ -145,6 +175,7 @@ impl Registry {
             Place(u32::try_from(self.series.len() - 1).expect("fewer series than four billion"))
         });
         self.postings.add(place.0, &symbols);
+        *self.by_job.entry(self.job_of(&symbols)).or_default() += 1;
         let bytes: usize = labels.iter().map(super::label_bytes).sum();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.series[place.0 as usize] = Some(MemSeries::new(number, symbols, bytes));
@@ -246,6 +277,10 @@ impl Registry {
         for place in &gone {
             let series = self.series[place.0 as usize].take().expect("it was there just now");
             self.postings.remove(place.0, &series.labels);
+            let job = self.job_of(&series.labels);
+            if let Some(count) = self.by_job.get_mut(&job) {
+                *count -= 1;
+            }
             let hash = self.hasher.hash_one(&series.labels);
             if let Ok(entry) = self.by_labels.find_entry(hash, |known| known == place) {
                 entry.remove();
@@ -255,6 +290,7 @@ impl Registry {
             }
             self.free.push(*place);
         }
+        self.by_job.retain(|_, count| *count > 0);
         let Self { by_raw, series, .. } = self;
         by_raw.retain(|entry| series[entry.place.0 as usize].is_some());
         let mut used = vec![false; self.symbols.capacity()];

@@ -392,6 +392,38 @@ impl MemSeries {
         is_any
     }
 
+    /// Forgets all samples of a range.
+    pub(super) fn delete(&mut self, range: TimeRange, span: i64, pool: &mut TimePool) {
+        let is_kept = |sample: &Sample| !range.contains(sample.timestamp);
+        let mut samples = Vec::new();
+        std::mem::take(&mut self.open).decode(&mut samples);
+        samples.retain(is_kept);
+        // All into chunks: what is open or late says of later samples where they belong.
+        let mut pieces = vec![samples];
+        for frozen in std::mem::take(&mut self.frozen) {
+            if !frozen.range().overlaps(range) {
+                self.frozen.push(frozen);
+                continue;
+            }
+            let mut samples = Vec::new();
+            frozen.decode(&mut Scratch::default(), &mut samples);
+            samples.retain(is_kept);
+            pieces.push(samples);
+        }
+        if let Some(rare) = &mut self.rare {
+            let mut late = std::mem::take(&mut rare.late);
+            late.retain(is_kept);
+            pieces.push(late);
+            rare.histograms.retain(|one| !range.contains(one.timestamp));
+            let mut parked = std::mem::take(&mut rare.parked);
+            parked.decode_range(ALL_TIME, &mut Scratch::default(), &mut rare.parked.samples);
+            rare.parked.samples.retain(is_kept);
+            rare.parked.histograms.append(&mut parked.histograms);
+            rare.parked.histograms.retain(|one| !range.contains(one.timestamp));
+        }
+        pieces.iter().for_each(|samples| self.freeze(samples, span, pool));
+    }
+
     /// What is aside for a block.
     pub(super) fn parked(&self) -> Option<&Held> {
         self.rare.as_ref().map(|rare| &rare.parked).filter(|parked| !parked.is_empty())
@@ -448,6 +480,41 @@ mod tests {
     }
 
     proptest! {
+        /// What is deleted is gone, the rest stays, and what comes later finds its place.
+        #[test]
+        fn deletion_leaves_the_rest(
+            arrivals in proptest::collection::vec(0i64..700, 0..600), from in 0i64..700, length in 0i64..400,
+            parks: bool, later in proptest::collection::vec(0i64..900, 0..300),
+        ) {
+            let mut pool = TimePool::default();
+            let mut series = MemSeries::new(1, Box::default(), 0);
+            let mut model = BTreeMap::new();
+            let mut arrive = |series: &mut MemSeries, model: &mut BTreeMap<i64, f64>, time: i64| {
+                let sample = Sample { timestamp: Timestamp(time), value: time as f64 };
+                let is_new = model.insert(time, sample.value).is_none();
+                assert_eq!(series.judge(sample) == Inserted::New, is_new, "{time}");
+                if is_new {
+                    series.insert(sample, SPAN, &mut pool);
+                }
+            };
+            arrivals.iter().for_each(|time| arrive(&mut series, &mut model, *time));
+            let mut other = TimePool::default();
+            if parks {
+                // What is aside is a block's already, and is not asked for duplicates.
+                series.park(Timestamp(300), SPAN, &mut other);
+            }
+            let range = TimeRange { start: Timestamp(from), end: Timestamp(from + length) };
+            series.delete(range, SPAN, &mut other);
+            model.retain(|time, _| !range.contains(Timestamp(*time)));
+            let want: Vec<(i64, f64)> = model.iter().map(|(time, value)| (*time, *value)).collect();
+            prop_assert_eq!(sorted(&series.held(ALL)), want);
+            if !parks {
+                later.iter().for_each(|time| arrive(&mut series, &mut model, *time));
+                let want: Vec<(i64, f64)> = model.into_iter().collect();
+                prop_assert_eq!(sorted(&series.held(ALL)), want);
+            }
+        }
+
         /// In any order of arrival, the first value for a moment stays and no other appears.
         #[test]
         fn samples_are_a_map_by_time(
