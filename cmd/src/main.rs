@@ -12,6 +12,7 @@ mod own_page;
 mod serve;
 mod server;
 mod status;
+mod tsdb;
 mod web;
 
 use std::io::IsTerminal;
@@ -58,6 +59,11 @@ enum Command {
     Check {
         #[command(subcommand)]
         what: CheckCommand,
+    },
+    /// Look at the metrics of a data directory, also while a server uses it; what is not in blocks yet is left out.
+    Tsdb {
+        #[command(subcommand)]
+        what: TsdbCommand,
     },
     /// Ask a running server a PromQL query.
     Query(QueryArgs),
@@ -153,6 +159,24 @@ enum CheckCommand {
     },
 }
 
+#[derive(Debug, Subcommand)]
+enum TsdbCommand {
+    /// Print blocks, and the metrics with most series.
+    Analyze(TsdbArgs),
+    /// Check every checksum: exit 0 if all are right, 1 if not.
+    Verify(TsdbArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+struct TsdbArgs {
+    /// Directory that holds the data.
+    #[arg(long, alias = "storage.tsdb.path", default_value = "data")]
+    data: PathBuf,
+    /// At most so many metrics.
+    #[arg(long, default_value_t = 20)]
+    limit: usize,
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum OutputFormat {
     Table,
@@ -211,6 +235,8 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Collect(args) => serve::collect(args),
         Command::Check { what } => return check::run(what),
+        Command::Tsdb { what: TsdbCommand::Analyze(args) } => tsdb::analyze(&args),
+        Command::Tsdb { what: TsdbCommand::Verify(args) } => tsdb::verify(&args),
         Command::Query(args) => client::query(&args),
         Command::Logs(args) => client::logs(&args),
     };

@@ -19,10 +19,9 @@ use binnacle_collector::forward::RemoteStore;
 use binnacle_collector::intake::Intake;
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
 use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
-use binnacle_model::Labels;
 use binnacle_model::storage::{Admin, Appender, LogAppender};
 use binnacle_model::time::Clock;
-use binnacle_query::http::{Gate, ReadApi};
+use binnacle_query::http::{Gate, ReadApi, Usage};
 use binnacle_query::promql::{Features, Limits};
 use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, Store, Telemetry};
 use prometheus_client::registry::Registry;
@@ -164,7 +163,7 @@ pub(crate) async fn start(
         alerting,
         (&rules, &evaluate),
     )?;
-    let api = read_api(&store, &clock, features, &config.external_labels, args.enable_admin_api, &stop);
+    let api = read_api(&store, &clock, features, &config, args.enable_admin_api, &stop);
     let intake = Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone());
     let router = Router::new()
         .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry)))
@@ -235,10 +234,13 @@ fn read_api(
     store: &Arc<Store>,
     clock: &Arc<dyn Clock>,
     features: Features,
-    external_labels: &Labels,
+    config: &Config,
     enable_admin_api: bool,
     stop: &CancellationToken,
 ) -> Arc<ReadApi> {
+    let usage = Usage::new(clock.now());
+    let rules = config.groups.iter().flat_map(|group| &group.rules);
+    rules.for_each(|rule| usage.note(&rule.expr, clock.now()));
     Arc::new(ReadApi {
         admin: enable_admin_api.then(|| Arc::clone(store) as Arc<dyn Admin>),
         metrics: store.clone(),
@@ -249,7 +251,8 @@ fn read_api(
         features,
         gate: Gate::new(query_places(), QUERY_TIMEOUT),
         stop: stop.clone(),
-        external_labels: external_labels.clone(),
+        external_labels: config.external_labels.clone(),
+        usage,
         version: env!("CARGO_PKG_VERSION"),
     })
 }

@@ -39,7 +39,7 @@ use binnacle_model::{LogTime, Matcher, TimeRange};
 pub use logs::{OpenLogsError, Options as LogOptions};
 #[doc(hidden)]
 pub use metrics::try_block;
-pub use metrics::{BlockError, Options as MetricOptions, ShortRetention};
+pub use metrics::{BlockError, BlockReport, MetricReport, Options as MetricOptions, ShortRetention};
 pub use telemetry::Telemetry;
 
 use catalog::Catalog;
@@ -97,6 +97,11 @@ pub enum OpenError {
     /// The write-ahead log.
     #[error(transparent)]
     Wal(#[from] WalOpenError),
+}
+
+/// Reads every block of metrics in a data directory, and changes nothing. Also of one that a server uses.
+pub fn inspect_metrics(dir: &Path) -> std::io::Result<Vec<BlockReport>> {
+    metrics::inspect(&RealDisk, &dir.join("metrics"))
 }
 
 /// The store of one data directory. Open it once per process.
@@ -258,7 +263,7 @@ impl Appender for Store {
     }
 
     fn append_exemplars(&self, exemplars: &[RawExemplar<'_>], decoder: &dyn SeriesDecoder) -> usize {
-        self.metrics.append_exemplars(exemplars, decoder)
+        self.metrics.append_exemplars(exemplars, decoder, self.clock.now())
     }
 
     fn append_metadata(&self, metadata: &[(String, Metadata)]) {

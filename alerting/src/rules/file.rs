@@ -219,7 +219,7 @@ groups:
         let text = "groups:\n- name: g\n  rules:\n  - alert: A\n    expr: sum(\n";
         assert_eq!(
             error(text),
-            "r.yml:5:11: group \"g\", rule \"A\": could not parse expression: 1:5: parse error: unexpected end of input, expected an expression"
+            "r.yml:5:11: group \"g\", rule \"A\": could not parse expression: 1:5: parse error: unclosed left parenthesis"
         );
         assert!(error("groups:\n- name: g\n  typo: 1\n").starts_with("r.yml:3:"));
         assert!(

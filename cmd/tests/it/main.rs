@@ -6,6 +6,7 @@ mod api;
 mod cli;
 mod crash;
 mod differential;
+mod grafana;
 mod house;
 mod peers;
 mod real;

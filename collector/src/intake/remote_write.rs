@@ -21,7 +21,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use binnacle_model::labels::LabelsError;
 use binnacle_model::storage::{
-    AppendReport, Exemplar, HistogramSample, Metadata, RawExemplar, RawSeries, SeriesDecoder,
+    AppendReport, EXEMPLAR_LABELS_MAX, Exemplar, HistogramSample, Metadata, RawExemplar, RawSeries,
+    SeriesDecoder,
 };
 use binnacle_model::{Labels, Sample, Timestamp};
 
@@ -305,7 +306,9 @@ fn exemplar(body: &[u8], at: usize, request: &mut WriteRequest<'_>) -> Result<()
         }
     }
     // Labels are the fields that the decoder of a series looks for, too.
-    request.push_exemplar(WireLabels.decode(body), sample, at)
+    let labels =
+        pairs(body).and_then(|pairs| exemplar_labels(pairs.iter().map(|[name, value]| (&**name, &**value))));
+    request.push_exemplar(labels, sample, at)
 }
 
 fn sample(body: &[u8], at: usize) -> Result<Sample, WireError> {
@@ -354,29 +357,45 @@ impl SeriesDecoder for WireLabels {
     }
 
     fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
-        let malformed = |error: WireError| LabelsError::Malformed(error.to_string());
-        let mut pairs = Vec::new();
-        let mut fields = Fields::new(raw, 0);
-        while let Some(field) = fields.next().map_err(malformed)? {
-            let (Some(bytes), 1) = (field.bytes, field.number) else { continue };
-            let mut pair = [String::new(), String::new()];
-            let mut inner = Fields::new(bytes, field.at);
-            while let Some(part) = inner.next().map_err(malformed)? {
-                if let (Some(bytes), 1 | 2) = (part.bytes, part.number) {
-                    let text = std::str::from_utf8(bytes);
-                    let text = text.map_err(|_| LabelsError::Malformed("not UTF-8".to_owned()))?;
-                    text.clone_into(&mut pair[part.number as usize - 1]);
-                }
-            }
-            pairs.push(pair);
-        }
-        let labels = Labels::new(pairs.into_iter().map(|[name, value]| (name, value)))?;
+        let labels = Labels::new(pairs(raw)?.into_iter().map(|[name, value]| (name, value)))?;
         // As Prometheus: what has no name cannot be asked for.
         if labels.metric_name().is_empty() {
             return Err(LabelsError::Malformed(format!("a series without a metric name: {labels}")));
         }
         Ok(labels)
     }
+}
+
+/// Labels of an exemplar; more than are kept are none at all.
+pub(super) fn exemplar_labels<'l>(
+    pairs: impl Iterator<Item = (&'l str, &'l str)> + Clone,
+) -> Result<Labels, LabelsError> {
+    // A character has four bytes at the most.
+    if pairs.clone().map(|(name, value)| name.len() + value.len()).sum::<usize>() > 4 * EXEMPLAR_LABELS_MAX {
+        return Err(LabelsError::Malformed("an exemplar with too long labels".to_owned()));
+    }
+    Labels::new(pairs)
+}
+
+/// Names and values as they stand.
+fn pairs(raw: &[u8]) -> Result<Vec<[String; 2]>, LabelsError> {
+    let malformed = |error: WireError| LabelsError::Malformed(error.to_string());
+    let mut pairs = Vec::new();
+    let mut fields = Fields::new(raw, 0);
+    while let Some(field) = fields.next().map_err(malformed)? {
+        let (Some(bytes), 1) = (field.bytes, field.number) else { continue };
+        let mut pair = [String::new(), String::new()];
+        let mut inner = Fields::new(bytes, field.at);
+        while let Some(part) = inner.next().map_err(malformed)? {
+            if let (Some(bytes), 1 | 2) = (part.bytes, part.number) {
+                let text = std::str::from_utf8(bytes);
+                let text = text.map_err(|_| LabelsError::Malformed("not UTF-8".to_owned()))?;
+                text.clone_into(&mut pair[part.number as usize - 1]);
+            }
+        }
+        pairs.push(pair);
+    }
+    Ok(pairs)
 }
 
 /// How many messages and texts a message of at most three levels holds, each of which will be allocated.
@@ -543,6 +562,34 @@ mod tests {
         assert_eq!(batch[0].samples, samples);
         assert_eq!(batch[0].labels, batch[1].labels);
         assert_eq!(WireLabels.decode(batch[0].labels), Ok(labels));
+    }
+
+    #[test]
+    fn exemplars_need_no_metric_name_and_no_long_labels() {
+        let pair = |name: &str, value: &str| {
+            let mut out = Vec::new();
+            put_labels(&mut out, [(name, value)]);
+            out
+        };
+        let exemplar = |labels: Vec<u8>| {
+            let mut out = labels;
+            out.extend([2 << 3 | 1, 0, 0, 0, 0, 0, 0, 0xf8, 0x3f, 3 << 3, 7]);
+            out
+        };
+        let mut series = pair("__name__", "m");
+        put_bytes(&mut series, 3, &exemplar(pair("trace_id", "abc")));
+        put_bytes(&mut series, 3, &exemplar(pair(&"x".repeat(600), "y")));
+        let mut body = Vec::new();
+        put_bytes(&mut body, 1, &series);
+        let request = write_request(&body).unwrap();
+        let found = request.exemplars();
+        assert_eq!(found.len(), 1);
+        let one = &found[0].exemplar;
+        assert_eq!(
+            (one.labels.to_string(), one.value, one.timestamp.0),
+            ("{trace_id=\"abc\"}".to_owned(), 1.5, 7)
+        );
+        assert_eq!(WireLabels.decode(found[0].series).unwrap().metric_name(), "m");
     }
 
     #[test]

@@ -15,11 +15,12 @@
 use std::borrow::Cow;
 
 use binnacle_model::labels::METRIC_NAME;
-use binnacle_model::storage::{EXEMPLAR_LABELS_MAX, Metadata};
-use binnacle_model::{Labels, Sample, Timestamp};
+use binnacle_model::storage::Metadata;
+use binnacle_model::{Sample, Timestamp};
 
 use super::remote_write::{
-    Field, Fields, MAX_METADATA, MAX_SERIES, Parts, WireError, WriteRequest, kind_name, put_bytes,
+    Field, Fields, MAX_METADATA, MAX_SERIES, Parts, WireError, WriteRequest, exemplar_labels, kind_name,
+    put_bytes,
 };
 
 /// Texts of one body.
@@ -135,11 +136,10 @@ fn exemplar(
     }
     let text = |number: u64| std::str::from_utf8(symbol(symbols, number)?).ok();
     let (pairs, _) = refs.as_chunks::<2>();
-    // One with longer labels is not kept in any case.
-    let pairs = pairs.iter().take(EXEMPLAR_LABELS_MAX).filter_map(|[name, value]| {
-        Some((text(*name)?, text(*value).filter(|value| value.len() <= EXEMPLAR_LABELS_MAX * 4)?))
-    });
-    request.push_exemplar(Labels::new(pairs), sample, at)
+    let pairs: Option<Vec<(&str, &str)>> =
+        pairs.iter().map(|[name, value]| Some((text(*name)?, text(*value)?))).collect();
+    let Some(pairs) = pairs else { return fields.fail("an exemplar names a symbol that is not there") };
+    request.push_exemplar(exemplar_labels(pairs.into_iter()), sample, at)
 }
 
 fn symbol<'a>(symbols: &[&'a [u8]], number: u64) -> Option<&'a [u8]> {
@@ -260,6 +260,27 @@ mod tests {
         let described =
             Metadata { kind: "histogram".into(), help: "How long it takes.".into(), unit: String::new() };
         assert_eq!(request.metadata, [("lat".to_owned(), described)]);
+    }
+
+    #[test]
+    fn exemplars_are_kept_with_short_labels_only() {
+        let long = "x".repeat(600);
+        let symbols = [&SYMBOLS[..], &[&long, "trace_id"]].concat();
+        let exemplar = |refs: &[u8]| {
+            let mut out = Vec::new();
+            put_bytes(&mut out, 1, refs);
+            out.extend([3 << 3, 9]);
+            out
+        };
+        let mut one = series(&[1, 2]);
+        for refs in [[7u8, 4], [6, 4], [7, 6]] {
+            put_bytes(&mut one, 4, &exemplar(&refs));
+        }
+        let body = body(&symbols, &[one]);
+        let request = write_request_v2(&body).unwrap();
+        let found: Vec<String> =
+            request.exemplars().iter().map(|one| one.exemplar.labels.to_string()).collect();
+        assert_eq!(found, ["{trace_id=\"a\"}"]);
     }
 
     #[test]

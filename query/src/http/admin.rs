@@ -44,8 +44,8 @@ pub(super) async fn clean_tombstones(State(api): State<Arc<ReadApi>>) -> Result<
 pub(super) async fn snapshot(State(api): State<Arc<ReadApi>>, params: Params) -> Result<Response, ApiError> {
     let admin = admin(&api)?;
     let skip_head = match params.get("skip_head").unwrap_or_default() {
-        "" | "false" | "0" => false,
-        "true" | "1" => true,
+        "" | "false" | "False" | "FALSE" | "f" | "F" | "0" => false,
+        "true" | "True" | "TRUE" | "t" | "T" | "1" => true,
         other => {
             return Err(ApiError::parameter("skip_head", format!("{other:?} is neither true nor false")));
         }

@@ -23,6 +23,7 @@ pub(super) async fn query(State(api): Api, params: Params) -> Result<Response, A
     let at = params.time("time")?.unwrap_or_else(|| api.clock.now());
     let text = params.get("query").unwrap_or_default();
     let expr = read_query(&api, text)?;
+    api.usage.note(&expr, api.clock.now());
     let limits = limits(&api, &params)?;
     let most = most(&params)?;
     let (metrics, features) = (Arc::clone(&api.metrics), api.features);
@@ -65,6 +66,7 @@ pub(super) async fn query_range(State(api): Api, params: Params) -> Result<Respo
         );
         return Err(ApiError::parameter("query", reason));
     }
+    api.usage.note(&expr, api.clock.now());
     let limits = limits(&api, &params)?;
     let most = most(&params)?;
     let (metrics, features) = (Arc::clone(&api.metrics), api.features);
@@ -269,8 +271,7 @@ pub(super) async fn series(State(api): Api, params: Params) -> Result<Response, 
 }
 
 pub(super) async fn metadata(State(api): Api, params: Params) -> Result<Response, ApiError> {
-    let limit = params.count("limit")?.unwrap_or(usize::MAX);
-    let per_metric = params.count("limit_per_metric")?.unwrap_or(usize::MAX);
+    let (limit, per_metric) = (params.most("limit")?, params.most("limit_per_metric")?);
     let wanted = params.get("metric");
     let mut data = Map::new();
     for (name, descriptions) in api.metrics.metadata() {

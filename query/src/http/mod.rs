@@ -19,6 +19,7 @@ mod params;
 mod queries;
 mod remote_read;
 mod stats;
+mod usage;
 
 use std::sync::Arc;
 
@@ -33,6 +34,7 @@ pub use error::ApiError;
 pub use gate::{Active, Asked, Gate};
 pub use json::{entry_json, format_value};
 pub use params::{Params, Peer};
+pub use usage::Usage;
 
 use crate::promql::{Features, Limits};
 
@@ -56,6 +58,8 @@ pub struct ReadApi {
     pub stop: CancellationToken,
     /// What may be done to the store, if that was switched on.
     pub admin: Option<Arc<dyn Admin>>,
+    /// Which metrics anybody asks for.
+    pub usage: Usage,
     /// On everything that leaves for another server.
     pub external_labels: Labels,
     /// Shown by `status/buildinfo`.
@@ -84,6 +88,7 @@ pub fn router(api: Arc<ReadApi>) -> Router {
         )
         .route("/api/v1/read", post(remote_read::read))
         .route("/api/v1/features", get(features::features))
+        .route("/api/cardinality", get(cardinality::overview))
         .route("/api/queries", get(queries::list))
         .route("/api/queries/{id}", delete(queries::kill))
         .route("/federate", get(federate::federate))

@@ -113,7 +113,9 @@ impl Params {
     pub(super) fn duration(&self, name: &str) -> Result<Option<Duration>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
         if let Ok(seconds) = text.parse::<f64>() {
+            // Nanoseconds of 64 bits, as in Go; beyond that no sum of times is safe.
             let span = Duration::try_from_secs_f64(seconds).ok();
+            let span = span.filter(|span| span.as_nanos() <= i64::MAX as u128);
             let refuse = || ApiError::parameter(name, format!("cannot parse {text:?} to a valid duration"));
             return span.map(Some).ok_or_else(refuse);
         }
@@ -125,6 +127,14 @@ impl Params {
         let Some(text) = self.get(name) else { return Ok(None) };
         let refuse = |_| ApiError::parameter(name, format!("{text:?} is no count"));
         text.parse().map(Some).map_err(refuse)
+    }
+
+    /// A count of which zero and less stand for any number.
+    pub(super) fn most(&self, name: &str) -> Result<usize, ApiError> {
+        if self.get(name).and_then(|text| text.parse::<i64>().ok()).is_some_and(|count| count <= 0) {
+            return Ok(usize::MAX);
+        }
+        Ok(self.count(name)?.unwrap_or(usize::MAX))
     }
 
     /// A moment of the log side: as Loki takes it, or `now-1h`.

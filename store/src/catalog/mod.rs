@@ -19,6 +19,11 @@ const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_marks_and_metadata.
 /// A metric may be described in more than one way; more than this many is a mistake of the sender.
 const DESCRIPTIONS_PER_METRIC: usize = 8;
 
+/// Longer texts are cut; metrics with longer names are not described.
+const HELP_MAX_BYTES: usize = 4096;
+const UNIT_MAX_BYTES: usize = 128;
+const NAME_MAX_BYTES: usize = 1024;
+
 /// Metrics that are described at the most. Descriptions of others are not kept.
 const MAX_METRICS: usize = 200_000;
 
@@ -80,13 +85,18 @@ impl Catalog {
         {
             let mut known = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
             for (name, one) in metadata {
-                if known.len() >= MAX_METRICS && !known.contains_key(name) {
+                if name.len() > NAME_MAX_BYTES || (known.len() >= MAX_METRICS && !known.contains_key(name)) {
                     continue;
                 }
+                let one = &Metadata {
+                    kind: shortened(&one.kind, UNIT_MAX_BYTES),
+                    help: shortened(&one.help, HELP_MAX_BYTES),
+                    unit: shortened(&one.unit, UNIT_MAX_BYTES),
+                };
                 let of_name = known.entry(name.clone()).or_default();
                 if of_name.len() < DESCRIPTIONS_PER_METRIC && !of_name.contains(one) {
                     of_name.push(one.clone());
-                    new.push((name, one));
+                    new.push((name, one.clone()));
                 }
             }
         }
@@ -113,6 +123,11 @@ impl Catalog {
     fn connection(&self) -> MutexGuard<'_, Connection> {
         self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The beginning of a text, so many bytes at the most.
+fn shortened(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
 }
 
 fn read_metadata(connection: &Connection) -> rusqlite::Result<BTreeMap<String, Vec<Metadata>>> {

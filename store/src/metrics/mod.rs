@@ -23,6 +23,7 @@ mod delete;
 mod exemplars;
 mod head;
 mod histograms;
+mod inspect;
 mod lost;
 mod postings;
 mod select;
@@ -44,6 +45,8 @@ use delete::Deletion;
 pub use delete::ShortRetention;
 use exemplars::Exemplars;
 use head::{Head, Limits, Place};
+pub(crate) use inspect::inspect;
+pub use inspect::{BlockReport, MetricReport};
 use lost::Lost;
 
 use crate::fs::Disk;
@@ -265,15 +268,25 @@ impl Metrics {
     }
 
     /// See [`binnacle_model::storage::Appender::append_exemplars`].
-    pub(crate) fn append_exemplars(&self, all: &[RawExemplar<'_>], decoder: &dyn SeriesDecoder) -> usize {
-        if all.is_empty() {
-            return 0;
+    pub(crate) fn append_exemplars(
+        &self,
+        all: &[RawExemplar<'_>],
+        decoder: &dyn SeriesDecoder,
+        now: Timestamp,
+    ) -> usize {
+        let newest = now.plus(MAX_AHEAD);
+        let mut count = 0;
+        for of_series in all.chunk_by(|a, b| a.series == b.series) {
+            let Ok(series) = head::decode_labels(of_series[0].series, decoder) else { continue };
+            // Those of series that were refused are refused, too.
+            if !self.head().knows(&series) {
+                continue;
+            }
+            let mut kept = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
+            let timely = of_series.iter().filter(|one| one.exemplar.timestamp <= newest);
+            count += timely.filter(|one| kept.push(series.clone(), one.exemplar.clone())).count();
         }
-        let mut kept = self.exemplars.lock().unwrap_or_else(PoisonError::into_inner);
-        let pushed = all.iter().filter(|one| {
-            decoder.decode(one.series).is_ok_and(|series| kept.push(series, one.exemplar.clone()))
-        });
-        pushed.count()
+        count
     }
 
     /// See [`binnacle_model::storage::Queryable::exemplars`].

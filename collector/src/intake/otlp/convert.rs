@@ -11,17 +11,19 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use binnacle_model::histogram::{Buckets as NativeBuckets, Histogram as Native};
 use binnacle_model::labels::METRIC_NAME;
 use binnacle_model::storage::{Exemplar as KeptExemplar, HistogramSample, Metadata};
-use binnacle_model::{Labels, STALE_NAN, Sample, Timestamp};
+use binnacle_model::{STALE_NAN, Sample, Timestamp};
 
 use super::message::{
     AnyValue, Buckets, Exemplar, ExponentialPoint, Histogram, HistogramPoint, KeyValue, Metric, NumberPoint,
     Request, Resource, ResourceMetrics, SummaryPoint,
 };
 use super::names::{Kind, label_name, metric_name};
-use crate::intake::remote_write::{MAX_METADATA, put_labels};
+use crate::intake::remote_write::{MAX_METADATA, exemplar_labels, put_labels};
 
 /// The point was not measured: its series has ended.
 const NO_RECORDED_VALUE: u32 = 1;
@@ -42,6 +44,9 @@ const BUCKETS_MAX: usize = 65_536;
 /// Labels of all series of a request, written out. A short request could give long ones to very many points.
 const MAX_LABEL_BYTES: usize = 128 * 1024 * 1024;
 
+/// What a series takes besides its labels.
+const SERIES_BYTES: usize = 128;
+
 /// A series with what a request says of one moment of it.
 #[derive(Debug, PartialEq)]
 pub(super) struct OneSeries {
@@ -57,6 +62,8 @@ pub(super) struct OneSeries {
 pub(super) struct Converted {
     pub(super) series: Vec<OneSeries>,
     pub(super) metadata: Vec<(String, Metadata)>,
+    /// That the request had.
+    pub(super) points: usize,
     /// Points that were not kept, and why the first of them was not.
     pub(super) rejected: usize,
     pub(super) reason: Option<String>,
@@ -95,6 +102,7 @@ impl Converted {
     fn metric(&mut self, metric: &Metric, origin: &mut Origin) {
         let is_cumulative = |temporality: i32| temporality == CUMULATIVE;
         let refuse = |out: &mut Self, points: usize| {
+            out.points += points;
             out.reject(
                 points,
                 format!(
@@ -104,7 +112,7 @@ impl Converted {
             );
         };
         if let Some(gauge) = &metric.gauge {
-            let name = self.name(metric, Kind::Gauge, "gauge");
+            let name = self.name(metric, Kind::Gauge, "gauge", gauge.data_points.len());
             gauge.data_points.iter().for_each(|point| self.number(&name, point, origin));
         }
         if let Some(sum) = &metric.sum {
@@ -113,33 +121,34 @@ impl Converted {
             }
             let (kind, shown) =
                 if sum.is_monotonic { (Kind::Counter, "counter") } else { (Kind::Other, "gauge") };
-            let name = self.name(metric, kind, shown);
+            let name = self.name(metric, kind, shown, sum.data_points.len());
             sum.data_points.iter().for_each(|point| self.number(&name, point, origin));
         }
         if let Some(Histogram { data_points, aggregation_temporality }) = &metric.histogram {
             if !is_cumulative(*aggregation_temporality) {
                 return refuse(self, data_points.len());
             }
-            let name = self.name(metric, Kind::Other, "histogram");
+            let name = self.name(metric, Kind::Other, "histogram", data_points.len());
             data_points.iter().for_each(|point| self.histogram(&name, point, origin));
         }
         if let Some(histogram) = &metric.exponential_histogram {
             if !is_cumulative(histogram.aggregation_temporality) {
                 return refuse(self, histogram.data_points.len());
             }
-            let name = self.name(metric, Kind::Other, "histogram");
+            let name = self.name(metric, Kind::Other, "histogram", histogram.data_points.len());
             histogram.data_points.iter().for_each(|point| self.exponential(&name, point, origin));
         }
         if let Some(summary) = &metric.summary {
-            let name = self.name(metric, Kind::Other, "summary");
+            let name = self.name(metric, Kind::Other, "summary", summary.data_points.len());
             summary.data_points.iter().for_each(|point| self.summary(&name, point, origin));
         }
     }
 
     /// The metric's name; notes what it says of itself.
-    fn name(&mut self, metric: &Metric, kind: Kind, shown: &str) -> String {
+    fn name(&mut self, metric: &Metric, kind: Kind, shown: &str, points: usize) -> String {
+        self.points += points;
         let name = metric_name(&metric.name, &metric.unit, kind);
-        if self.metadata.len() < MAX_METADATA {
+        if points > 0 && self.metadata.len() < MAX_METADATA {
             let (help, unit) = (metric.description.clone(), metric.unit.clone());
             self.metadata.push((name.clone(), Metadata { kind: shown.to_owned(), help, unit }));
         }
@@ -151,9 +160,15 @@ impl Converted {
         self.reason.get_or_insert(reason);
     }
 
-    /// Whether the label bytes of so many more series still have room.
-    fn has_room(&mut self, name: &str) -> bool {
-        let has_room = self.label_bytes <= MAX_LABEL_BYTES;
+    /// Whether so many more series of a point still have room, each with all of its labels.
+    fn has_room(&mut self, name: &str, attributes: &[KeyValue], origin: &Origin, series: usize) -> bool {
+        let of_point: usize = attributes
+            .iter()
+            .map(|one| one.key.len() + one.value.as_ref().map_or(0, prost::Message::encoded_len))
+            .sum();
+        let of_origin: usize = origin.labels.iter().map(|(name, value)| name.len() + value.len()).sum();
+        let bytes = (of_point + of_origin + name.len() + SERIES_BYTES).saturating_mul(series);
+        let has_room = self.label_bytes.saturating_add(bytes) <= MAX_LABEL_BYTES;
         if !has_room {
             self.reject(1, format!("metric {name:?}: labels of more than 128 MiB in one request"));
         }
@@ -193,7 +208,7 @@ impl Converted {
     }
 
     fn number(&mut self, name: &str, point: &NumberPoint, origin: &mut Origin) {
-        if !self.has_room(name) {
+        if !self.has_room(name, &point.attributes, origin, 1) {
             return;
         }
         let value = point.as_double.or(point.as_int.map(|whole| whole as f64)).unwrap_or(0.0);
@@ -201,17 +216,24 @@ impl Converted {
         let timestamp = origin.moment(point.time_unix_nano);
         let labels = origin.labels_of(&point.attributes);
         let series = self.push_value(name, &labels, None, Sample { timestamp, value });
-        series.exemplars = point.exemplars.iter().filter_map(exemplar).collect();
+        series.exemplars = exemplars_of(&point.exemplars);
     }
 
     fn histogram(&mut self, name: &str, point: &HistogramPoint, origin: &mut Origin) {
-        if !self.has_room(name) {
+        if !self.has_room(name, &point.attributes, origin, point.bucket_counts.len() + 3) {
             return;
         }
-        let (bounds, counts) = (&point.explicit_bounds, &point.bucket_counts);
+        let (mut bounds, counts) = (&point.explicit_bounds[..], &point.bucket_counts[..]);
+        if !bounds.is_sorted_by(|a, b| a < b) {
+            return self.reject(1, format!("metric {name:?}: its bounds do not ascend"));
+        }
         if !counts.is_empty() && counts.len() != bounds.len() + 1 {
             let (buckets, bounds) = (counts.len(), bounds.len());
             return self.reject(1, format!("metric {name:?}: {buckets} buckets for {bounds} bounds"));
+        }
+        // Its bucket is there in any case.
+        if let [rest @ .., f64::INFINITY] = bounds {
+            bounds = rest;
         }
         let is_stale = point.flags & NO_RECORDED_VALUE != 0;
         let timestamp = origin.moment(point.time_unix_nano);
@@ -229,17 +251,19 @@ impl Converted {
         for (bound, count) in bounds.iter().zip(counts) {
             below = below.saturating_add(*count);
             let series =
-                self.push_value(&bucket, &labels, Some(("le", &bound.to_string())), at(below as f64));
+                self.push_value(&bucket, &labels, Some(("le", &float_text(*bound))), at(below as f64));
             while let Some(one) = exemplars.next_if(|one| one.value <= *bound) {
                 series.exemplars.push(one);
             }
         }
         let series = self.push_value(&bucket, &labels, Some(("le", "+Inf")), at(point.count as f64));
         series.exemplars.extend(exemplars);
+        let buckets = self.series.len().saturating_sub(bounds.len() + 1);
+        self.series[buckets..].iter_mut().for_each(|one| one.exemplars.sort_by_key(|one| one.timestamp));
     }
 
     fn exponential(&mut self, name: &str, point: &ExponentialPoint, origin: &mut Origin) {
-        if !self.has_room(name) {
+        if !self.has_room(name, &point.attributes, origin, 1) {
             return;
         }
         let native = match native(point) {
@@ -250,11 +274,11 @@ impl Converted {
         let labels = origin.labels_of(&point.attributes);
         let series = self.push(name, &labels, None);
         series.histogram = Some(HistogramSample { timestamp, histogram: Arc::new(native) });
-        series.exemplars = point.exemplars.iter().filter_map(exemplar).collect();
+        series.exemplars = exemplars_of(&point.exemplars);
     }
 
     fn summary(&mut self, name: &str, point: &SummaryPoint, origin: &mut Origin) {
-        if !self.has_room(name) {
+        if !self.has_room(name, &point.attributes, origin, point.quantile_values.len() + 2) {
             return;
         }
         let is_stale = point.flags & NO_RECORDED_VALUE != 0;
@@ -264,7 +288,7 @@ impl Converted {
         self.push_value(&format!("{name}_sum"), &labels, None, at(point.sum));
         self.push_value(&format!("{name}_count"), &labels, None, at(point.count as f64));
         for one in &point.quantile_values {
-            let quantile = one.quantile.to_string();
+            let quantile = float_text(one.quantile);
             self.push_value(name, &labels, Some(("quantile", &quantile)), at(one.value));
         }
     }
@@ -333,12 +357,19 @@ fn to_labels<'k>(attributes: impl Iterator<Item = &'k KeyValue>) -> BTreeMap<Str
 }
 
 /// A value as a label shows it.
-fn value_text(value: Option<&AnyValue>) -> String {
+pub(super) fn value_text(value: Option<&AnyValue>) -> String {
     let Some(value) = value else { return String::new() };
     if let Some(text) = &value.string_value {
         return text.clone();
     }
+    if let Some(bytes) = &value.bytes_value {
+        return STANDARD.encode(bytes);
+    }
     to_json(value).map_or_else(String::new, |json| json.to_string())
+}
+
+fn float_text(value: f64) -> String {
+    if value == f64::INFINITY { "+Inf".to_owned() } else { value.to_string() }
 }
 
 fn to_json(value: &AnyValue) -> Option<serde_json::Value> {
@@ -350,17 +381,31 @@ fn to_json(value: &AnyValue) -> Option<serde_json::Value> {
         return Some(array.values.iter().map(json).collect());
     }
     if let Some(list) = &value.kvlist_value {
-        let pairs =
-            list.values.iter().map(|one| (one.key.clone(), one.value.as_ref().map(json).unwrap_or_default()));
+        let value = |one: &KeyValue| one.value.as_ref().map(json).unwrap_or_default();
+        let sorted: BTreeMap<&str, serde_json::Value> =
+            list.values.iter().map(|one| (&*one.key, value(one))).collect();
+        let pairs = sorted.into_iter().map(|(key, value)| (key.to_owned(), value));
         return Some(serde_json::Value::Object(pairs.collect()));
+    }
+    if let Some(bytes) = &value.bytes_value {
+        return Some(STANDARD.encode(bytes).into());
     }
     if let Some(whole) = value.int_value {
         return Some(whole.into());
     }
     if let Some(float) = value.double_value {
-        return Some(float.into());
+        // Whole ones without a point, as Go writes them.
+        let is_whole = float.fract() == 0.0 && float.abs() < 1e15;
+        return Some(if is_whole { (float as i64).into() } else { float.into() });
     }
     value.bool_value.map(Into::into)
+}
+
+/// Ascending by time, as they are kept.
+fn exemplars_of(all: &[Exemplar]) -> Vec<KeptExemplar> {
+    let mut kept: Vec<KeptExemplar> = all.iter().filter_map(exemplar).collect();
+    kept.sort_by_key(|one| one.timestamp);
+    kept
 }
 
 fn exemplar(one: &Exemplar) -> Option<KeptExemplar> {
@@ -369,7 +414,8 @@ fn exemplar(one: &Exemplar) -> Option<KeptExemplar> {
     labels.insert("span_id".to_owned(), hexadecimal(&one.span_id));
     let value = one.as_double.or(one.as_int.map(|whole| whole as f64))?;
     let timestamp = Timestamp((one.time_unix_nano / 1_000_000) as i64);
-    Some(KeptExemplar { labels: Labels::new(labels).ok()?, value, timestamp })
+    let pairs = labels.iter().map(|(name, value)| (&**name, &**value));
+    Some(KeptExemplar { labels: exemplar_labels(pairs).ok()?, value, timestamp })
 }
 
 fn hexadecimal(bytes: &[u8]) -> String {

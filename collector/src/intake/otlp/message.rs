@@ -4,6 +4,8 @@
 //! a `oneof` is several optional fields, which is the same on the wire. JSON is OTLP's own: 64-bit integers may be
 //! texts, identifiers of traces are hexadecimal, enums are numbers.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use prost::Message;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer};
@@ -78,6 +80,7 @@ messages! {
         #[serde(deserialize_with = "maybe_number")]
         as_int: Option<i64> = [sfixed64, optional, tag = "6"],
         attributes: Vec<KeyValue> = [message, repeated, tag = "7"],
+        #[serde(deserialize_with = "small")]
         flags: u32 = [uint32, tag = "8"],
     }
     HistogramPoint {
@@ -93,6 +96,7 @@ messages! {
         explicit_bounds: Vec<f64> = [double, repeated, tag = "7"],
         exemplars: Vec<Exemplar> = [message, repeated, tag = "8"],
         attributes: Vec<KeyValue> = [message, repeated, tag = "9"],
+        #[serde(deserialize_with = "small")]
         flags: u32 = [uint32, tag = "10"],
     }
     ExponentialPoint {
@@ -103,17 +107,20 @@ messages! {
         count: u64 = [fixed64, tag = "4"],
         #[serde(deserialize_with = "maybe_float")]
         sum: Option<f64> = [double, optional, tag = "5"],
+        #[serde(deserialize_with = "small")]
         scale: i32 = [sint32, tag = "6"],
         #[serde(deserialize_with = "number")]
         zero_count: u64 = [fixed64, tag = "7"],
         positive: Option<Buckets> = [message, optional, tag = "8"],
         negative: Option<Buckets> = [message, optional, tag = "9"],
+        #[serde(deserialize_with = "small")]
         flags: u32 = [uint32, tag = "10"],
         exemplars: Vec<Exemplar> = [message, repeated, tag = "11"],
         #[serde(deserialize_with = "float")]
         zero_threshold: f64 = [double, tag = "14"],
     }
     Buckets {
+        #[serde(deserialize_with = "small")]
         offset: i32 = [sint32, tag = "1"],
         #[serde(deserialize_with = "numbers")]
         bucket_counts: Vec<u64> = [uint64, repeated, tag = "2"],
@@ -127,6 +134,7 @@ messages! {
         sum: f64 = [double, tag = "5"],
         quantile_values: Vec<Quantile> = [message, repeated, tag = "6"],
         attributes: Vec<KeyValue> = [message, repeated, tag = "7"],
+        #[serde(deserialize_with = "small")]
         flags: u32 = [uint32, tag = "8"],
     }
     Quantile {
@@ -161,7 +169,7 @@ messages! {
         double_value: Option<f64> = [double, optional, tag = "4"],
         array_value: Option<Array> = [message, optional, tag = "5"],
         kvlist_value: Option<KeyValues> = [message, optional, tag = "6"],
-        #[serde(skip)]
+        #[serde(deserialize_with = "base64")]
         bytes_value: Option<Vec<u8>> = [bytes = "vec", optional, tag = "7"],
     }
     Array {
@@ -169,6 +177,24 @@ messages! {
     }
     KeyValues {
         values: Vec<KeyValue> = [message, repeated, tag = "1"],
+    }
+}
+
+/// A request in JSON, where `null` stands for what is left out.
+pub(super) fn from_json(body: &[u8]) -> serde_json::Result<Request> {
+    let mut value: serde_json::Value = serde_json::from_slice(body)?;
+    leave_out_nulls(&mut value);
+    serde_json::from_value(value)
+}
+
+fn leave_out_nulls(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(leave_out_nulls);
+        }
+        serde_json::Value::Array(items) => items.iter_mut().for_each(leave_out_nulls),
+        _ => {}
     }
 }
 
@@ -229,6 +255,11 @@ impl Loose {
     }
 }
 
+fn small<'d, D: Deserializer<'d>, N: TryFrom<i64>>(from: D) -> Result<N, D::Error> {
+    let whole: i64 = Loose::deserialize(from)?.whole()?;
+    N::try_from(whole).map_err(|_| D::Error::custom(format!("{whole} has more than 32 bits")))
+}
+
 fn number<'d, D: Deserializer<'d>>(from: D) -> Result<u64, D::Error> {
     Loose::deserialize(from)?.whole()
 }
@@ -262,6 +293,11 @@ fn temporality<'d, D: Deserializer<'d>>(from: D) -> Result<i32, D::Error> {
         },
         other => Ok(other.whole::<i64, D::Error>()?.clamp(0, 3) as i32),
     }
+}
+
+fn base64<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {
+    let text = Option::<String>::deserialize(from)?;
+    text.map(|text| STANDARD.decode(text).map_err(D::Error::custom)).transpose()
 }
 
 fn hexadecimal<'d, D: Deserializer<'d>>(from: D) -> Result<Vec<u8>, D::Error> {

@@ -53,11 +53,11 @@ impl Encoding {
     }
 
     fn read(self, body: &[u8]) -> Result<message::Request, Refusal> {
-        weigh::check(body, self == Self::Json).map_err(Refusal::TooLarge)?;
+        weigh::check(body, self == Self::Json).map_err(Refusal::Bad)?;
         match self {
             Self::Protobuf => message::Request::decode(body)
                 .map_err(|error| Refusal::Bad(format!("body is no ExportMetricsServiceRequest: {error}"))),
-            Self::Json => serde_json::from_slice(body)
+            Self::Json => message::from_json(body)
                 .map_err(|error| Refusal::Bad(format!("body is no ExportMetricsServiceRequest: {error}"))),
         }
     }
@@ -113,7 +113,9 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
         })
         .await?;
     let reason = converted.reason.or_else(|| report.refusal());
-    Ok(encoding.answer(converted.rejected + report.refused(), reason, report.appended + report.duplicate))
+    // The store counts series, of which a point may become several.
+    let rejected = (converted.rejected + report.refused()).min(converted.points);
+    Ok(encoding.answer(rejected, reason, report.appended + report.duplicate))
 }
 
 fn batch(converted: &Converted) -> Vec<RawSeries<'_>> {

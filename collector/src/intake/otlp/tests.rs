@@ -221,10 +221,18 @@ fn bodies_that_would_grow_are_refused() {
     };
     let body = [1u8, 5, 2, 2, 1].iter().fold(point, |inner, tag| wrap(*tag, &inner));
     assert!(
-        matches!(Encoding::Protobuf.read(&body), Err(Refusal::TooLarge(reason)) if reason.contains("messages"))
+        matches!(Encoding::Protobuf.read(&body), Err(Refusal::Bad(reason)) if reason.contains("messages"))
     );
     let json = format!("{{\"resourceMetrics\":[{}{{}}]}}", "{},".repeat(1_000_001));
-    assert!(matches!(Encoding::Json.read(json.as_bytes()), Err(Refusal::TooLarge(_))));
+    assert!(
+        matches!(Encoding::Json.read(json.as_bytes()), Err(Refusal::Bad(reason)) if reason.contains("messages"))
+    );
+    // What is no message to us may be one to the decoder behind it.
+    let group = [&[0x7b, 0x7c][..], &[1 << 3 | 2, 0].repeat(10)].concat();
+    assert!(matches!(Encoding::Protobuf.read(&group), Err(Refusal::Bad(_))));
+    let deep = (0..70).fold(Vec::new(), |inner, _| wrap(5, &wrap(1, &inner)));
+    let deep = [2u8, 7, 1, 5, 2, 2, 1].iter().fold(deep, |inner, tag| wrap(*tag, &inner));
+    assert!(matches!(Encoding::Protobuf.read(&deep), Err(Refusal::Bad(reason)) if reason.contains("deep")));
     let bomb = {
         use std::io::Write;
         let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
@@ -240,4 +248,51 @@ proptest::proptest! {
         try_read(&body, false);
         try_read(&body, true);
     }
+}
+
+#[test]
+fn json_may_leave_out_and_quote() {
+    let json = r#"{"resourceMetrics":[{"resource":null,"scopeMetrics":[{"metrics":[{"name":"a","gauge":{"dataPoints":[
+        {"timeUnixNano":"1700000000123000000","asInt":1,"flags":"0","attributes":null,"exemplars":null}]},"sum":null}]}]}]}"#;
+    assert_eq!(texts(&convert(&Encoding::Json.read(json.as_bytes()).unwrap())), ["a 1"]);
+}
+
+#[test]
+fn a_point_cannot_become_more_than_its_share() {
+    let point = HistogramPoint {
+        time_unix_nano: NOW_NS,
+        attributes: vec![pair("long", &"x".repeat(60_000))],
+        bucket_counts: vec![1; 10_001],
+        explicit_bounds: (0..10_000).map(f64::from).collect(),
+        ..HistogramPoint::default()
+    };
+    let histogram = Histogram { data_points: vec![point.clone()], aggregation_temporality: 2 };
+    let metric = Metric { name: "h".into(), histogram: Some(histogram), ..Metric::default() };
+    let converted = convert(&request(vec![metric]));
+    assert_eq!((converted.series.len(), converted.rejected), (0, 1));
+    assert!(converted.reason.unwrap().contains("128 MiB"));
+    let odd = HistogramPoint { explicit_bounds: vec![2.0, 1.0], bucket_counts: vec![1; 3], ..point };
+    let histogram = Histogram { data_points: vec![odd], aggregation_temporality: 2 };
+    let metric = Metric { name: "h".into(), histogram: Some(histogram), ..Metric::default() };
+    assert!(convert(&request(vec![metric])).reason.unwrap().contains("do not ascend"));
+}
+
+#[test]
+fn values_of_attributes_are_written_as_go_does() {
+    let double = |value| AnyValue { double_value: Some(value), ..AnyValue::default() };
+    let list =
+        |values| AnyValue { array_value: Some(super::message::Array { values }), ..AnyValue::default() };
+    let map = |pairs: Vec<(&str, AnyValue)>| {
+        let values = pairs.into_iter().map(|(key, value)| KeyValue { key: key.into(), value: Some(value) });
+        AnyValue {
+            kvlist_value: Some(super::message::KeyValues { values: values.collect() }),
+            ..AnyValue::default()
+        }
+    };
+    let bytes = AnyValue { bytes_value: Some(vec![1, 2, 255, 4]), ..AnyValue::default() };
+    let text = |value: AnyValue| super::convert::value_text(Some(&value));
+    assert_eq!(text(double(1.0)), "1");
+    assert_eq!(text(list(vec![double(1.0), double(1.5)])), "[1,1.5]");
+    assert_eq!(text(map(vec![("b", double(2.0)), ("a", double(1.0))])), r#"{"a":1,"b":2}"#);
+    assert_eq!(text(bytes), "AQL/BA==");
 }

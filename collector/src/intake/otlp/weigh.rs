@@ -6,6 +6,11 @@ use super::super::remote_write::Fields;
 /// Messages of one request.
 const MAX_MESSAGES: usize = 1_000_000;
 
+/// Parts of lists and objects of one request in JSON.
+const MAX_NUMBERS: usize = 8_000_000;
+
+const TOO_MANY: &str = "body has more than a million messages; send smaller batches";
+
 /// How deep values of attributes may lie in one another.
 const MAX_DEPTH: usize = 64;
 
@@ -35,33 +40,35 @@ static REQUEST: Shape = Shape(&[(1, &RESOURCE_METRICS)]);
 
 /// Refuses a body of too many messages.
 pub(super) fn check(body: &[u8], is_json: bool) -> Result<(), String> {
-    let count = if is_json {
-        // Every message is an object; braces within texts only make the count too high.
-        memchr::memchr_iter(b'{', body).count()
+    let (mut count, mut numbers) = (0, 0);
+    if is_json {
+        // Every message is an object, or a list that stands for one; those within texts only make it too high.
+        count = memchr::memchr2_iter(b'{', b'[', body).count();
+        numbers = memchr::memchr_iter(b',', body).count();
     } else {
-        let mut count = 0;
-        count_messages(body, &REQUEST, MAX_DEPTH, &mut count);
-        count
-    };
-    if count > MAX_MESSAGES {
-        return Err(format!("body has more than {MAX_MESSAGES} messages; send smaller batches"));
+        count_messages(body, &REQUEST, MAX_DEPTH, &mut count)?;
+    }
+    if count > MAX_MESSAGES || numbers > MAX_NUMBERS {
+        return Err(TOO_MANY.to_owned());
     }
     Ok(())
 }
 
-/// Stops where the body is no protobuf: the decoder will say so.
-fn count_messages(body: &[u8], shape: &Shape, depth: usize, count: &mut usize) {
+/// Refuses what it cannot read: what comes behind that would not be counted.
+fn count_messages(body: &[u8], shape: &Shape, depth: usize, count: &mut usize) -> Result<(), String> {
     let mut fields = Fields::new(body, 0);
-    while let Ok(Some(field)) = fields.next() {
+    while let Some(field) = fields.next().map_err(|error| error.to_string())? {
         let inner = shape.0.iter().find(|(number, _)| *number == field.number);
         if let (Some(bytes), Some((_, inner))) = (field.bytes, inner) {
             *count += 1;
             if *count > MAX_MESSAGES {
-                return;
+                return Err(TOO_MANY.to_owned());
             }
-            if depth > 0 {
-                count_messages(bytes, inner, depth - 1, count);
-            }
+            let Some(depth) = depth.checked_sub(1) else {
+                return Err(format!("messages lie more than {MAX_DEPTH} deep in one another"));
+            };
+            count_messages(bytes, inner, depth, count)?;
         }
     }
+    Ok(())
 }

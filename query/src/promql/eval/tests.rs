@@ -346,3 +346,9 @@ fn samples_are_counted_for_whoever_asks() {
     let engine = Engine::new(&store, Limits::default());
     assert_eq!(engine.range(&parse("one").unwrap(), params, &Deadline::default()).unwrap().stats, None);
 }
+
+#[test]
+fn every_operand_may_say_something() {
+    let (_, notes) = answer_from(&storage(DATA), "rate(up[1m]) + rate(req[1m]) + rate(neg[1m])", 60);
+    assert_eq!(notes.len(), 3, "{notes:?}");
+}

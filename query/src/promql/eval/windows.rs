@@ -92,7 +92,6 @@ impl Run<'_> {
         let rated = rates::Rated::of(call.name);
         let keeps_name = matches!(call.name, "last_over_time" | "first_over_time");
         let columns = self.each_series(range, grid, call.name, &|run, series, frame| {
-            let mut notes = std::mem::take(&mut run.notes);
             let metric = series.labels.metric_name();
             let mut column = Column::empty(series.labels.clone(), grid.steps);
             column.drop_name = !keeps_name;
@@ -103,6 +102,7 @@ impl Run<'_> {
                 rates::of_floats(&series.samples, rated, frame, grid, &mut column.floats);
                 return Ok(run.finished(column, call.name, range.span));
             }
+            let mut notes = std::mem::take(&mut run.notes);
             let mut cursor = Cursor::new(&series);
             for step in 0..grid.steps {
                 run.check()?;

@@ -164,6 +164,11 @@ impl<'a> Parser<'a> {
 
     fn unexpected(&self, expected: &str) -> ParseError {
         let found = match self.peek() {
+            // As Prometheus says it, which looks for what is open before it looks for what is missing.
+            Token::End if self.opened("{", "}") => {
+                return self.error("unexpected end of input inside braces".to_owned());
+            }
+            Token::End if self.opened("(", ")") => return self.error("unclosed left parenthesis".to_owned()),
             Token::End => "unexpected end of input".to_owned(),
             Token::Name(name) => format!("unexpected identifier {name:?}"),
             Token::Number(_) => "unexpected number".to_owned(),
@@ -172,6 +177,14 @@ impl<'a> Parser<'a> {
             Token::Sign(sign) => format!("unexpected {sign:?}"),
         };
         self.error(format!("{found}, {expected}"))
+    }
+
+    /// Whether more of one sign than of the other were read.
+    fn opened(&self, open: &str, close: &str) -> bool {
+        let count = |sign: &str| {
+            self.tokens.iter().filter(|one| matches!(one.token, Token::Sign(found) if found == sign)).count()
+        };
+        count(open) > count(close)
     }
 
     /// Bounds the depth of what `parse` reads.

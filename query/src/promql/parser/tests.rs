@@ -137,10 +137,8 @@ fn a_printed_query_reads_as_the_same_query() {
 
 #[test]
 fn errors_name_the_place() {
-    assert_eq!(
-        error("sum(rate(x[5m])"),
-        "1:16: parse error: unexpected end of input, expected \",\" or \")\""
-    );
+    assert_eq!(error("sum(rate(x[5m])"), "1:16: parse error: unclosed left parenthesis");
+    assert_eq!(error("x{"), "1:3: parse error: unexpected end of input inside braces");
     assert_eq!(error(""), "1:1: parse error: no expression found in input");
     assert_eq!(error("a\n+ foo(b)"), "2:3: parse error: unknown function with name \"foo\"");
     assert!(

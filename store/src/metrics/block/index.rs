@@ -81,6 +81,8 @@ impl Index {
         let times = decode_times(&mut reader)?;
         let dictionary_bytes = reader.count()?;
         let dictionary = fst::Map::new(reader.bytes(dictionary_bytes)?.to_vec()).ok()?;
+        // It trusts its bytes, and panics where they are not its own.
+        dictionary.as_fst().verify().ok()?;
         let terms = decode_terms(&dictionary, shared)?;
         let mut postings = Vec::with_capacity(terms.len());
         for _ in 0..terms.len() {

@@ -151,7 +151,7 @@ pub(crate) fn open(
 }
 
 /// A file of which the two ends are sound.
-struct Opened {
+pub(crate) struct Opened {
     path: PathBuf,
     file: Arc<dyn ReadFile>,
     bytes: u64,
@@ -160,7 +160,7 @@ struct Opened {
 }
 
 impl Opened {
-    fn new(disk: &dyn Disk, path: &Path) -> Result<Self, BlockError> {
+    pub(crate) fn new(disk: &dyn Disk, path: &Path) -> Result<Self, BlockError> {
         let read = |cause| BlockError::Read { path: path.to_path_buf(), cause };
         let file = disk.open(path).map_err(read)?;
         let bytes = file.size().map_err(read)?;
@@ -183,6 +183,15 @@ impl Opened {
             return Err(corrupt("its footer points outside of the file"));
         }
         Ok(Self { path: path.to_path_buf(), file, bytes, footer, version })
+    }
+
+    /// The block, if it is of today's format.
+    pub(crate) fn into_block(self, number: u64, shared: Arc<Mutex<Interner>>) -> Result<Block, BlockError> {
+        if self.version == 1 {
+            let reason = "it is of release 1: a server that starts on it writes it anew";
+            return Err(BlockError::Corrupt { path: self.path, reason });
+        }
+        Ok(Block::new(self, number, shared))
     }
 
     /// The bytes of the index, of which the checksum is right.

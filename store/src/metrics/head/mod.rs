@@ -114,6 +114,11 @@ impl Head {
         }
     }
 
+    /// Whether it has a series with these labels.
+    pub(crate) fn knows(&self, labels: &Labels) -> bool {
+        self.registry.find_labels(labels).is_some()
+    }
+
     /// How many series it has.
     pub(crate) fn len(&self) -> usize {
         self.registry.len()
@@ -561,7 +566,7 @@ impl Head {
     }
 }
 
-fn decode_labels(raw: &[u8], decoder: &dyn SeriesDecoder) -> Result<Labels, String> {
+pub(crate) fn decode_labels(raw: &[u8], decoder: &dyn SeriesDecoder) -> Result<Labels, String> {
     let labels = decoder.decode(raw).map_err(|error| error.to_string())?;
     let bytes: usize = labels.iter().map(label_bytes).sum();
     if bytes > LABELS_MAX_BYTES {

@@ -143,12 +143,15 @@ impl Registry {
         if self.by_job.get(&job).is_none_or(|count| *count < most) {
             return false;
         }
+        self.find_labels(labels).is_none()
+    }
+
+    /// The series with these labels, if there is one.
+    pub(super) fn find_labels(&self, labels: &Labels) -> Option<Place> {
         let pairs = labels.iter().flat_map(|label| [&label.name, &label.value]);
-        let symbols: Option<Box<[Symbol]>> = pairs.map(|text| self.symbols.find(text)).collect();
-        symbols.is_none_or(|symbols| {
-            let hash = self.hasher.hash_one(&symbols);
-            self.by_labels.find(hash, |place| self.get(*place).labels == symbols).is_none()
-        })
+        let symbols: Box<[Symbol]> = pairs.map(|text| self.symbols.find(text)).collect::<Option<_>>()?;
+        let hash = self.hasher.hash_one(&symbols);
+        self.by_labels.find(hash, |place| self.get(*place).labels == symbols).copied()
     }
 
     fn job_of(&self, symbols: &[Symbol]) -> Option<Symbol> {

@@ -1,0 +1,203 @@
+//! Every call of Grafana's Prometheus data source as Grafana makes it, and the bytes of each answer.
+
+use binnacle_collector::intake::encode_write_request;
+use binnacle_model::{Labels, Sample, Timestamp};
+
+use crate::support::{Server, client};
+
+const FORM: &str = "application/x-www-form-urlencoded";
+
+struct Grafana {
+    url: String,
+}
+
+impl Grafana {
+    /// As the data source posts: everything in a form, with headers that say which panel asks.
+    async fn post(&self, path: &str, form: &[(&str, &str)]) -> (u16, String) {
+        let body: String = form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = client()
+            .post(format!("{}{path}", self.url))
+            .header("content-type", FORM)
+            .header("x-dashboard-uid", "d1")
+            .header("x-panel-id", "7")
+            .header("x-grafana-org-id", "1")
+            .body(body);
+        let response = request.send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+
+    async fn get(&self, path: &str, query: &[(&str, &str)]) -> (u16, String) {
+        let query: String = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
+        let response = client().get(format!("{}{path}?{query}", self.url)).send().await.unwrap();
+        (response.status().as_u16(), response.text().await.unwrap())
+    }
+}
+
+fn ok(body: impl Into<String>) -> (u16, String) {
+    (200, body.into())
+}
+
+/// Two series with three samples each, 15 s apart, the last one at `end`.
+async fn fill(url: &str, end: i64) {
+    let labels =
+        |job: &str| Labels::new([("__name__", "jobs_total"), ("job", job), ("my.name", "x")]).unwrap();
+    let samples = |first: f64| {
+        [0, 1, 2]
+            .map(|at| Sample { timestamp: Timestamp(end - 30_000 + at * 15_000), value: first + at as f64 })
+    };
+    let (a, b) = (labels("a"), labels("b"));
+    let (of_a, of_b) = (samples(1.0), samples(f64::INFINITY));
+    let body = encode_write_request([(&a, &of_a[..]), (&b, &of_b[..])]);
+    let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+    let response = client().post(format!("{url}/api/v1/write")).body(body).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 204);
+}
+
+#[allow(clippy::disallowed_methods, reason = "the server under test runs on the machine's clock")]
+fn quarter_minute() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    now.as_secs() as i64 / 15 * 15
+}
+
+#[tokio::test]
+async fn queries_and_ranges() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let grafana = Grafana { url: server.url.clone() };
+    let end = quarter_minute();
+    fill(&server.url, end * 1000).await;
+    let (start, middle, last) = ((end - 30).to_string(), (end - 15).to_string(), end.to_string());
+
+    // "Save & test".
+    let health = grafana.post("/api/v1/query", &[("query", "1+1"), ("time", "4")]).await;
+    assert_eq!(health, ok(r#"{"status":"success","data":{"resultType":"scalar","result":[4,"2"]}}"#));
+    // A panel: times are floats in seconds, the step is a decimal number of seconds.
+    let range = [("query", "jobs_total{job=\"a\"}"), ("start", &*start), ("end", &last), ("step", "15")];
+    let found = grafana.post("/api/v1/query_range", &range).await;
+    let metric = r#"{"__name__":"jobs_total","job":"a","my.name":"x"}"#;
+    assert_eq!(
+        found,
+        ok(format!(
+            r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{metric},"values":[[{start},"1"],[{middle},"2"],[{last},"3"]]}}]}}}}"#
+        ))
+    );
+    let half = [
+        ("query", "sum(jobs_total)"),
+        ("start", &*last),
+        ("end", &last),
+        ("step", "0.5"),
+        ("timeout", "60s"),
+    ];
+    assert_eq!(
+        grafana.post("/api/v1/query_range", &half).await,
+        ok(format!(
+            r#"{{"status":"success","data":{{"resultType":"matrix","result":[{{"metric":{{}},"values":[[{last},"+Inf"]]}}]}}}}"#
+        ))
+    );
+    // Explore's instant query, not aligned.
+    let moment = format!("{end}.123");
+    let instant =
+        grafana.post("/api/v1/query", &[("query", "jobs_total{job=\"a\"} * 0.1"), ("time", &moment)]).await;
+    assert_eq!(
+        instant,
+        ok(format!(
+            r#"{{"status":"success","data":{{"resultType":"vector","result":[{{"metric":{{"job":"a","my.name":"x"}},"value":[{moment},"0.30000000000000004"]}}]}}}}"#
+        ))
+    );
+    let infos = grafana.post("/api/v1/query", &[("query", "rate(up[1m])"), ("time", &last)]).await;
+    assert_eq!(infos, ok(r#"{"status":"success","data":{"resultType":"vector","result":[]}}"#));
+    let stats = grafana
+        .post("/api/v1/query", &[("query", "sum(jobs_total)"), ("time", &last), ("stats", "all")])
+        .await;
+    assert!(stats.1.contains(r#""samples":{"totalQueryableSamples":2,"peakSamples":"#), "{stats:?}");
+    assert!(stats.1.contains(&format!(r#""totalQueryableSamplesPerStep":[[{last}.0,2]]"#)), "{stats:?}");
+
+    let bad = grafana.post("/api/v1/query", &[("query", "sum("), ("time", "4")]).await;
+    let reason = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"}"#;
+    assert_eq!(bad, (400, reason.to_owned()));
+    let clash =
+        grafana.post("/api/v1/query", &[("query", "jobs_total + on () jobs_total"), ("time", &last)]).await;
+    assert_eq!(clash.0, 422);
+    assert!(
+        clash.1.starts_with(r#"{"status":"error","errorType":"execution","error":"found duplicate series"#),
+        "{clash:?}"
+    );
+    let put = client().put(format!("{}/api/v1/query", server.url)).send().await.unwrap();
+    assert_eq!(put.status().as_u16(), 405);
+    server.kill();
+}
+
+#[tokio::test]
+async fn names_metadata_and_probes() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let grafana = Grafana { url: server.url.clone() };
+    let end = quarter_minute();
+    fill(&server.url, end * 1000).await;
+    let (start, last) = ((end - 3600).to_string(), end.to_string());
+    let times = [("start", &*start), ("end", &*last)];
+    let with = |more: &[(&'static str, &'static str)]| {
+        let own = times.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        own.chain(more.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())))
+            .collect::<Vec<_>>()
+    };
+    let list = |body: &str| ok(format!(r#"{{"status":"success","data":{body}}}"#));
+    let calls = [
+        ("/api/v1/labels", with(&[("limit", "40000")]), r#"["__name__","job","my.name"]"#),
+        ("/api/v1/labels", with(&[("match[]", "{job=\"a\"}")]), r#"["__name__","job","my.name"]"#),
+        ("/api/v1/label/job/values", with(&[("limit", "40000")]), r#"["a","b"]"#),
+        ("/api/v1/label/__name__/values", with(&[("match[]", "{job=\"b\"}")]), r#"["jobs_total"]"#),
+        ("/api/v1/label/U__my_2e_name/values", with(&[]), r#"["x"]"#),
+        (
+            "/api/v1/series",
+            with(&[("match[]", "{__name__!=\"\"}"), ("limit", "40000")]),
+            r#"[{"__name__":"jobs_total","job":"a","my.name":"x"},{"__name__":"jobs_total","job":"b","my.name":"x"}]"#,
+        ),
+        ("/api/v1/metadata", vec![], "{}"),
+        ("/api/v1/rules", vec![], r#"{"groups":[]}"#),
+        ("/api/v1/alerts", vec![], r#"{"alerts":[]}"#),
+        ("/api/v1/query_exemplars", with(&[("query", "jobs_total")]), "[]"),
+    ];
+    for (path, query, want) in calls {
+        let query: Vec<(&str, &str)> = query.iter().map(|(name, value)| (&**name, &**value)).collect();
+        assert_eq!(grafana.get(path, &query).await, list(want), "{path} {query:?}");
+    }
+    for path in ["/api/v1/labels", "/api/v1/series"] {
+        let form = [("match[]", "{job=\"a\"}"), ("start", &*start), ("end", &last), ("limit", "1")];
+        assert_eq!(grafana.post(path, &form).await.0, 200, "{path} by POST");
+    }
+    let cut = grafana.get("/api/v1/label/job/values", &[("limit", "1")]).await;
+    assert_eq!(cut, ok(r#"{"status":"success","data":["a"],"warnings":["results truncated due to limit"]}"#));
+    // The probe at the start has milliseconds.
+    let probe = [("query", "test"), ("start", "1700000000000"), ("end", "1700003600000")];
+    assert_eq!(grafana.get("/api/v1/query_exemplars", &probe).await, list("[]"));
+
+    // What it is: first by POST, and without a word of features, which would make it Mimir.
+    let (status, flavour) = grafana.post("/api/v1/status/buildinfo", &[]).await;
+    assert!(
+        status == 200 && flavour.contains(r#""version":"3."#) && !flavour.contains("features"),
+        "{flavour}"
+    );
+    assert_eq!(grafana.get("/api/v1/status/flags", &[]).await.0, 200);
+    assert_eq!(grafana.get("/api/v1/query", &[("query", "prometheus_build_info")]).await.0, 200);
+    server.kill();
+}
+
+#[tokio::test]
+async fn answers_are_compressed_for_whoever_takes_it() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    for encoding in ["gzip", "zstd"] {
+        let plain =
+            reqwest::Client::builder().no_gzip().no_zstd().no_proxy().tls_certs_only([]).build().unwrap();
+        let request = plain.get(format!("{}/metrics", server.url)).header("accept-encoding", encoding);
+        let response = request.send().await.unwrap();
+        let found = response
+            .headers()
+            .get("content-encoding")
+            .and_then(|value| value.to_str().ok())
+            .map(String::from);
+        assert_eq!(found.as_deref(), Some(encoding));
+    }
+    server.kill();
+}
