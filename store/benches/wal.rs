@@ -26,7 +26,7 @@ fn wal(c: &mut Criterion) {
                             wal.append(RecordKind::Lines, |_, out| out.extend_from_slice(&payload));
                         appended += 1;
                         if appended % commit_every == 0 {
-                            wal.commit(sequence.expect("a healthy disk")).expect("a healthy disk");
+                            wal.commit(sequence).expect("a healthy disk");
                         }
                         // A run must not fill the disk with files that a store would have removed.
                         if appended % 1000 == 0 {

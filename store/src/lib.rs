@@ -180,7 +180,7 @@ impl Store {
         let wal = Arc::new(wal);
         let space = Arc::new(Space::new(disk, dir));
         let metrics = metrics.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone());
-        metrics.finish_deletions().map_err(io)?;
+        metrics.finish_deletions();
         let logs = logs.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone()).map_err(io)?;
         Ok(Self { clock, wal, metrics, logs, catalog, space, telemetry, dir: dir.to_path_buf(), lock: None })
     }
@@ -190,9 +190,8 @@ impl Store {
     /// A failure leaves everything as it was, and the next call tries again.
     pub fn maintain(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let now = self.clock.now();
-        self.logs.expire(now)?;
-        self.recover()?;
-        self.metrics.maintain(now)?;
+        // One part that fails keeps no other from being done.
+        let done = [self.logs.expire(now), self.recover(), self.metrics.maintain(now)];
         let sealed = self.wal.sealed();
         let of_metrics = self.metrics.persisted_through(&sealed);
         let of_logs = self.logs.persisted_through(&sealed, &self.catalog)?;
@@ -202,15 +201,15 @@ impl Store {
         let (bytes, syncs) = self.wal.written();
         self.telemetry.wal_written_bytes.set(bytes as i64);
         self.telemetry.wal_syncs.set(syncs as i64);
-        Ok(())
+        Ok(done.into_iter().collect::<Result<(), _>>()?)
     }
 
     /// Looks whether there is room on the disk, and whether a log that failed can go on.
     pub fn recover(&self) -> std::io::Result<()> {
-        self.space.check()?;
+        let looked = self.space.check();
         self.telemetry.disk_is_full.set(i64::from(self.space.is_low()));
         self.wal.recover();
-        Ok(())
+        looked
     }
 
     /// Waits until every line acknowledged so far can be found by a search.

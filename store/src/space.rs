@@ -61,8 +61,12 @@ impl Space {
             tracing::info!(dir = %self.dir.display(), free = room.free, "there is room on the disk again");
             self.is_low.store(false, Ordering::Relaxed);
         }
-        if room.free >= 4 * reserve && !self.disk.exists(&self.reserve_path())? {
-            self.take_reserve(reserve)?;
+        if room.free >= 4 * reserve
+            && !self.disk.exists(&self.reserve_path())?
+            && let Err(error) = self.take_reserve(reserve)
+        {
+            // Some file systems take no room in advance, and quotas are not seen: it goes without.
+            tracing::debug!(%error, "no reserve for a full disk");
         }
         Ok(())
     }
@@ -70,7 +74,7 @@ impl Space {
     /// Does what makes room, or needs some to go on; if it finds none, once more with the reserve.
     pub(crate) fn with_reserve<T>(&self, mut work: impl FnMut() -> io::Result<T>) -> io::Result<T> {
         match work() {
-            Err(error) if error.kind() == io::ErrorKind::StorageFull => {
+            Err(error) if is_full(&error) => {
                 self.found_none();
                 if !self.disk.exists(&self.reserve_path())? {
                     return Err(error);
@@ -101,6 +105,10 @@ impl Space {
         }
         taken
     }
+}
+
+fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
 }
 
 fn reserve_of(room: Room) -> u64 {

@@ -90,7 +90,7 @@ mod tests {
         note("rate(a_total[5m]) / on (job) b", 1);
         note(r#"{__name__=~"c_.*"}"#, 2);
         note(r#"{__name__=~".+", job="x"}"#, 3);
-        note(r#"{__name__!="z"}"#, 4);
+        note(r#"{__name__!="z", job="x"}"#, 4);
         note("b", 5);
         let last = usage.last(&["a_total", "b", "c_1", "d", "z"].into_iter().collect());
         let want = [("a_total", Timestamp(1)), ("b", Timestamp(5)), ("c_1", Timestamp(2))];

@@ -321,13 +321,15 @@ impl Logs {
                 self.shared.telemetry.count_lines(&report);
                 return Ok(report);
             }
+            if let Some(error) = self.shared.wal.error() {
+                return Err(failed(error));
+            }
             let entries = to_entries(&push, received).map_err(AppendError::Invalid)?;
             let bytes = push.encoded_len();
-            let appended = self.shared.wal.append(RecordKind::Lines, |_, out| {
+            let sequence = self.shared.wal.append(RecordKind::Lines, |_, out| {
                 out.extend_from_slice(&received.0.to_le_bytes());
                 out.extend_from_slice(&push.encode_to_vec());
             });
-            let sequence = appended.map_err(failed)?;
             push.batches.iter().for_each(|batch| marks.raise(batch));
             // Queued under the lock, so that the indexer sees records in their order.
             if !entries.is_empty() {

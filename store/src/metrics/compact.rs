@@ -3,10 +3,11 @@
 use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
+use binnacle_model::{Interner, Labels, Sample, TimeRange, Timestamp};
 
 use super::block::{self, Block, BlockError, BlockWriter, ChunkReader, Chunked, Cut};
 use super::head::{Held, Place, Scratch};
@@ -64,22 +65,32 @@ impl Metrics {
 
     /// A block for each span of which there are samples. Only the last one says that all is written.
     fn write_windows(&self, series: &[(Labels, Held)], cut: Cut) -> io::Result<Vec<Arc<Block>>> {
-        let written = self.write_windows_in(&self.dir, self.next_block_number(), series, cut)?;
-        written.into_iter().map(|(path, number)| self.open_written(&path, number)).collect()
+        let mut written = Vec::new();
+        let opened = self
+            .write_windows_in(&self.dir, &|| self.take_block_number(), series, cut, &mut written)
+            .and_then(|()| written.iter().map(|(path, number)| self.open_written(path, *number)).collect());
+        if opened.is_err() {
+            // Nobody would know of them before the next start.
+            for (path, _) in &written {
+                self.disk.remove_file(path)?;
+            }
+        }
+        opened
     }
 
     fn write_windows_in(
         &self,
         dir: &Path,
-        first_number: u64,
+        take_number: &dyn Fn() -> u64,
         series: &[(Labels, Held)],
         cut: Cut,
-    ) -> io::Result<Vec<(PathBuf, u64)>> {
+        written: &mut Vec<(PathBuf, u64)>,
+    ) -> io::Result<()> {
         let span = binnacle_model::time::millis(self.options.block_span);
         let windows: BTreeSet<i64> = series.iter().flat_map(|(_, held)| held.windows(span)).collect();
         let last = windows.last().copied();
-        let mut written = Vec::new();
-        for (window, number) in windows.into_iter().zip(first_number..) {
+        for window in windows {
+            let number = take_number();
             let start = Timestamp(window * span);
             let range = TimeRange { start, end: Timestamp(start.0 + span - 1) };
             let mut writer = BlockWriter::create(&*self.disk, dir, number)?;
@@ -95,7 +106,7 @@ impl Metrics {
             let cut = if Some(window) == last { cut } else { Cut::NONE };
             written.push((writer.finish(cut, &[])?, number));
         }
-        Ok(written)
+        Ok(())
     }
 
     fn open_written(&self, path: &Path, number: u64) -> io::Result<Arc<Block>> {
@@ -105,8 +116,9 @@ impl Metrics {
         Ok(Arc::new(block))
     }
 
-    pub(super) fn next_block_number(&self) -> u64 {
-        self.blocks().iter().map(|block| block.number).max().unwrap_or(0) + 1
+    /// A number that no block ever had.
+    fn take_block_number(&self) -> u64 {
+        self.next_block.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Merges the blocks of days of which no sample is in the head any more.
@@ -133,7 +145,7 @@ impl Metrics {
 
     /// Makes one block of several, or a new one of one.
     pub(super) fn replace(&self, sources: &[Arc<Block>], drops: Option<Drops<'_>>) -> io::Result<()> {
-        let number = self.next_block_number();
+        let number = self.take_block_number();
         let mut writer = BlockWriter::create(&*self.disk, &self.dir, number)?;
         match copy_merged(sources, &mut writer, drops) {
             Ok(()) => {}
@@ -153,7 +165,11 @@ impl Metrics {
         let cut = sources.iter().map(|block| block.cut()).max_by_key(|cut| cut.wal_file);
         let numbers: Vec<u64> = sources.iter().map(|block| block.number).collect();
         let path = writer.finish(cut.unwrap_or(Cut::NONE), &numbers)?;
-        self.swap(sources, Some(self.open_written(&path, number)?));
+        let new = self.open_written(&path, number);
+        if new.is_err() {
+            self.disk.remove_file(&path)?;
+        }
+        self.swap(sources, Some(new?));
         sources.iter().try_for_each(|source| self.retire(source))
     }
 
@@ -225,8 +241,7 @@ impl Metrics {
         for block in &blocks {
             block.copy_to(&*self.disk, &dir.join(block.path().file_name().unwrap_or_default()))?;
         }
-        let number = blocks.iter().map(|block| block.number).max().unwrap_or(0) + 1;
-        self.write_windows_in(dir, number, &series, Cut::NONE)?;
+        self.write_windows_in(dir, &|| self.take_block_number(), &series, Cut::NONE, &mut Vec::new())?;
         self.disk.sync_dir(dir)
     }
 }
@@ -334,8 +349,48 @@ fn copy_merged(
     }
 }
 
+/// Whether every chunk can be read.
+fn is_sound(block: &Arc<Block>) -> Result<(), BlockError> {
+    let mut source = Source::new(block)?;
+    let (mut samples, mut histograms) = (Vec::new(), Vec::new());
+    while let Some((_, chunks)) = source.next.take() {
+        samples.clear();
+        histograms.clear();
+        chunks.into_iter().try_for_each(|chunk| source.reader.read(chunk, &mut samples, &mut histograms))?;
+        source.advance()?;
+    }
+    Ok(())
+}
+
+/// Gives blocks of one number numbers of their own: an earlier release could write two.
+pub(super) fn renumber_twins(
+    disk: &dyn Disk,
+    blocks: &mut [Arc<Block>],
+    shared: &Arc<Mutex<Interner>>,
+) -> Result<(), BlockError> {
+    let mut next = blocks.iter().map(|block| block.number).max().unwrap_or(0) + 1;
+    for at in 1..blocks.len() {
+        if blocks[at].number != blocks[at - 1].number {
+            continue;
+        }
+        let path = blocks[at].path().to_path_buf();
+        let moved = path.with_file_name(block::file_name(next, blocks[at].range()));
+        let read = |cause| BlockError::Read { path: path.clone(), cause };
+        disk.rename(&path, &moved).map_err(read)?;
+        disk.sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(read)?;
+        blocks[at] = Arc::new(block::open(disk, &moved, next, shared)?);
+        next += 1;
+    }
+    blocks.sort_by_key(|block| block.number);
+    Ok(())
+}
+
 /// Removes blocks that were merged into others before a crash kept them from being removed.
-pub(super) fn remove_merged(disk: &dyn Disk, blocks: &mut Vec<Arc<Block>>) -> io::Result<()> {
+pub(super) fn remove_merged(
+    disk: &dyn Disk,
+    blocks: &mut Vec<Arc<Block>>,
+    lost: &mut Vec<Lost>,
+) -> io::Result<()> {
     let day = binnacle_model::time::millis(DAY);
     let day_of = |block: &Block| window_of(block.range().start, day);
     let mut gone: BTreeSet<u64> = BTreeSet::new();
@@ -349,7 +404,11 @@ pub(super) fn remove_merged(disk: &dyn Disk, blocks: &mut Vec<Arc<Block>>) -> io
         }
     }
     for block in blocks.iter().filter(|block| gone.contains(&block.number)) {
-        disk.remove_file(block.path())?;
+        match is_sound(block) {
+            Ok(()) => disk.remove_file(block.path())?,
+            // What could not be merged is kept aside, and said.
+            Err(error) => lost.push(quarantine(disk, block.path(), &error)?),
+        }
     }
     blocks.retain(|block| !gone.contains(&block.number));
     Ok(())

@@ -7,8 +7,10 @@
 //!
 //! What comes in later, for the same series and moments, stays: a record of the WAL deletes what was before it.
 
+use std::collections::HashSet;
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use binnacle_model::storage::ALL_TIME;
 use binnacle_model::{MatchOp, Matcher, TimeRange, Timestamp};
@@ -85,26 +87,47 @@ impl Metrics {
     /// See [`binnacle_model::storage::Admin::delete`].
     pub(crate) fn delete(&self, matchers: &[Vec<Matcher>], range: TimeRange) -> io::Result<()> {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        let last_block = self.next_block_number() - 1;
+        if let Some(error) = self.wal.error() {
+            return Err(io::Error::other(error));
+        }
+        if matchers.iter().any(|all| all.len() > MATCHERS_MAX) {
+            let reason = format!("a selector has more than {MATCHERS_MAX} matchers");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, reason));
+        }
+        let last_block = self.next_block.load(Ordering::Relaxed) - 1;
         let deletions: Vec<Deletion> =
             matchers.iter().map(|all| Deletion { matchers: all.clone(), range, last_block }).collect();
         let sequence = {
             let mut head = self.head();
-            let recorded =
-                deletions.iter().map(|one| head.delete(&self.wal, one)).collect::<Result<Vec<_>, _>>();
-            recorded.map_err(io::Error::other)?.into_iter().max()
+            deletions.iter().map(|one| head.delete(&self.wal, one)).max()
         };
         if let Some(sequence) = sequence {
             self.wal.commit(sequence).map_err(io::Error::other)?;
         }
-        deletions.iter().try_for_each(|one| self.delete_from_blocks(one))
+        self.deletions.lock().unwrap_or_else(PoisonError::into_inner).extend(deletions);
+        self.delete_pending()
     }
 
-    /// Does what a crash may have kept a deletion from doing.
-    pub(crate) fn finish_deletions(&self) -> io::Result<()> {
+    /// Does what a crash may have kept a deletion from doing. What the disk refuses now is tried again later.
+    pub(crate) fn finish_deletions(&self) {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        let pending = std::mem::take(&mut *self.deletions.lock().unwrap_or_else(PoisonError::into_inner));
-        pending.iter().try_for_each(|one| self.delete_from_blocks(one))
+        if let Err(error) = self.delete_pending() {
+            tracing::error!(%error, "series that were deleted are still in blocks; will try again");
+        }
+    }
+
+    /// Whether samples that were deleted may still be in blocks.
+    pub(super) fn has_pending_deletions(&self) -> bool {
+        !self.deletions.lock().unwrap_or_else(PoisonError::into_inner).is_empty()
+    }
+
+    /// Takes out of blocks what is to go from them.
+    pub(super) fn delete_pending(&self) -> io::Result<()> {
+        let pending = self.deletions.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        pending.iter().try_for_each(|one| self.delete_from_blocks(one))?;
+        // Nobody else adds any: whoever does holds the same lock as whoever calls this.
+        self.deletions.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(())
     }
 
     fn delete_from_blocks(&self, deletion: &Deletion) -> io::Result<()> {
@@ -132,19 +155,34 @@ impl Metrics {
         self.replace(std::slice::from_ref(block), Some(&is_deleted))
     }
 
-    /// Removes what is kept for a shorter time, from blocks that are wholly older.
-    pub(super) fn expire_selected(&self, now: Timestamp) -> io::Result<()> {
-        for short in &self.options.short_retentions {
+    /// Removes what is kept for a shorter time, from blocks that are wholly older. A block that fails holds up no
+    /// other.
+    pub(super) fn expire_selected(&self, now: Timestamp) {
+        for (at, short) in self.options.short_retentions.iter().enumerate() {
             let oldest = now.minus(short.retention);
             for block in self.blocks().into_iter().filter(|block| block.range().end < oldest) {
-                let deletion =
-                    Deletion { matchers: short.matchers.clone(), range: ALL_TIME, last_block: block.number };
-                if block.select(&deletion.matchers, ALL_TIME).is_ok_and(|found| !found.is_empty()) {
-                    self.space.with_reserve(|| self.rewrite_without(&block, &deletion))?;
+                // A block never changes: what it has not now it will never have.
+                if !self.looked_at().insert((block.number, at)) {
+                    continue;
+                }
+                let (matchers, last_block) = (short.matchers.clone(), block.number);
+                let deletion = Deletion { matchers, range: ALL_TIME, last_block };
+                let has_some =
+                    block.select(&deletion.matchers, ALL_TIME).is_ok_and(|found| !found.is_empty());
+                if has_some
+                    && let Err(error) = self.space.with_reserve(|| self.rewrite_without(&block, &deletion))
+                {
+                    tracing::error!(%error, path = %block.path().display(), "series were not expired; will try again");
+                    self.looked_at().remove(&(block.number, at));
                 }
             }
         }
-        Ok(())
+        let blocks = self.blocks();
+        self.looked_at().retain(|(number, _)| blocks.iter().any(|block| block.number == *number));
+    }
+
+    fn looked_at(&self) -> MutexGuard<'_, HashSet<(u64, usize)>> {
+        self.looked_at.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -38,14 +38,19 @@ impl Lost {
         Some(Self { range: TimeRange { start: Timestamp(start), end: Timestamp(end) }, path })
     }
 
+    /// Of the block or the file of the WAL.
+    pub(super) fn number(&self) -> u64 {
+        let number = self.path.file_stem().and_then(|stem| stem.to_str()?.split_once('-'));
+        number.and_then(|(number, _)| number.parse().ok()).unwrap_or(0)
+    }
+
     fn is_wal(&self) -> bool {
         self.path.extension().is_some_and(|extension| extension == WAL)
     }
 
     /// Whether it stands for this file of the WAL.
     pub(super) fn is_of_wal(&self, file: WalFileId) -> bool {
-        let number = self.path.file_stem().and_then(|stem| stem.to_str()?.split_once('-'));
-        self.is_wal() && number.is_some_and(|(number, _)| number.parse() == Ok(file.0))
+        self.is_wal() && self.number() == file.0
     }
 }
 

@@ -28,9 +28,10 @@ mod lost;
 mod postings;
 mod select;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -114,8 +115,12 @@ pub(crate) struct Metrics {
     moving: Mutex<()>,
     space: Arc<Space>,
     exemplars: Mutex<Exemplars>,
-    /// That a crash may have cut short.
+    /// That could not be done in all blocks yet.
     deletions: Mutex<Vec<Deletion>>,
+    /// Of the next block. No number is given out twice: others speak of blocks by it.
+    next_block: AtomicU64,
+    /// Blocks in which series of shorter retentions were looked for, and which retention.
+    looked_at: Mutex<HashSet<(u64, usize)>>,
     telemetry: Telemetry,
 }
 
@@ -166,9 +171,10 @@ impl Opening {
                 Err(error) => return Err(error),
             }
         }
-        let lost = lost::list(&*disk, dir).map_err(read)?;
+        let mut lost = lost::list(&*disk, dir).map_err(read)?;
         blocks.sort_by_key(|block| block.number);
-        compact::remove_merged(&*disk, &mut blocks).map_err(read)?;
+        compact::renumber_twins(&*disk, &mut blocks, &shared)?;
+        compact::remove_merged(&*disk, &mut blocks, &mut lost).map_err(read)?;
         let cuts = blocks.iter().map(|block| block.cut());
         let cut = cuts.max_by_key(|cut| cut.wal_file).unwrap_or(Cut::NONE);
         let head = Head::new(binnacle_model::time::millis(options.block_span), Arc::clone(&shared));
@@ -215,9 +221,13 @@ impl Opening {
     /// The engine, ready.
     pub(crate) fn finish(self, wal: Arc<Wal>, space: Arc<Space>, telemetry: Telemetry) -> Metrics {
         let Self { disk, dir, options, blocks, shared, lost, head, seed, deletions, .. } = self;
+        let numbers = blocks.iter().map(|block| block.number);
+        let numbers =
+            numbers.chain(lost.iter().map(Lost::number)).chain(deletions.iter().map(|one| one.last_block));
+        let next_block = AtomicU64::new(numbers.max().unwrap_or(0) + 1);
+        let (exemplars, deletions, looked_at) = (Mutex::default(), Mutex::new(deletions), Mutex::default());
         let (head, blocks, lost) = (Mutex::new(head), RwLock::new(blocks), Mutex::new(lost));
         let moving = Mutex::new(());
-        let (exemplars, deletions) = (Mutex::default(), Mutex::new(deletions));
         Metrics {
             disk,
             dir,
@@ -232,6 +242,8 @@ impl Opening {
             space,
             exemplars,
             deletions,
+            next_block,
+            looked_at,
             telemetry,
         }
     }
@@ -257,7 +269,14 @@ impl Metrics {
         }
         // Before the lock: other senders need not wait for it.
         let hashes = head::hash_batch(self.seed, batch, decoder);
-        let (report, sequence) = self.head().append(&self.wal, batch, &hashes, decoder, limits)?;
+        let (report, sequence) = {
+            let mut head = self.head();
+            // Once more, now that nobody else takes anything.
+            if let Some(error) = self.wal.error() {
+                return Err(failed(error));
+            }
+            head.append(&self.wal, batch, &hashes, decoder, limits)
+        };
         match sequence {
             Some(sequence) => self.wal.commit(sequence).map_err(failed)?,
             // What makes these samples known may still be on its way to the disk.
@@ -298,23 +317,35 @@ impl Metrics {
     /// what is too old.
     pub(crate) fn maintain(&self, now: Timestamp) -> io::Result<()> {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        // First what makes room.
-        self.expire(now)?;
-        self.expire_selected(now)?;
-        self.set_aside_damaged()?;
-        self.space.with_reserve(|| self.compact_head(now))?;
-        self.merge_days(now);
+        // First what makes room. One step that fails keeps no other from being done.
+        let done = [
+            self.expire(now),
+            self.set_aside_damaged(),
+            self.space.with_reserve(|| self.compact_head(now)),
+            self.delete_pending(),
+        ];
+        if self.has_pending_deletions() {
+            // Blocks stay as they are until what is to go from them is gone.
+            tracing::warn!("a deletion is not done yet; days are not merged");
+        } else {
+            self.expire_selected(now);
+            self.merge_days(now);
+        }
         let blocks = self.blocks();
         blocks.iter().for_each(|block| block.rest());
         self.head().rest();
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).sweep();
         self.telemetry.head_series.set(self.head().len() as i64);
         self.telemetry.blocks.set(blocks.len() as i64);
-        Ok(())
+        done.into_iter().collect()
     }
 
     /// The last of `sealed` of which, and of all before it, no sample is needed any more.
     pub(crate) fn persisted_through(&self, sealed: &[SealedFile]) -> Option<WalFileId> {
+        if self.has_pending_deletions() {
+            // Their records are needed by the next start.
+            return None;
+        }
         let cut = self.blocks().iter().map(|block| block.cut()).max_by_key(|cut| cut.wal_file);
         let files: Vec<WalFileId> = sealed.iter().map(|file| file.id).collect();
         self.head().persisted_through(&files, cut.unwrap_or(Cut::NONE))

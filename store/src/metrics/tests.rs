@@ -54,7 +54,7 @@ fn open(disk: &SimDisk) -> Result<(Metrics, Arc<Wal>), String> {
     let wal = Arc::new(opened.map_err(|error| error.to_string())?.0);
     let space = Arc::new(Space::new(Arc::new(disk.clone()), Path::new("/data")));
     let metrics = opening.finish(Arc::clone(&wal), space, Telemetry::default());
-    metrics.finish_deletions().map_err(|error| error.to_string())?;
+    metrics.finish_deletions();
     Ok((metrics, wal))
 }
 
@@ -419,5 +419,47 @@ impl SeriesDecoder for Jobs {
     fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
         let (job, number) = std::str::from_utf8(raw).unwrap().split_once(' ').unwrap();
         Labels::new([("__name__", "m"), ("job", job), ("number", number)])
+    }
+}
+
+/// A deletion that took every block must not take what comes after it, whatever number that gets.
+#[test]
+fn what_comes_after_everything_was_deleted_stays() {
+    let disk = SimDisk::default();
+    assert_eq!(run(&disk), HOURS);
+    let (metrics, wal) = open(&disk).unwrap();
+    metrics.delete(&[vec![]], ALL_TIME).unwrap();
+    assert_eq!(read(&metrics).0, Found::new());
+    let append = |metrics: &Metrics, hour: i64| {
+        let sample = [Sample { timestamp: Timestamp(hour * HOUR_MS), value: 1.0 }];
+        let batch = [RawSeries { labels: b"m1", samples: &sample, histograms: &[] }];
+        metrics.append(&batch, &Plain, Timestamp(hour * HOUR_MS)).unwrap();
+    };
+    for hour in HOURS..HOURS + 6 {
+        append(&metrics, hour);
+    }
+    maintain(&metrics, &wal, Timestamp((HOURS + 6) * HOUR_MS)).unwrap();
+    assert!(!metrics.blocks().is_empty());
+    drop(metrics);
+    let (metrics, _) = open(&disk).unwrap();
+    assert_eq!(read(&metrics).0["m1"].len(), 6);
+}
+
+/// Samples of an append that failed are acknowledged only once the log has them.
+#[test]
+fn a_retry_after_a_failed_sync_is_durable() {
+    let disk = SimDisk::default();
+    let (metrics, wal) = open(&disk).unwrap();
+    let sample = [Sample { timestamp: Timestamp(0), value: 1.0 }];
+    let batch = [RawSeries { labels: b"m", samples: &sample, histograms: &[] }];
+    disk.set_sync_failure(true);
+    assert!(metrics.append(&batch, &Plain, Timestamp(0)).is_err());
+    assert!(metrics.append(&batch, &Plain, Timestamp(0)).is_err(), "nothing is taken meanwhile");
+    disk.set_sync_failure(false);
+    wal.recover();
+    assert_eq!(metrics.append(&batch, &Plain, Timestamp(0)).unwrap().duplicate, 1);
+    for seed in 0..8 {
+        let (metrics, _) = open(&disk.crash(seed)).unwrap();
+        assert_eq!(read(&metrics).0["m"], [(0, 1.0)]);
     }
 }

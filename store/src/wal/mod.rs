@@ -165,18 +165,13 @@ impl Wal {
 
     /// Adds a record, which `build` writes; it is told the file into which the record will go.
     ///
-    /// The record is not durable, and may be lost, until [`Self::commit`] of its sequence returns.
-    pub fn append(
-        &self,
-        kind: RecordKind,
-        build: impl FnOnce(WalFileId, &mut Vec<u8>),
-    ) -> Result<Sequence, WalError> {
+    /// The record is not durable, and may be lost, until [`Self::commit`] of its sequence returns. It is kept in any
+    /// case: what has been taken into memory must follow, also where the disk fails meanwhile. Look at
+    /// [`Self::error`] before taking anything.
+    pub fn append(&self, kind: RecordKind, build: impl FnOnce(WalFileId, &mut Vec<u8>)) -> Sequence {
         let mut state = self.lock();
         while state.buffered_bytes > BUFFER_MAX_BYTES && state.error.is_none() {
             state = self.write_or_wait(state);
-        }
-        if let Some(error) = &state.error {
-            return Err(error.clone());
         }
         if state.file_bytes >= self.file_max_bytes {
             state.seal();
@@ -193,7 +188,7 @@ impl Wal {
         state.last = sequence;
         state.buffered_bytes += added;
         state.file_bytes += added as u64;
-        Ok(sequence)
+        sequence
     }
 
     /// Waits until the record and all before it are durable.

@@ -167,6 +167,7 @@ impl Parser<'_> {
                 }
                 name
             }
+            Token::End => return Err(self.unexpected("")),
             _ => {
                 return Err(self.error_at(place, "expected a label name in label matching".into()));
             }

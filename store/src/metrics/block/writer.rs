@@ -188,7 +188,11 @@ impl<'d> BlockWriter<'d> {
         let path = self.dir.join(file_name(self.number, range));
         self.disk.rename(&self.temporary, &path)?;
         self.is_published = true;
-        self.disk.sync_dir(&self.dir)?;
+        if let Err(error) = self.disk.sync_dir(&self.dir) {
+            // Nobody knows of it, and it may or may not be there after a crash.
+            self.disk.remove_file(&path)?;
+            return Err(error);
+        }
         Ok(path)
     }
 

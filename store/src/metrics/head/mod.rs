@@ -12,9 +12,7 @@ mod times;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex};
 
-use binnacle_model::storage::{
-    ALL_TIME, AppendError, AppendReport, HistogramSample, RawSeries, SeriesDecoder, Wanted,
-};
+use binnacle_model::storage::{ALL_TIME, AppendReport, HistogramSample, RawSeries, SeriesDecoder, Wanted};
 use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
 use xxhash_rust::xxh3::Xxh3Builder;
 
@@ -25,7 +23,7 @@ use super::block::Cut;
 use super::delete::Deletion;
 use super::{SampleKind, histograms};
 use crate::bytes::{Reader, put_text, put_varint, put_zigzag};
-use crate::wal::{RecordKind, Sequence, Wal, WalError, WalFileId};
+use crate::wal::{RecordKind, Sequence, Wal, WalFileId};
 use registry::Registry;
 use series::Inserted;
 use times::TimePool;
@@ -57,6 +55,19 @@ pub(crate) struct Limits {
 }
 
 impl Limits {
+    /// Whether any moment of a series may be taken; if not, all of them are counted.
+    fn admit_any(self, raw: &RawSeries<'_>, report: &mut AppendReport) -> bool {
+        let samples = raw.samples.iter().map(|sample| sample.timestamp);
+        let moments = samples.chain(raw.histograms.iter().map(|one| one.timestamp));
+        if moments.clone().any(|at| at >= self.oldest && at <= self.newest) {
+            return true;
+        }
+        moments.for_each(|at| {
+            self.admit(at, report);
+        });
+        false
+    }
+
     /// Whether a moment may be taken; counts it if not.
     fn admit(self, at: Timestamp, report: &mut AppendReport) -> bool {
         report.too_old += usize::from(at < self.oldest);
@@ -133,22 +144,21 @@ impl Head {
         hashes: &[RawHash],
         decoder: &dyn SeriesDecoder,
         limits: Limits,
-    ) -> Result<(AppendReport, Option<Sequence>), AppendError> {
+    ) -> (AppendReport, Option<Sequence>) {
         let mut report = AppendReport::default();
         let places = self.resolve(batch, hashes, decoder, limits, &mut report);
         let accepted = self.accept(batch, &places, limits, &mut report);
         let histograms = self.accept_histograms(batch, &places, limits, &mut report);
         report.appended = accepted.len() + histograms.len();
         report.histograms += histograms.len();
-        let mut last = self.append_histograms(wal, &histograms)?;
+        let mut last = self.append_histograms(wal, &histograms);
         if accepted.is_empty() {
-            return Ok((report, last));
+            return (report, last);
         }
         for piece in self.pieces(&accepted) {
-            let appended = wal.append(RecordKind::Samples, |file, out| self.encode(file, piece, out));
-            last = Some(appended.map_err(|error| AppendError::Unavailable(error.to_string()))?);
+            last = Some(wal.append(RecordKind::Samples, |file, out| self.encode(file, piece, out)));
         }
-        Ok((report, last))
+        (report, last)
     }
 
     /// Takes a batch's numbers into memory.
@@ -225,14 +235,10 @@ impl Head {
     }
 
     /// Puts histograms into the WAL's buffer, a record for each few of them.
-    fn append_histograms(
-        &mut self,
-        wal: &Wal,
-        accepted: &[(Place, &HistogramSample)],
-    ) -> Result<Option<Sequence>, AppendError> {
+    fn append_histograms(&mut self, wal: &Wal, accepted: &[(Place, &HistogramSample)]) -> Option<Sequence> {
         let mut last = None;
         for piece in accepted.chunks(HISTOGRAMS_PER_RECORD) {
-            let appended = wal.append(RecordKind::Histograms, |file, out| {
+            last = Some(wal.append(RecordKind::Histograms, |file, out| {
                 self.define(file, piece.iter().map(|(place, sample)| (*place, sample.timestamp)), out);
                 put_varint(out, piece.len() as u64);
                 for (place, sample) in piece {
@@ -240,10 +246,9 @@ impl Head {
                     put_zigzag(out, sample.timestamp.0);
                     histograms::put(out, &sample.histogram);
                 }
-            });
-            last = Some(appended.map_err(|error| AppendError::Unavailable(error.to_string()))?);
+            }));
         }
-        Ok(last)
+        last
     }
 
     /// The samples in runs, each of which fits into a record with the labels of all its series.
@@ -284,6 +289,8 @@ impl Head {
                     report.limited += raw.samples.len() + raw.histograms.len();
                     report.limited_job.get_or_insert_with(|| labels.value("job").into());
                 }
+                // What is refused makes no series.
+                Ok(_) if !limits.admit_any(raw, report) => {}
                 Ok(labels) => {
                     let (known, is_new) = self.registry.by_labels(&labels);
                     report.new_series += usize::from(is_new);
@@ -419,10 +426,9 @@ impl Head {
     }
 
     /// Puts a deletion into the WAL's buffer and does it.
-    pub(crate) fn delete(&mut self, wal: &Wal, deletion: &Deletion) -> Result<Sequence, WalError> {
-        let sequence = wal.append(RecordKind::Deletion, |_, out| deletion.encode(out))?;
+    pub(crate) fn delete(&mut self, wal: &Wal, deletion: &Deletion) -> Sequence {
         self.forget(deletion);
-        Ok(sequence)
+        wal.append(RecordKind::Deletion, |_, out| deletion.encode(out))
     }
 
     /// Forgets the samples that a deletion names. Their series stay until the next block is written.
