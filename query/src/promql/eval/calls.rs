@@ -5,7 +5,7 @@ use binnacle_model::{Labels, MatchOp, Matcher};
 
 use super::super::ast::{Call, Expr, Kind, Span};
 use super::column::{Column, Point, is_absent, map, map_steps};
-use super::{EvalError, Grid, Run, Value, histograms, over_time, rank};
+use super::{EvalError, Grid, Run, Value, histograms, logarithms, over_time, rank};
 
 /// A function of one number, by its PromQL name.
 fn of_number(name: &str) -> Option<fn(f64) -> f64> {
@@ -23,9 +23,9 @@ fn of_number(name: &str) -> Option<fn(f64) -> f64> {
         "deg" => f64::to_degrees,
         "exp" => f64::exp,
         "floor" => f64::floor,
-        "ln" => f64::ln,
-        "log10" => f64::log10,
-        "log2" => f64::log2,
+        "ln" => logarithms::ln,
+        "log10" => logarithms::log10,
+        "log2" => logarithms::log2,
         "rad" => f64::to_radians,
         "sgn" => |v| {
             if v > 0.0 {

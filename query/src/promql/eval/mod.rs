@@ -23,6 +23,7 @@ mod elements;
 mod histograms;
 mod info;
 mod labels;
+mod logarithms;
 mod over_time;
 mod parts;
 mod rank;
