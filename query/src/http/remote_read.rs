@@ -1,6 +1,7 @@
 //! `POST /api/v1/read`: Prometheus's remote read. Answers samples, which every client takes; never streamed chunks.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
@@ -16,6 +17,9 @@ use crate::promql::EvalError;
 
 /// Longest request, as it comes and decoded.
 const REQUEST_MAX_BYTES: usize = 1024 * 1024;
+
+/// For a whole request to arrive.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Queries of one request.
 const QUERIES_MAX: usize = 100;
@@ -43,7 +47,9 @@ pub(super) async fn read(State(api): State<Arc<ReadApi>>, request: Request) -> R
 }
 
 async fn decode(body: Body) -> Result<ReadRequest, ApiError> {
-    let body = to_bytes(body, REQUEST_MAX_BYTES).await;
+    let body = tokio::time::timeout(REQUEST_TIMEOUT, to_bytes(body, REQUEST_MAX_BYTES)).await;
+    let body =
+        body.map_err(|_| ApiError::BadData(format!("request did not arrive within {REQUEST_TIMEOUT:?}")))?;
     let body = body.map_err(|error| ApiError::BadData(format!("request cannot be read: {error}")))?;
     let length = snap::raw::decompress_len(&body);
     let length = length.map_err(|error| ApiError::BadData(format!("request is not snappy: {error}")))?;

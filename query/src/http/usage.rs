@@ -12,7 +12,10 @@ use crate::promql::Expr;
 const NAMES_MAX: usize = 200_000;
 
 /// Patterns of names that are remembered.
-const PATTERNS_MAX: usize = 1000;
+const PATTERNS_MAX: usize = 100;
+
+/// Longer names and patterns are not remembered: whoever asks chooses them.
+const TEXT_MAX_BYTES: usize = 512;
 
 /// Since the start of the process.
 #[derive(Debug)]
@@ -63,6 +66,9 @@ impl Usage {
 
 impl Asked {
     fn note(&mut self, matcher: &Matcher, at: Timestamp) {
+        if matcher.value.len() > TEXT_MAX_BYTES {
+            return;
+        }
         if matcher.op == MatchOp::Equal {
             if self.names.len() < NAMES_MAX || self.names.contains_key(&matcher.value) {
                 self.names.insert(matcher.value.clone(), at);
