@@ -16,7 +16,7 @@ fn wal(c: &mut Criterion) {
             group.bench_function(format!("{name}, {size} bytes"), |b| {
                 let dir = tempfile::tempdir().expect("a folder for the log");
                 let opened =
-                    Wal::open(Arc::new(RealDisk), dir.path(), Floor::default(), &mut |_, _, _, _| {});
+                    Wal::open(Arc::new(RealDisk), dir.path(), &Floor::default(), &mut |_, _, _, _| {});
                 let (wal, _) = opened.expect("an empty folder");
                 let mut appended = 0;
                 b.iter_batched(

@@ -13,10 +13,14 @@
 pub(crate) const MAGIC_WAL: [u8; 4] = *b"bwal";
 /// A block of metrics.
 pub(crate) const MAGIC_BLOCK: [u8; 4] = *b"bblk";
+/// A checkpoint of the head.
+pub(crate) const MAGIC_CHECKPOINT: [u8; 4] = *b"bchk";
 /// The newest version of WAL files.
 pub(crate) const WAL_VERSION: u8 = 1;
 /// The newest version of blocks.
 pub(crate) const BLOCK_VERSION: u8 = 2;
+/// The newest version of checkpoints.
+pub(crate) const CHECKPOINT_VERSION: u8 = 1;
 const CHECK: u8 = 0xa5;
 /// Size of a header.
 pub(crate) const HEADER_BYTES: usize = 8;

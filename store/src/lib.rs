@@ -48,7 +48,7 @@ use logs::Logs;
 use metrics::Metrics;
 use metrics::SampleKind;
 use space::Space;
-use wal::{Floor, RecordKind, Wal, WalOpenError};
+use wal::{Floor, RecordKind, SealedFile, Wal, WalOpenError};
 
 /// Pause between two rounds of compaction and expiry.
 const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
@@ -154,14 +154,22 @@ impl Store {
             metrics::Opening::new(Arc::clone(&disk), &dir.join("metrics"), options.metrics, seed)?;
         let mut logs = logs::Opening::new(Arc::clone(&disk), &dir.join("logs"), options.logs, &catalog)?;
         let mut unreadable = 0u64;
-        let floor =
-            Floor { file: metrics.wal_floor(), sequence: logs.wal_floor(), seed: seed.rotate_left(17) };
+        // Files that a checkpoint has, and of which no line is needed, are not read.
+        let saved = metrics.saved_files().iter().filter(|file| file.last <= logs.wal_floor());
+        let known: Vec<SealedFile> = saved.copied().collect();
+        let last_saved = metrics.saved_files().last().map(|file| file.last).unwrap_or_default();
+        let floor = Floor {
+            file: metrics.wal_floor(),
+            sequence: logs.wal_floor().max(last_saved),
+            seed: seed.rotate_left(17),
+            known,
+        };
         let (wal, report) =
-            Wal::open(Arc::clone(&disk), &dir.join("wal"), floor, &mut |file, sequence, kind, payload| {
+            Wal::open(Arc::clone(&disk), &dir.join("wal"), &floor, &mut |file, sequence, kind, payload| {
                 let sound = match kind {
                     RecordKind::Samples => metrics.replay(file, payload, SampleKind::Floats),
                     RecordKind::Histograms => metrics.replay(file, payload, SampleKind::Histograms),
-                    RecordKind::Deletion => metrics.replay_deletion(payload),
+                    RecordKind::Deletion => metrics.replay_deletion(file, payload),
                     RecordKind::Lines => logs.replay(sequence, payload),
                 };
                 unreadable += u64::from(!sound);
@@ -233,6 +241,9 @@ impl Store {
         self.wal.recover();
         if let Err(error) = self.wal.commit_all() {
             tracing::error!(%error, "the last samples may not be on disk");
+        }
+        if let Err(error) = self.metrics.close() {
+            tracing::warn!(%error, "no checkpoint; the next start replays the whole log");
         }
     }
 }

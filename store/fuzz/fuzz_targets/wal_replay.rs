@@ -14,5 +14,5 @@ libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
     if let Ok(mut file) = disk.create(&dir.join("0000000001.wal")) {
         let _ = file.append(bytes);
     }
-    let _ = Wal::open(Arc::new(disk), dir, Floor::default(), &mut |_, _, _, _| {});
+    let _ = Wal::open(Arc::new(disk), dir, &Floor::default(), &mut |_, _, _, _| {});
 });

@@ -14,9 +14,10 @@
 //! - Damage costs what was damaged, and whoever asks for it is told.
 //! - Nothing here reads the machine's clock or knows that HTTP exists.
 //!
-//! `select` reads, `compact` moves samples from the head into blocks and merges these, `delete` takes some out.
+//! `checkpoint` saves the head beside the WAL, so that a start is quick. `select` reads, `compact` moves samples from the head into blocks and merges these, `delete` takes some out.
 
 mod block;
+mod checkpoint;
 mod chunk;
 mod compact;
 mod delete;
@@ -42,6 +43,7 @@ use binnacle_model::{Interner, Matcher, TimeRange, Timestamp};
 
 use block::{Block, Cut};
 pub use block::{BlockError, try_block};
+use checkpoint::{Loaded, Saved};
 use delete::Deletion;
 pub use delete::ShortRetention;
 use exemplars::Exemplars;
@@ -83,6 +85,8 @@ pub struct Options {
     pub block_span: Duration,
     /// How long samples stay in memory at least, so that late ones rarely miss their block.
     pub head_linger: Duration,
+    /// Bytes of the log since the last checkpoint of the head after which there is another one.
+    pub checkpoint_bytes: u64,
 }
 
 impl Default for Options {
@@ -94,6 +98,7 @@ impl Default for Options {
             series_limit_per_job: 2_000_000,
             block_span: Duration::from_hours(2),
             head_linger: Duration::from_hours(1),
+            checkpoint_bytes: 64 * 1024 * 1024,
         }
     }
 }
@@ -121,6 +126,7 @@ pub(crate) struct Metrics {
     next_block: AtomicU64,
     /// Blocks in which series of shorter retentions were looked for, and which retention.
     looked_at: Mutex<HashSet<(u64, usize)>>,
+    saved: Mutex<Saved>,
     telemetry: Telemetry,
 }
 
@@ -138,6 +144,8 @@ pub(crate) struct Opening {
     /// Numbers of series, as the WAL says them. Each file says all that it needs; where that is damaged, what a file
     /// before it said is the same.
     names: HashMap<u64, Place>,
+    /// What a checkpoint already has.
+    saved: Saved,
     deletions: Vec<Deletion>,
 }
 
@@ -177,19 +185,40 @@ impl Opening {
         compact::remove_merged(&*disk, &mut blocks, &mut lost).map_err(read)?;
         let cuts = blocks.iter().map(|block| block.cut());
         let cut = cuts.max_by_key(|cut| cut.wal_file).unwrap_or(Cut::NONE);
-        let head = Head::new(binnacle_model::time::millis(options.block_span), Arc::clone(&shared));
-        let (names, deletions) = (HashMap::new(), Vec::new());
+        let span = binnacle_model::time::millis(options.block_span);
+        let make = || Head::new(span, Arc::clone(&shared));
+        let loaded = checkpoint::load(&*disk, dir, cut, make).map_err(read)?;
+        let Loaded { head, names, saved } =
+            loaded.unwrap_or_else(|| Loaded { head: make(), names: HashMap::new(), saved: Saved::default() });
         let dir = dir.to_path_buf();
-        Ok(Self { disk, dir, options, blocks, shared, lost, cut, head, seed, names, deletions })
+        let deletions = Vec::new();
+        Ok(Self { disk, dir, options, blocks, shared, lost, cut, head, seed, names, saved, deletions })
     }
 
     /// Takes one record of samples back in. Answers whether it was well formed.
     pub(crate) fn replay(&mut self, file: WalFileId, payload: &[u8], kind: SampleKind) -> bool {
+        if self.is_saved(file) {
+            return true;
+        }
         self.head.replay(file, payload, kind, self.cut, &mut self.names).is_some()
     }
 
+    /// Whether a checkpoint has all samples of a WAL file.
+    fn is_saved(&self, file: WalFileId) -> bool {
+        self.saved.through().is_some_and(|through| file <= through)
+    }
+
+    /// Files of the WAL of which nothing is wanted here, ascending.
+    pub(crate) fn saved_files(&self) -> &[SealedFile] {
+        &self.saved.files
+    }
+
     /// Does a deletion once more. Answers whether the record was well formed.
-    pub(crate) fn replay_deletion(&mut self, payload: &[u8]) -> bool {
+    pub(crate) fn replay_deletion(&mut self, file: WalFileId, payload: &[u8]) -> bool {
+        if self.is_saved(file) {
+            // It was done before the checkpoint.
+            return true;
+        }
         let Some(deletion) = Deletion::decode(payload) else { return false };
         self.head.forget(&deletion);
         self.deletions.push(deletion);
@@ -200,7 +229,7 @@ impl Opening {
     /// time are told. Call it when all records are replayed.
     pub(crate) fn remember_damage(&mut self, files: &[WalFileId], now: Timestamp) -> io::Result<()> {
         for file in files {
-            if self.lost.iter().any(|lost| lost.is_of_wal(*file)) {
+            if self.is_saved(*file) || self.lost.iter().any(|lost| lost.is_of_wal(*file)) {
                 continue;
             }
             let known = self.head.range_around(*file);
@@ -213,21 +242,21 @@ impl Opening {
         Ok(())
     }
 
-    /// The last WAL file of which a block speaks.
+    /// The last WAL file of which a block or a checkpoint speaks.
     pub(crate) fn wal_floor(&self) -> WalFileId {
-        self.cut.wal_file
+        self.cut.wal_file.max(self.saved.through().unwrap_or_default())
     }
 
     /// The engine, ready.
     pub(crate) fn finish(self, wal: Arc<Wal>, space: Arc<Space>, telemetry: Telemetry) -> Metrics {
-        let Self { disk, dir, options, blocks, shared, lost, head, seed, deletions, .. } = self;
+        let Self { disk, dir, options, blocks, shared, lost, head, seed, deletions, saved, .. } = self;
         let numbers = blocks.iter().map(|block| block.number);
         let numbers =
             numbers.chain(lost.iter().map(Lost::number)).chain(deletions.iter().map(|one| one.last_block));
         let next_block = AtomicU64::new(numbers.max().unwrap_or(0) + 1);
         let (exemplars, deletions, looked_at) = (Mutex::default(), Mutex::new(deletions), Mutex::default());
         let (head, blocks, lost) = (Mutex::new(head), RwLock::new(blocks), Mutex::new(lost));
-        let moving = Mutex::new(());
+        let (moving, saved) = (Mutex::new(()), Mutex::new(saved));
         Metrics {
             disk,
             dir,
@@ -244,6 +273,7 @@ impl Opening {
             deletions,
             next_block,
             looked_at,
+            saved,
             telemetry,
         }
     }
@@ -331,13 +361,14 @@ impl Metrics {
             self.expire_selected(now);
             self.merge_days(now);
         }
+        let saved = self.checkpoint_if_due();
         let blocks = self.blocks();
         blocks.iter().for_each(|block| block.rest());
         self.head().rest();
         self.shared.lock().unwrap_or_else(PoisonError::into_inner).sweep();
         self.telemetry.head_series.set(self.head().len() as i64);
         self.telemetry.blocks.set(blocks.len() as i64);
-        done.into_iter().collect()
+        done.into_iter().chain([saved]).collect()
     }
 
     /// The last of `sealed` of which, and of all before it, no sample is needed any more.

@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use binnacle_model::labels::LabelsError;
-use binnacle_model::storage::{ALL_TIME, Deadline, StorageError};
+use binnacle_model::storage::{ALL_TIME, Deadline, HistogramSample, StorageError};
 use binnacle_model::{Labels, Sample};
 
 use super::*;
@@ -34,7 +34,8 @@ impl SeriesDecoder for Plain {
 }
 
 fn options() -> Options {
-    Options { retention: Duration::from_hours(50), ..Options::default() }
+    // So small that every round of maintenance saves the head.
+    Options { retention: Duration::from_hours(50), checkpoint_bytes: 1, ..Options::default() }
 }
 
 /// The engine that a start finds, if it gets that far.
@@ -42,10 +43,12 @@ fn open(disk: &SimDisk) -> Result<(Metrics, Arc<Wal>), String> {
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let opening = Opening::new(Arc::clone(&shared), Path::new("/data/metrics"), options(), 1);
     let mut opening = opening.map_err(|error| error.to_string())?;
-    let floor = Floor { file: opening.wal_floor(), ..Floor::default() };
-    let opened = Wal::open(shared, Path::new("/data/wal"), floor, &mut |file, _, kind, payload| {
+    let sequence = opening.saved_files().last().map(|file| file.last).unwrap_or_default();
+    let known = opening.saved_files().to_vec();
+    let floor = Floor { file: opening.wal_floor(), sequence, known, ..Floor::default() };
+    let opened = Wal::open(shared, Path::new("/data/wal"), &floor, &mut |file, _, kind, payload| {
         let is_sound = match kind {
-            RecordKind::Deletion => opening.replay_deletion(payload),
+            RecordKind::Deletion => opening.replay_deletion(file, payload),
             RecordKind::Histograms => opening.replay(file, payload, SampleKind::Histograms),
             _ => opening.replay(file, payload, SampleKind::Floats),
         };
@@ -286,10 +289,63 @@ fn a_snapshot_is_a_store_of_its_own() {
     metrics.snapshot(Path::new("/copy/metrics"), false).unwrap();
     let shared: Arc<dyn Disk> = Arc::new(disk.clone());
     let opening = Opening::new(Arc::clone(&shared), Path::new("/copy/metrics"), options(), 1).unwrap();
-    let (wal, _) = Wal::open(shared, Path::new("/copy/wal"), Floor::default(), &mut |_, _, _, _| {}).unwrap();
+    let (wal, _) =
+        Wal::open(shared, Path::new("/copy/wal"), &Floor::default(), &mut |_, _, _, _| {}).unwrap();
     let space = Arc::new(Space::new(Arc::new(disk.clone()), Path::new("/data")));
     let copy = opening.finish(Arc::new(wal), space, Telemetry::default());
     assert_eq!(read(&copy), read(&metrics));
+}
+
+/// Late and early, a number or a histogram: what a start finds is the same with the checkpoint and without it.
+#[test]
+fn a_checkpoint_says_what_the_log_says() {
+    let disk = SimDisk::default();
+    let (mut metrics, wal) = open(&disk).unwrap();
+    // Only a clean stop saves.
+    metrics.options.checkpoint_bytes = u64::MAX;
+    let minute = 60_000;
+    for step in 0..20_000i64 {
+        let jump = if step % 97 == 0 { 40 * minute } else { 0 };
+        let at = Timestamp(step * 900 - jump + 50 * minute);
+        let sample = [Sample { timestamp: at, value: (step as f64).sin() }];
+        let histogram =
+            Arc::new(binnacle_model::histogram::Histogram { count: step as f64, ..Default::default() });
+        let histogram = [HistogramSample { timestamp: at, histogram }];
+        let name = format!("m{}", step % 7);
+        let (samples, histograms): (&[_], &[_]) =
+            if step % 7 == 3 { (&[], &histogram) } else { (&sample, &[]) };
+        let batch = [RawSeries { labels: name.as_bytes(), samples, histograms }];
+        metrics.append(&batch, &Plain, at).unwrap();
+        if step % 1000 == 0 {
+            maintain(&metrics, &wal, at).unwrap();
+        }
+    }
+    metrics.checkpoint().unwrap();
+    let more = [Sample { timestamp: Timestamp(20_001 * 900 + 50 * minute), value: 4.5 }];
+    let batch = [RawSeries { labels: b"m1", samples: &more, histograms: &[] }];
+    metrics.append(&batch, &Plain, more[0].timestamp).unwrap();
+    let want = all(&metrics);
+    let saved = disk.crash(1);
+    let (with, _) = open(&saved).unwrap();
+    let unsaved = with.head().unsaved_bytes();
+    assert!(unsaved > 0 && unsaved < 100, "one record is replayed, not {unsaved} bytes");
+    assert_eq!(all(&with), want);
+    saved.remove_file(&checkpoint::path_in(Path::new("/data/metrics"))).unwrap();
+    let (without, _) = open(&saved).unwrap();
+    assert!(without.head().unsaved_bytes() > 100_000, "all of the log is replayed");
+    assert_eq!(all(&without), want);
+    let ranges = |metrics: &Metrics| metrics.persisted_through(&wal.sealed());
+    assert_eq!(ranges(&with), ranges(&without), "no file of the log goes too early");
+}
+
+fn all(metrics: &Metrics) -> Vec<(String, Vec<Sample>, Vec<HistogramSample>)> {
+    let series = metrics.select(&[], ALL_TIME, &Deadline::default()).unwrap();
+    let mut all: Vec<_> = series
+        .map(|one| one.unwrap())
+        .map(|one| (one.labels.to_string(), one.samples, one.histograms))
+        .collect();
+    all.sort_by(|a, b| a.0.cmp(&b.0));
+    all
 }
 
 /// Hours that [`delete_some`] deletes of one series: those of blocks, and of the head.

@@ -50,7 +50,7 @@ pub struct WalError(Arc<str>);
 type Buffer = Vec<(WalFileId, Vec<u8>)>;
 
 /// Where a log goes on, whatever of it is still there.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Floor {
     /// The last file that others speak of.
     pub file: WalFileId,
@@ -58,6 +58,8 @@ pub struct Floor {
     pub sequence: Sequence,
     /// Of the salts of new files; differs from start to start.
     pub seed: u64,
+    /// Files that nobody needs to replay, ascending.
+    pub known: Vec<SealedFile>,
 }
 
 /// Takes a record during replay.
@@ -123,7 +125,7 @@ impl Wal {
     pub fn open(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        floor: Floor,
+        floor: &Floor,
         visit: Visit<'_>,
     ) -> Result<(Self, ReplayReport), WalOpenError> {
         Self::open_with(disk, dir, floor, FILE_MAX_BYTES, visit)
@@ -133,13 +135,13 @@ impl Wal {
     pub fn open_with(
         disk: Arc<dyn Disk>,
         dir: &Path,
-        floor: Floor,
+        floor: &Floor,
         file_max_bytes: u64,
         visit: Visit<'_>,
     ) -> Result<(Self, ReplayReport), WalOpenError> {
         let read = |cause| WalOpenError::Read { path: dir.to_path_buf(), cause };
         disk.create_dir_all(dir).map_err(read)?;
-        let report = reader::replay(&*disk, dir, visit)?;
+        let report = reader::replay(&*disk, dir, &floor.known, visit)?;
         let last_file = report.files.last().map_or(floor.file, |sealed| sealed.id.max(floor.file));
         let file = WalFileId(last_file.0 + 1);
         let last = report.last.max(floor.sequence);

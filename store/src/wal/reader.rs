@@ -49,6 +49,8 @@ pub struct ReplayReport {
     pub torn_bytes: u64,
     /// Files in which acknowledged records may be missing, ascending.
     pub damaged: Vec<WalFileId>,
+    /// Whether `last` was read or told, so that the next record must follow it.
+    is_last_known: bool,
 }
 
 impl ReplayReport {
@@ -60,7 +62,7 @@ impl ReplayReport {
 
     /// Blames whoever must have held the records between the last one and `next`, if there are any.
     fn check_gap(&mut self, file: WalFileId, next: Sequence) {
-        if self.records == 0 || next.0 == self.last.0 + 1 {
+        if !self.is_last_known || next.0 == self.last.0 + 1 {
             return;
         }
         if let Some(before) = self.files.last().map(|sealed| sealed.id) {
@@ -78,7 +80,12 @@ fn id_of(name: &str) -> Option<WalFileId> {
     name.strip_suffix(".wal")?.parse().ok().map(WalFileId)
 }
 
-pub(super) fn replay(disk: &dyn Disk, dir: &Path, visit: Visit<'_>) -> Result<ReplayReport, WalOpenError> {
+pub(super) fn replay(
+    disk: &dyn Disk,
+    dir: &Path,
+    known: &[SealedFile],
+    visit: Visit<'_>,
+) -> Result<ReplayReport, WalOpenError> {
     let read = |path: &Path| {
         let path = path.to_path_buf();
         move |cause| WalOpenError::Read { path, cause }
@@ -88,6 +95,12 @@ pub(super) fn replay(disk: &dyn Disk, dir: &Path, visit: Visit<'_>) -> Result<Re
     ids.sort_unstable();
     let mut report = ReplayReport::default();
     for id in ids {
+        if let Some(known) = known.iter().find(|known| known.id == id) {
+            report.last = report.last.max(known.last);
+            report.is_last_known = true;
+            report.files.push(*known);
+            continue;
+        }
         let path = path_of(dir, id);
         let bytes = read_all(disk, &path, FILE_READ_MAX_BYTES).map_err(read(&path))?;
         replay_file(disk, &path, id, &bytes, &mut report, visit)?;
@@ -118,6 +131,7 @@ fn replay_file(
                 visit(id, record.sequence, record.kind, record.payload);
                 report.last = record.sequence;
                 report.records += 1;
+                report.is_last_known = true;
             }
             at += size;
             continue;

@@ -13,7 +13,7 @@ fn open(disk: &SimDisk) -> (Wal, Vec<Vec<u8>>) {
     let (wal, _) = Wal::open_with(
         Arc::new(disk.clone()),
         Path::new(DIR),
-        Floor::default(),
+        &Floor::default(),
         SMALL_FILE_BYTES,
         &mut |_, _, _, payload| {
             found.push(payload.to_vec());
@@ -38,7 +38,7 @@ fn write(disk: &SimDisk, records: &[Vec<u8>], every: usize) -> usize {
     let Ok((wal, _)) = Wal::open_with(
         Arc::new(disk.clone()),
         Path::new(DIR),
-        Floor::default(),
+        &Floor::default(),
         SMALL_FILE_BYTES,
         &mut |_, _, _, _| {},
     ) else {
@@ -74,7 +74,7 @@ proptest! {
     #[test]
     fn a_flipped_bit_costs_one_record(records in records(), at: prop::sample::Index) {
         let disk = SimDisk::default();
-        let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), Floor::default(), &mut |_, _, _, _| {}).unwrap();
+        let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), &Floor::default(), &mut |_, _, _, _| {}).unwrap();
         for record in &records {
             append(&wal, record);
         }
@@ -187,7 +187,7 @@ fn missing_records_are_noticed_wherever_they_are() {
     };
     let damaged = |disk: &SimDisk| {
         let floor = Floor::default();
-        let opened = Wal::open(Arc::new(disk.clone()), Path::new(DIR), floor, &mut |_, _, _, _| {});
+        let opened = Wal::open(Arc::new(disk.clone()), Path::new(DIR), &floor, &mut |_, _, _, _| {});
         opened.unwrap().1.damaged
     };
     let path = |file| reader::path_of(Path::new(DIR), WalFileId(file));
@@ -228,8 +228,8 @@ fn removed_files_do_not_come_back() {
 #[test]
 fn a_log_goes_on_above_what_others_speak_of() {
     let disk = SimDisk::default();
-    let floor = Floor { file: WalFileId(7), sequence: Sequence(100), seed: 3 };
-    let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), floor, &mut |_, _, _, _| {}).unwrap();
+    let floor = Floor { file: WalFileId(7), sequence: Sequence(100), seed: 3, known: Vec::new() };
+    let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), &floor, &mut |_, _, _, _| {}).unwrap();
     let sequence = append(&wal, b"a");
     wal.commit(sequence).unwrap();
     assert_eq!(sequence, Sequence(101));
@@ -245,7 +245,7 @@ fn a_newer_version_refuses_to_start() {
     disk.create_dir_all(Path::new(DIR)).unwrap();
     let path = reader::path_of(Path::new(DIR), WalFileId(1));
     disk.create(&path).unwrap().append(b"bwal\x02\xa7\0\0").unwrap();
-    let opened = Wal::open(Arc::new(disk), Path::new(DIR), Floor::default(), &mut |_, _, _, _| {});
+    let opened = Wal::open(Arc::new(disk), Path::new(DIR), &Floor::default(), &mut |_, _, _, _| {});
     assert!(matches!(opened, Err(WalOpenError::TooNew { found: 2, .. })));
 }
 
@@ -253,7 +253,7 @@ fn a_newer_version_refuses_to_start() {
 fn many_writers_share_syncs_and_keep_order() {
     let disk = SimDisk::default();
     let (wal, _) =
-        Wal::open(Arc::new(disk.clone()), Path::new(DIR), Floor::default(), &mut |_, _, _, _| {}).unwrap();
+        Wal::open(Arc::new(disk.clone()), Path::new(DIR), &Floor::default(), &mut |_, _, _, _| {}).unwrap();
     std::thread::scope(|scope| {
         for writer in 0..4u8 {
             let wal = &wal;

@@ -108,8 +108,8 @@ impl<'a> BitReader<'a> {
 /// The bits of an XOR that may differ from zero: how many lead, how many are in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
-    leading: u8,
-    length: u8,
+    pub(super) leading: u8,
+    pub(super) length: u8,
 }
 
 impl Window {

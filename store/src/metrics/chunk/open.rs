@@ -14,6 +14,7 @@ use binnacle_model::storage::ALL_TIME;
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::bits::{BitReader, BitWriter, Window};
+use crate::bytes::{Reader, put_varint, put_zigzag};
 
 /// Samples after which a chunk takes no more. Whoever wants the last five minutes decodes all of it.
 pub(crate) const OPEN_MAX_SAMPLES: u16 = 60;
@@ -109,6 +110,44 @@ impl OpenChunk {
         }
     }
 
+    /// Adds the chunk as it is to `out`.
+    ///
+    /// ```text
+    /// open := count:varint                      nothing more if it is zero
+    ///         first_time:zigzag last_time:zigzag last_delta:zigzag first_value:u64 last_value:u64
+    ///         leading:u8 length:u8 free:u8 bytes:varint bits
+    /// ```
+    pub(crate) fn put(&self, out: &mut Vec<u8>) {
+        put_varint(out, u64::from(self.count));
+        if self.count == 0 {
+            return;
+        }
+        for time in [self.first_time, self.last_time, self.last_delta] {
+            put_zigzag(out, time);
+        }
+        for value in [self.first_value, self.last_value] {
+            out.extend_from_slice(&value.to_le_bytes());
+        }
+        out.extend_from_slice(&[self.window.leading, self.window.length, self.bits.free]);
+        put_varint(out, self.bits.out.len() as u64);
+        out.extend_from_slice(&self.bits.out);
+    }
+
+    /// Reads what [`Self::put`] wrote, from bytes with a checksum of their own; `None` if they are too few.
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        let count = u16::try_from(reader.varint()?).ok().filter(|count| *count <= OPEN_MAX_SAMPLES)?;
+        if count == 0 {
+            return Some(Self::default());
+        }
+        let [first_time, last_time, last_delta] = [reader.zigzag()?, reader.zigzag()?, reader.zigzag()?];
+        let [first_value, last_value] = [reader.u64()?, reader.u64()?];
+        let window = Window { leading: reader.u8()?, length: reader.u8()? };
+        let free = reader.u8().filter(|free| *free < 8)?;
+        let bytes = reader.count()?;
+        let bits = BitWriter { out: reader.bytes(bytes)?.to_vec(), free };
+        Some(Self { bits, window, count, first_time, first_value, last_time, last_delta, last_value })
+    }
+
     /// Bytes on the heap.
     #[cfg(test)]
     fn heap_bytes(&self) -> usize {
@@ -174,7 +213,14 @@ mod tests {
                 prop_assert_eq!(decoded(&chunk), &pairs[..at]);
                 chunk.push(Sample { timestamp: Timestamp(*time), value: f64::from_bits(*value) });
             }
-            prop_assert_eq!(decoded(&chunk), pairs);
+            prop_assert_eq!(decoded(&chunk), &pairs[..]);
+            let mut bytes = Vec::new();
+            chunk.put(&mut bytes);
+            let mut saved = OpenChunk::read(&mut Reader::new(&bytes)).unwrap();
+            prop_assert_eq!(decoded(&saved), pairs);
+            let next = Sample { timestamp: Timestamp(7), value: 0.25 };
+            saved.push(next);
+            prop_assert_eq!(decoded(&saved).pop(), Some((7, 0.25f64.to_bits())));
         }
     }
 }

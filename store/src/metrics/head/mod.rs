@@ -1,10 +1,11 @@
 //! The head: all samples that no block holds yet, in memory, and in the WAL.
 //!
 //! `registry` finds series, `series` holds their samples, `symbols` their strings and `times` the
-//! columns of times that they share.
+//! columns of times that they share; `saved` is all of it as bytes.
 
 mod postings;
 mod registry;
+mod saved;
 mod series;
 mod symbols;
 mod times;
@@ -17,6 +18,7 @@ use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timest
 use xxhash_rust::xxh3::Xxh3Builder;
 
 pub(crate) use registry::{Place, RawHash};
+pub(crate) use saved::{Loader, SavedState, Saver};
 pub(crate) use series::{Held, Scratch, Taken};
 
 use super::block::Cut;
@@ -91,6 +93,8 @@ pub(crate) struct Head {
     oldest_ever: Option<Timestamp>,
     /// Up to where samples were last taken out for a block.
     last_cut: Option<Timestamp>,
+    /// Of samples, in the log since the last checkpoint.
+    unsaved_bytes: u64,
 }
 
 /// Samples on their way into blocks.
@@ -122,6 +126,7 @@ impl Head {
             newest: None,
             oldest_ever: None,
             last_cut: None,
+            unsaved_bytes: 0,
         }
     }
 
@@ -156,7 +161,11 @@ impl Head {
             return (report, last);
         }
         for piece in self.pieces(&accepted) {
-            last = Some(wal.append(RecordKind::Samples, |file, out| self.encode(file, piece, out)));
+            last = Some(wal.append(RecordKind::Samples, |file, out| {
+                let before = out.len();
+                self.encode(file, piece, out);
+                self.unsaved_bytes += (out.len() - before) as u64;
+            }));
         }
         (report, last)
     }
@@ -239,6 +248,7 @@ impl Head {
         let mut last = None;
         for piece in accepted.chunks(HISTOGRAMS_PER_RECORD) {
             last = Some(wal.append(RecordKind::Histograms, |file, out| {
+                let before = out.len();
                 self.define(file, piece.iter().map(|(place, sample)| (*place, sample.timestamp)), out);
                 put_varint(out, piece.len() as u64);
                 for (place, sample) in piece {
@@ -246,6 +256,7 @@ impl Head {
                     put_zigzag(out, sample.timestamp.0);
                     histograms::put(out, &sample.histogram);
                 }
+                self.unsaved_bytes += (out.len() - before) as u64;
             }));
         }
         last
@@ -369,6 +380,7 @@ impl Head {
         names: &mut HashMap<u64, Place>,
     ) -> Option<()> {
         let mut reader = Reader::new(payload);
+        self.unsaved_bytes += payload.len() as u64;
         for _ in 0..reader.count()? {
             let number = reader.varint()?;
             let mut pairs = Vec::new();

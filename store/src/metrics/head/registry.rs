@@ -168,6 +168,30 @@ impl Registry {
     fn with_number(&mut self, labels: &Labels, number: u64) -> (Place, bool) {
         let pairs = labels.iter().flat_map(|label| [&label.name, &label.value]);
         let symbols: Box<[Symbol]> = pairs.map(|text| self.symbols.intern(text)).collect();
+        self.with_symbols(symbols, number)
+    }
+
+    /// The number of a string, from now on.
+    pub(super) fn intern(&mut self, text: &str) -> Symbol {
+        self.symbols.intern(text)
+    }
+
+    /// The string of a number.
+    pub(super) fn text(&self, symbol: Symbol) -> &str {
+        self.symbols.get(symbol)
+    }
+
+    /// As [`Self::replayed`], of names and values by turns, ascending by name.
+    pub(super) fn restored(&mut self, labels: Box<[Symbol]>, number: u64) -> Option<Place> {
+        let is_sorted = labels.chunks(2).is_sorted_by(|a, b| self.text(a[0]) < self.text(b[0]));
+        if !labels.len().is_multiple_of(2) || !is_sorted {
+            return None;
+        }
+        self.next = self.next.max(number.checked_add(1)?);
+        Some(self.with_symbols(labels, number).0)
+    }
+
+    fn with_symbols(&mut self, symbols: Box<[Symbol]>, number: u64) -> (Place, bool) {
         let hash = self.hasher.hash_one(&symbols);
         let known = self.by_labels.find(hash, |place| self.get(*place).labels == symbols);
         if let Some(place) = known {
@@ -179,7 +203,7 @@ impl Registry {
         });
         self.postings.add(place.0, &symbols);
         *self.by_job.entry(self.job_of(&symbols)).or_default() += 1;
-        let bytes: usize = labels.iter().map(super::label_bytes).sum();
+        let bytes: usize = symbols.iter().map(|symbol| self.text(*symbol).len() + 5).sum();
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
         self.series[place.0 as usize] = Some(MemSeries::new(number, symbols, bytes));
         let Self { series, by_labels, hasher, .. } = self;

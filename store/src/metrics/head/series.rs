@@ -20,7 +20,7 @@ const LATE_MAX_SAMPLES: usize = 240;
 #[derive(Debug, Clone)]
 pub(crate) struct Frozen {
     pub(crate) times: Arc<TimeColumn>,
-    values: Arc<[u8]>,
+    pub(super) values: Arc<[u8]>,
 }
 
 impl Frozen {
@@ -76,19 +76,19 @@ pub(crate) struct MemSeries {
     /// What the labels take in a record, at the most.
     pub(super) label_bytes: u32,
     /// In the order in which they were frozen, which for those of late samples is not that of time.
-    frozen: Vec<Frozen>,
+    pub(super) frozen: Vec<Frozen>,
     /// The newest samples.
-    open: OpenChunk,
+    pub(super) open: OpenChunk,
     /// What few series have.
-    rare: Option<Box<Rare>>,
+    pub(super) rare: Option<Box<Rare>>,
 }
 
 #[derive(Debug, Default)]
-struct Rare {
+pub(super) struct Rare {
     /// Samples that came after newer ones, ascending.
-    late: Vec<Sample>,
+    pub(super) late: Vec<Sample>,
     /// Ascending.
-    histograms: Vec<HistogramSample>,
+    pub(super) histograms: Vec<HistogramSample>,
     /// On their way into a block.
     parked: Held,
 }

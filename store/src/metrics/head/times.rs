@@ -17,6 +17,11 @@ pub(crate) struct TimeColumn {
 }
 
 impl TimeColumn {
+    /// As [`times::encode`] made them.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// Adds the times to `out`.
     pub(crate) fn decode(&self, out: &mut Vec<i64>) {
         times::decode(&self.bytes, out).expect("we encoded it in this process");
@@ -44,6 +49,14 @@ impl TimePool {
         let Self { columns, hasher } = self;
         columns.insert_unique(hash, Arc::clone(&column), |column| hasher.hash_one(&column.bytes[..]));
         column
+    }
+
+    /// The column with these bytes; `None` if they are none.
+    pub(super) fn restore(&mut self, bytes: &[u8]) -> Option<Arc<TimeColumn>> {
+        let mut moments = Vec::new();
+        times::decode(bytes, &mut moments)?;
+        let fits = !moments.is_empty() && u16::try_from(moments.len()).is_ok();
+        fits.then(|| self.column(&moments))
     }
 
     /// Forgets columns that no chunk has.
