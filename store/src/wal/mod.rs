@@ -30,6 +30,10 @@ use record::PREAMBLE_BYTES;
 /// Replay holds one file in memory, and this fits the smallest pod we support.
 const FILE_MAX_BYTES: u64 = 128 * 1024 * 1024;
 
+/// What every file must say again does not count as its size, up to so many times the size of others: else the files
+/// of many series would say little but their labels.
+const REPEATED_MAX_TIMES: u64 = 4;
+
 /// What may wait for the disk. An append that finds more waits for the sync under way.
 const BUFFER_MAX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -90,6 +94,8 @@ struct State {
     /// Where the next record goes.
     file: WalFileId,
     file_bytes: u64,
+    /// Of these, what the next file would have to say again.
+    repeated_bytes: u64,
     /// Of the current file's checksums.
     salt: u64,
     seed: u64,
@@ -150,6 +156,7 @@ impl Wal {
             buffered_bytes: 0,
             file,
             file_bytes: PREAMBLE_BYTES as u64,
+            repeated_bytes: 0,
             salt: record::salt_of(floor.seed, file),
             seed: floor.seed,
             last,
@@ -175,7 +182,7 @@ impl Wal {
         while state.buffered_bytes > BUFFER_MAX_BYTES && state.error.is_none() {
             state = self.write_or_wait(state);
         }
-        if state.file_bytes >= self.file_max_bytes {
+        if state.is_full(self.file_max_bytes) {
             state.seal();
         }
         let (file, salt) = (state.file, state.salt);
@@ -191,6 +198,11 @@ impl Wal {
         state.buffered_bytes += added;
         state.file_bytes += added as u64;
         sequence
+    }
+
+    /// So many bytes of the record just appended would have to be said again by the next file.
+    pub fn note_repeated(&self, bytes: usize) {
+        self.lock().repeated_bytes += bytes as u64;
     }
 
     /// Waits until the record and all before it are durable.
@@ -351,11 +363,16 @@ impl State {
         }
     }
 
+    fn is_full(&self, max_bytes: u64) -> bool {
+        let own = self.file_bytes.saturating_sub(self.repeated_bytes);
+        own >= max_bytes || self.file_bytes >= max_bytes * REPEATED_MAX_TIMES
+    }
+
     fn seal(&mut self) {
         self.sealed.push(SealedFile { id: self.file, last: self.last });
         self.file = WalFileId(self.file.0 + 1);
         self.salt = record::salt_of(self.seed, self.file);
-        self.file_bytes = PREAMBLE_BYTES as u64;
+        (self.file_bytes, self.repeated_bytes) = (PREAMBLE_BYTES as u64, 0);
     }
 }
 

@@ -1,17 +1,15 @@
-//! Aggregations: columns fold into groups, step by step.
+//! Aggregations: columns fold into groups as they come, on every core.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::Arc;
 
 use binnacle_model::Labels;
-use binnacle_model::histogram::Histogram;
 use binnacle_model::labels::METRIC_NAME;
 
 use super::super::ast::{AggregateOp, Aggregation, Grouping, Span};
-use super::super::notes::Notes;
-use super::column::{ABSENT, Column, Point, is_absent};
-use super::over_time::{Compensated, HistogramTotal, Mean, larger, quantile, smaller};
+use super::column::{Column, Point, is_absent};
+use super::fold::Fold;
+use super::parts::Gather;
 use super::{EvalError, Grid, Run, Value};
 
 impl Run<'_> {
@@ -38,28 +36,11 @@ impl Run<'_> {
                 self.notes.invalid_quantile(param.bare().span, *q);
             }
         }
-        let columns = self.columns(&aggregation.expr, grid)?;
         let inner = aggregation.expr.bare().span;
-        let mut groups = Groups::new(&aggregation.grouping);
-        let mut folds: Vec<Fold> = Vec::new();
-        for column in columns {
-            let at = groups.of(&column.labels);
-            if at == folds.len() {
-                self.hold(grid.steps)?;
-                folds.push(Fold::new(aggregation.op, grid.steps));
-            }
-            self.check()?;
-            folds[at].add(&column, inner, &mut self.notes);
-            self.release(column.size());
-        }
-        let mut found = Vec::with_capacity(folds.len());
-        for (labels, fold) in groups.labels.into_iter().zip(folds) {
-            let column = fold.finish(labels, &params, inner, &mut self.notes);
-            if !column.is_empty() {
-                found.push(column);
-            }
-        }
-        Ok(Value::Vector(found))
+        let is_ordered = self.is_ordered;
+        let make = || Folds::new(aggregation, inner, grid.steps, is_ordered);
+        let folds = self.gather(&aggregation.expr, grid, &make)?;
+        Ok(Value::Vector(folds.finish(self, &params)?))
     }
 
     fn count_values(&mut self, aggregation: &Aggregation, grid: Grid) -> Result<Value, EvalError> {
@@ -93,6 +74,90 @@ impl Run<'_> {
             }
         }
         Ok(Value::Vector(found))
+    }
+}
+
+/// Groups on their way, of the series that one core has read.
+struct Folds<'g> {
+    op: AggregateOp,
+    /// Of what is aggregated.
+    span: Span,
+    steps: usize,
+    groups: Groups<'g>,
+    states: Vec<Fold>,
+    /// The least labels in each group, if its series must be in order.
+    least: Option<Vec<Labels>>,
+    /// Series with histograms: their sums say more than numbers, and are made by one core, in order.
+    rest: Vec<Column>,
+}
+
+impl<'g> Folds<'g> {
+    fn new(aggregation: &'g Aggregation, span: Span, steps: usize, is_ordered: bool) -> Self {
+        Self {
+            op: aggregation.op,
+            span,
+            steps,
+            groups: Groups::new(&aggregation.grouping),
+            states: Vec::new(),
+            least: is_ordered.then(Vec::new),
+            rest: Vec::new(),
+        }
+    }
+
+    /// The fold of a group, of which `labels` are a member's.
+    fn fold_of(&mut self, at: usize, labels: &Labels, run: &Run<'_>) -> Result<&mut Fold, EvalError> {
+        if at == self.states.len() {
+            run.hold(self.steps)?;
+            self.states.push(Fold::new(self.op, self.steps));
+            self.least.iter_mut().for_each(|least| least.push(labels.clone()));
+        }
+        if let Some(least) = self.least.as_mut().filter(|least| *labels < least[at]) {
+            least[at] = labels.clone();
+        }
+        Ok(&mut self.states[at])
+    }
+
+    fn add(&mut self, column: &Column, run: &mut Run<'_>) -> Result<(), EvalError> {
+        let at = self.groups.of(&column.labels);
+        let span = self.span;
+        self.fold_of(at, &column.labels, run)?.add(column, span, &mut run.notes);
+        run.release(column.size());
+        run.check()
+    }
+
+    fn finish(mut self, run: &mut Run<'_>, params: &[f64]) -> Result<Vec<Column>, EvalError> {
+        let rest = run.ordered(std::mem::take(&mut self.rest));
+        rest.iter().try_for_each(|column| self.add(column, run))?;
+        let Self { groups, states, least, span, .. } = self;
+        let mut all: Vec<(usize, (Labels, Fold))> =
+            groups.labels.into_iter().zip(states).enumerate().collect();
+        if let Some(least) = least {
+            all.sort_by(|(a, _), (b, _)| least[*a].cmp(&least[*b]));
+        }
+        let columns =
+            all.into_iter().map(|(_, (labels, fold))| fold.finish(labels, params, span, &mut run.notes));
+        Ok(columns.filter(|column| !column.is_empty()).collect())
+    }
+}
+
+impl Gather<Column> for Folds<'_> {
+    fn take(&mut self, column: Column, run: &mut Run<'_>) -> Result<(), EvalError> {
+        if column.has_histograms() {
+            self.rest.push(column);
+            return Ok(());
+        }
+        self.add(&column, run)
+    }
+
+    fn merge(&mut self, other: Self, run: &mut Run<'_>) -> Result<(), EvalError> {
+        let least = other.least.unwrap_or_else(|| other.groups.labels.clone());
+        for ((labels, fold), least) in other.groups.labels.iter().zip(other.states).zip(least) {
+            let at = self.groups.of(labels);
+            self.fold_of(at, &least, run)?.merge(fold);
+            run.release(self.steps);
+        }
+        self.rest.extend(other.rest);
+        Ok(())
     }
 }
 
@@ -182,272 +247,5 @@ impl<'g> Groups<'g> {
         self.labels.push(kept.clone());
         self.places.insert(kept, self.labels.len() - 1);
         self.labels.len() - 1
-    }
-}
-
-/// What a group knows of each step so far.
-enum Fold {
-    Sum {
-        floats: Vec<Compensated>,
-        seen: Vec<bool>,
-        histograms: Histograms,
-        drop_name: bool,
-    },
-    Avg {
-        floats: Vec<Mean>,
-        seen: Vec<bool>,
-        histograms: Histograms,
-        drop_name: bool,
-    },
-    /// `min`, `max`, `count`, `group`
-    Plain {
-        op: AggregateOp,
-        floats: Vec<f64>,
-        drop_name: bool,
-    },
-    Variance {
-        op: AggregateOp,
-        steps: Vec<Welford>,
-        drop_name: bool,
-    },
-    Quantile {
-        members: Vec<Vec<f64>>,
-        drop_name: bool,
-    },
-}
-
-/// Sums of histograms by step.
-#[derive(Default)]
-struct Histograms {
-    is_mean: bool,
-    totals: Vec<Option<Box<HistogramTotal>>>,
-    broken: Vec<bool>,
-}
-
-impl Histograms {
-    fn add(&mut self, step: usize, steps: usize, histogram: &Histogram, note: &mut dyn FnMut()) {
-        if self.totals.is_empty() {
-            self.totals.resize(steps, None);
-            self.broken.resize(steps, false);
-        }
-        if self.broken[step] {
-            return;
-        }
-        match &mut self.totals[step] {
-            None => self.totals[step] = Some(Box::new(HistogramTotal::new(histogram, self.is_mean))),
-            Some(total) => {
-                if total.add(histogram).is_err() {
-                    note();
-                    self.broken[step] = true;
-                }
-            }
-        }
-    }
-
-    fn at(&self, step: usize) -> Option<&HistogramTotal> {
-        self.totals.get(step).and_then(|total| total.as_deref())
-    }
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Welford {
-    count: f64,
-    mean: f64,
-    squares: f64,
-}
-
-impl Fold {
-    fn new(op: AggregateOp, steps: usize) -> Self {
-        let seen = || vec![false; steps];
-        let drop_name = false;
-        match op {
-            AggregateOp::Sum => Self::Sum {
-                floats: vec![Compensated::default(); steps],
-                seen: seen(),
-                histograms: Histograms::default(),
-                drop_name,
-            },
-            AggregateOp::Avg => Self::Avg {
-                floats: vec![Mean::default(); steps],
-                seen: seen(),
-                histograms: Histograms { is_mean: true, ..Histograms::default() },
-                drop_name,
-            },
-            AggregateOp::Stddev | AggregateOp::Stdvar => {
-                Self::Variance { op, steps: vec![Welford::default(); steps], drop_name }
-            }
-            AggregateOp::Quantile => Self::Quantile { members: vec![Vec::new(); steps], drop_name },
-            op => Self::Plain { op, floats: vec![ABSENT; steps], drop_name },
-        }
-    }
-
-    fn add(&mut self, column: &Column, span: Span, notes: &mut Notes) {
-        let there = column.floats.iter().enumerate().filter(|(_, value)| !is_absent(**value));
-        let steps = column.floats.len();
-        let mut mixed = || notes.mixed_schemas(span, column.name());
-        match self {
-            Self::Sum { floats, seen, histograms, drop_name } => {
-                *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    floats[step].add(*value);
-                    seen[step] = true;
-                }
-                for (step, histogram) in each_histogram(column) {
-                    histograms.add(step, steps, histogram, &mut mixed);
-                }
-            }
-            Self::Avg { floats, seen, histograms, drop_name } => {
-                *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    floats[step].add(*value);
-                    seen[step] = true;
-                }
-                for (step, histogram) in each_histogram(column) {
-                    histograms.add(step, steps, histogram, &mut mixed);
-                }
-            }
-            Self::Plain { op, floats, drop_name } => {
-                *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    let place = &mut floats[step];
-                    let is_first = is_absent(*place);
-                    *place = match op {
-                        AggregateOp::Min if !is_first => smaller(*place, *value),
-                        AggregateOp::Max if !is_first => larger(*place, *value),
-                        AggregateOp::Min | AggregateOp::Max => *value,
-                        AggregateOp::Group => 1.0,
-                        _ => {
-                            if is_first {
-                                1.0
-                            } else {
-                                *place + 1.0
-                            }
-                        }
-                    };
-                }
-                plain_histograms(*op, floats, column, span, notes);
-            }
-            Self::Variance { op, steps, drop_name } => {
-                *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    steps[step].add(*value);
-                }
-                ignored(op.as_str(), column, span, notes);
-            }
-            Self::Quantile { members, drop_name } => {
-                *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    members[step].push(*value);
-                }
-                ignored("quantile", column, span, notes);
-            }
-        }
-    }
-
-    fn finish(self, labels: Labels, params: &[f64], span: Span, notes: &mut Notes) -> Column {
-        let steps = params.len();
-        let mut column = Column::empty(labels, steps);
-        match self {
-            Self::Sum { floats, seen, histograms, drop_name } => {
-                column.drop_name = drop_name;
-                for step in 0..steps {
-                    let float = seen[step].then(|| floats[step].total());
-                    let total = histograms.at(step).map(|total| (total, total.result()));
-                    let is_broken = histograms.broken.get(step) == Some(&true);
-                    column.set(step, either(float, total, is_broken, span, notes));
-                }
-            }
-            Self::Avg { floats, seen, histograms, drop_name } => {
-                column.drop_name = drop_name;
-                for step in 0..steps {
-                    let float = seen[step].then(|| floats[step].value());
-                    let total = histograms.at(step).map(|total| (total, total.result()));
-                    let is_broken = histograms.broken.get(step) == Some(&true);
-                    column.set(step, either(float, total, is_broken, span, notes));
-                }
-            }
-            Self::Plain { floats, drop_name, .. } => {
-                column.drop_name = drop_name;
-                column.floats = floats;
-            }
-            Self::Variance { op, steps: folded, drop_name } => {
-                column.drop_name = drop_name;
-                for (step, one) in folded.iter().enumerate().filter(|(_, one)| one.count > 0.0) {
-                    let variance = one.squares / one.count;
-                    let value = if op == AggregateOp::Stddev { variance.sqrt() } else { variance };
-                    column.set(step, Some(Point::Float(value)));
-                }
-            }
-            Self::Quantile { mut members, drop_name } => {
-                column.drop_name = drop_name;
-                for (step, members) in members.iter_mut().enumerate().filter(|(_, m)| !m.is_empty()) {
-                    column.set(step, Some(Point::Float(quantile(params[step], members))));
-                }
-            }
-        }
-        column
-    }
-}
-
-impl Welford {
-    fn add(&mut self, value: f64) {
-        self.count += 1.0;
-        if self.count == 1.0 {
-            self.mean = value;
-            self.squares = if value.is_finite() { 0.0 } else { f64::NAN };
-            return;
-        }
-        let off = value - self.mean;
-        self.mean += off / self.count;
-        self.squares += off * (value - self.mean);
-    }
-}
-
-fn each_histogram(column: &Column) -> impl Iterator<Item = (usize, &Histogram)> {
-    column.histograms.iter().enumerate().filter_map(|(step, one)| Some((step, one.as_deref()?)))
-}
-
-/// A step of floats, or of histograms, but not of both.
-fn either(
-    float: Option<f64>,
-    total: Option<(&HistogramTotal, Histogram)>,
-    is_broken: bool,
-    span: Span,
-    notes: &mut Notes,
-) -> Option<Point> {
-    let Some((total, mut histogram)) = total else { return float.map(Point::Float) };
-    if float.is_some() {
-        notes.warn(span, "encountered a mix of histograms and floats for aggregation");
-        return None;
-    }
-    if total.done.reconciled {
-        notes.reconciled(span, "aggregation");
-    }
-    if is_broken {
-        return None;
-    }
-    if total.reset && total.not_reset {
-        notes.collision(span, "aggregation");
-    }
-    histogram.compact();
-    Some(Point::Histogram(Arc::new(histogram)))
-}
-
-/// Histograms count as members, but have no order.
-fn plain_histograms(op: AggregateOp, floats: &mut [f64], column: &Column, span: Span, notes: &mut Notes) {
-    if matches!(op, AggregateOp::Min | AggregateOp::Max) {
-        ignored(op.as_str(), column, span, notes);
-        return;
-    }
-    for (step, _) in each_histogram(column) {
-        let place = &mut floats[step];
-        let is_first = is_absent(*place) || op == AggregateOp::Group;
-        *place = if is_first { 1.0 } else { *place + 1.0 };
-    }
-}
-
-fn ignored(aggregation: &str, column: &Column, span: Span, notes: &mut Notes) {
-    if each_histogram(column).next().is_some() {
-        notes.inform(span, &format!("ignored histogram in {aggregation} aggregation"));
     }
 }

@@ -52,7 +52,8 @@ impl Run<'_> {
             return Ok(Value::Vector(map(self.columns(&args[0], grid)?, function)));
         }
         if let Some(function) = over_time::named(call.name) {
-            return Ok(Value::Vector(self.over_windows(call, function, grid)?));
+            let columns = self.over_windows(call, function, grid, &Vec::new)?;
+            return Ok(Value::Vector(self.ordered(columns)));
         }
         if let Some(function) = super::dates::named(call.name) {
             return Ok(Value::Vector(self.dates(args.first(), function, grid)?));

@@ -7,7 +7,7 @@
 //!          ├ stats       counts what both looked at, for whoever asks
 //!          ├ windows     series from storage or a subquery, a window before each step ─► over_time, rates
 //!          ├ binary      columns meet by their labels ─► elements
-//!          ├ aggregate   columns fold into groups as they come; rank keeps some of them
+//!          ├ aggregate   columns fold into groups as they come, on every core ─► fold; rank keeps some of them
 //!          └ calls       all other functions ─► histograms, labels, info
 //! ```
 //!
@@ -20,6 +20,7 @@ mod calls;
 mod column;
 mod dates;
 mod elements;
+mod fold;
 mod histograms;
 mod info;
 mod labels;
@@ -384,7 +385,10 @@ impl Run<'_> {
             Kind::Number(number, _) => Ok(Value::Scalar(vec![*number; grid.steps])),
             Kind::Text(text) => Ok(Value::Text(text.clone())),
             Kind::Paren(inner) => self.eval(inner, grid),
-            Kind::Vector(selector) => Ok(Value::Vector(self.vector(expr, selector, grid)?)),
+            Kind::Vector(selector) => {
+                let columns = self.vector(expr, selector, grid, &Vec::new)?;
+                Ok(Value::Vector(self.ordered(columns)))
+            }
             Kind::Unary { minus, expr: inner } => self.unary(*minus, inner, grid),
             Kind::Binary(binary) => self.binary(expr.span, binary, grid),
             Kind::Aggregate(aggregation) => self.aggregate(expr.span, aggregation, grid),

@@ -372,6 +372,14 @@ impl Compensated {
         self.sum = next;
     }
 
+    /// Adds what another one has.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.add(other.sum);
+        if !self.sum.is_infinite() {
+            self.lost += other.lost;
+        }
+    }
+
     pub(super) fn total(self) -> f64 {
         if self.sum.is_infinite() { self.sum } else { self.sum + self.lost }
     }
@@ -413,6 +421,29 @@ impl Mean {
         self.total.sum *= share;
         self.total.lost *= share;
         self.total.add(value / self.count);
+    }
+
+    /// As if the values of both, of which each has some, had been one's.
+    pub(super) fn merge(&mut self, other: Self) {
+        let count = self.count + other.count;
+        if !self.moves && !other.moves {
+            let mut both = self.total;
+            both.merge(other.total);
+            if !both.sum.is_infinite() {
+                (self.total, self.count) = (both, count);
+                return;
+            }
+        }
+        let (own, others) = (self.moving(), other.moving());
+        let (share, rest) = (self.count / count, other.count / count);
+        self.total = Compensated { sum: own.sum * share, lost: own.lost * share };
+        self.total.merge(Compensated { sum: others.sum * rest, lost: others.lost * rest });
+        (self.count, self.moves) = (count, true);
+    }
+
+    fn moving(self) -> Compensated {
+        let divisor = if self.moves { 1.0 } else { self.count };
+        Compensated { sum: self.total.sum / divisor, lost: self.total.lost / divisor }
     }
 
     pub(super) fn value(self) -> f64 {

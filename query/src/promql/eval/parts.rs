@@ -7,8 +7,34 @@ use std::thread;
 use binnacle_model::storage::{Series, SeriesSet, StorageError, Wanted};
 use binnacle_model::{Matcher, TimeRange};
 
+use super::super::ast::{Expr, Kind};
 use super::super::notes::Notes;
-use super::{EvalError, Run};
+use super::column::Column;
+use super::{EvalError, Grid, Run, is_fixed, over_time};
+
+/// Where things go as they come, a part of them on each core.
+pub(super) trait Gather<T>: Send {
+    /// Takes one.
+    fn take(&mut self, one: T, run: &mut Run<'_>) -> Result<(), EvalError>;
+
+    /// Takes all that another core has taken.
+    fn merge(&mut self, other: Self, run: &mut Run<'_>) -> Result<(), EvalError>;
+}
+
+impl<T: Send> Gather<T> for Vec<T> {
+    fn take(&mut self, one: T, _: &mut Run<'_>) -> Result<(), EvalError> {
+        self.push(one);
+        Ok(())
+    }
+
+    fn merge(&mut self, other: Self, _: &mut Run<'_>) -> Result<(), EvalError> {
+        self.extend(other);
+        Ok(())
+    }
+}
+
+/// Makes what gathers, for each core.
+pub(super) type Make<'m, G> = &'m (dyn Fn() -> G + Sync);
 
 /// What is made of a series; `None` leaves it out.
 pub(super) type Work<'w, T> = &'w (dyn Fn(&mut Run<'_>, Series) -> Result<Option<T>, EvalError> + Sync);
@@ -19,48 +45,86 @@ fn cores() -> usize {
 }
 
 impl Run<'_> {
-    /// What `work` makes of each series that satisfies the matchers, in no particular order.
-    pub(super) fn stored<T: Send>(
+    /// Gathers what `work` makes of each series that satisfies the matchers, in no particular order.
+    pub(super) fn stored<T, G: Gather<T>>(
         &mut self,
         matchers: &[Matcher],
         range: TimeRange,
         wanted: Wanted,
+        make: Make<'_, G>,
         work: Work<'_, T>,
-    ) -> Result<Vec<T>, EvalError> {
+    ) -> Result<G, EvalError> {
         let sets = self.storage.select_parts(matchers, range, wanted, self.deadline, cores())?;
         let mut sets = sets.into_iter();
-        let Some(first) = sets.next() else { return Ok(Vec::new()) };
+        let Some(first) = sets.next() else { return Ok(make()) };
         thread::scope(|scope| {
             let others: Vec<_> = sets
                 .map(|set| {
                     let mut run = self.fork();
-                    scope.spawn(move || (run.drain(set, work), run.notes))
+                    scope.spawn(move || (run.drain(set, make, work), run.notes))
                 })
                 .collect();
-            let mut found = self.drain(first, work);
+            let mut found = self.drain(first, make, work);
             for other in others {
                 // A panic goes on here, to be answered as one.
                 let (more, notes) = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
                 self.notes.append(notes);
-                if let Ok(all) = &mut found {
-                    match more {
-                        Ok(more) => all.extend(more),
-                        Err(error) => found = Err(error),
-                    }
-                }
+                found = found.and_then(|mut all| {
+                    all.merge(more?, self)?;
+                    Ok(all)
+                });
             }
             found
         })
     }
 
-    fn drain<T>(&mut self, set: SeriesSet<'_>, work: Work<'_, T>) -> Result<Vec<T>, EvalError> {
-        let mut found = Vec::new();
+    fn drain<T, G: Gather<T>>(
+        &mut self,
+        set: SeriesSet<'_>,
+        make: Make<'_, G>,
+        work: Work<'_, T>,
+    ) -> Result<G, EvalError> {
+        let mut found = make();
         for series in set {
             match series {
-                Ok(series) => found.extend(work(self, series)?),
+                Ok(series) => {
+                    if let Some(one) = work(self, series)? {
+                        found.take(one, self)?;
+                    }
+                }
                 Err(StorageError::Missing(text)) => self.notes.missing(&text),
                 Err(error) => return Err(error.into()),
             }
+        }
+        Ok(found)
+    }
+
+    /// Gathers an expression's columns. Where they come from storage, each core gathers what it has read, and no
+    /// column is held any longer.
+    pub(super) fn gather<G: Gather<Column>>(
+        &mut self,
+        expr: &Expr,
+        grid: Grid,
+        make: Make<'_, G>,
+    ) -> Result<G, EvalError> {
+        let is_plain = grid.steps > 0 && !(grid.steps > 1 && is_fixed(expr));
+        match &expr.kind {
+            Kind::Paren(inner) => return self.gather(inner, grid, make),
+            Kind::Vector(selector) if is_plain => {
+                self.hold(grid.steps)?;
+                return self.vector(expr, selector, grid, make);
+            }
+            Kind::Call(call) if is_plain => {
+                if let Some(function) = over_time::named(call.name) {
+                    self.hold(grid.steps)?;
+                    return self.over_windows(call, function, grid, make);
+                }
+            }
+            _ => {}
+        }
+        let mut found = make();
+        for column in self.columns(expr, grid)? {
+            found.take(column, self)?;
         }
         Ok(found)
     }

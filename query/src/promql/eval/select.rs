@@ -9,6 +9,7 @@ use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::super::ast::{Borders, Expr, Selector};
 use super::column::{Column, Point};
+use super::parts::{Gather, Make};
 use super::{EvalError, Grid, Run};
 
 /// A cursor over a series' samples, floats and histograms, that only moves forward.
@@ -58,12 +59,14 @@ impl Run<'_> {
         (first, last)
     }
 
-    pub(super) fn vector(
+    /// Gathers a column for each series.
+    pub(super) fn vector<G: Gather<Column>>(
         &mut self,
         expr: &Expr,
         selector: &Selector,
         grid: Grid,
-    ) -> Result<Vec<Column>, EvalError> {
+        make: Make<'_, G>,
+    ) -> Result<G, EvalError> {
         let offset_ms = self.reach(&selector.offset)?;
         let lookback = self.lookback_ms();
         let is_smoothed = selector.borders == Borders::Smoothed;
@@ -72,7 +75,7 @@ impl Run<'_> {
         let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(end) };
         let at = selector.at;
         let wanted = if grid.steps == 1 && !is_smoothed { Wanted::Newest } else { Wanted::All };
-        let columns = self.stored(&selector.matchers, range, wanted, &|run, mut series| {
+        self.stored(&selector.matchers, range, wanted, make, &|run, mut series| {
             run.trace_resets(&mut series);
             let loaded = series.samples.len() + series.histograms.len();
             run.hold(loaded)?;
@@ -100,8 +103,7 @@ impl Run<'_> {
             run.count_column(&column);
             run.hold(column.size())?;
             Ok(Some(column))
-        })?;
-        Ok(self.ordered(columns))
+        })
     }
 
     /// When the samples of a vector were taken, in Unix seconds.
@@ -111,7 +113,7 @@ impl Run<'_> {
         let (first, last) = self.selected_span(selector, offset_ms, grid);
         let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(last) };
         let wanted = if grid.steps == 1 { Wanted::Newest } else { Wanted::All };
-        let columns = self.stored(&selector.matchers, range, wanted, &|run, series| {
+        let columns = self.stored(&selector.matchers, range, wanted, &Vec::new, &|run, series| {
             run.hold(grid.steps)?;
             let mut latest = Latest::of(&series);
             let mut column = Column::empty(series.labels.clone(), grid.steps);

@@ -10,6 +10,7 @@ use binnacle_model::{Sample, TimeRange, Timestamp};
 use super::super::ast::{At, Borders, Call, Expr, Kind, Selector, Span, Subquery};
 use super::super::notes::Notes;
 use super::column::{Column, METADATA_LABELS, Point};
+use super::parts::{Gather, Make};
 use super::{EvalError, Grid, RangeSeries, Run, Value, over_time, rates};
 
 /// Samples of a series whose moment lies in a window, and where the window lies.
@@ -75,12 +76,13 @@ const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
 
 impl Run<'_> {
     /// Applies a function to the windows of every series.
-    pub(super) fn over_windows(
+    pub(super) fn over_windows<G: Gather<Column>>(
         &mut self,
         call: &Call,
         function: WindowFn,
         grid: Grid,
-    ) -> Result<Vec<Column>, EvalError> {
+        make: Make<'_, G>,
+    ) -> Result<G, EvalError> {
         let is_range = |arg: &&Expr| matches!(arg.bare().kind, Kind::Matrix(..) | Kind::Subquery(_));
         let range = call.args.iter().find(is_range).expect("the parser checked the types").bare();
         let mut params: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
@@ -91,7 +93,7 @@ impl Run<'_> {
         }
         let rated = rates::Rated::of(call.name);
         let keeps_name = matches!(call.name, "last_over_time" | "first_over_time");
-        let columns = self.each_series(range, grid, call.name, &|run, series, frame| {
+        self.each_series(range, grid, call.name, make, &|run, series, frame| {
             let metric = series.labels.metric_name();
             let mut column = Column::empty(series.labels.clone(), grid.steps);
             column.drop_name = !keeps_name;
@@ -127,8 +129,7 @@ impl Run<'_> {
             run.notes = notes;
             run.hold(column.size())?;
             Ok(run.finished(column, call.name, range.span))
-        })?;
-        Ok(self.ordered(columns))
+        })
     }
 
     /// Counts the windows of a series for whoever asked, where nobody else walks over them.
@@ -176,22 +177,23 @@ impl Run<'_> {
     }
 
     /// What `with` makes of every series of a range vector, without staleness markers.
-    fn each_series<T: Send>(
+    fn each_series<T, G: Gather<T>>(
         &mut self,
         range: &Expr,
         grid: Grid,
         function: &str,
+        make: Make<'_, G>,
         with: With<'_, T>,
-    ) -> Result<Vec<T>, EvalError> {
+    ) -> Result<G, EvalError> {
         match &range.kind {
             Kind::Matrix(selector, reach) => {
                 let range_ms = self.positive_reach(reach)?;
                 Self::check_borders(selector, function)?;
                 let offset_ms = self.reach(&selector.offset)?;
                 let frame = Frame { range_ms, offset_ms, at: selector.at, borders: selector.borders };
-                self.each_stored(selector, frame, grid, with)
+                self.each_stored(selector, frame, grid, make, with)
             }
-            Kind::Subquery(subquery) => self.each_inner(subquery, grid, with),
+            Kind::Subquery(subquery) => self.each_inner(subquery, grid, make, with),
             _ => unreachable!("the parser checked the type"),
         }
     }
@@ -211,20 +213,21 @@ impl Run<'_> {
         ))
     }
 
-    fn each_stored<T: Send>(
+    fn each_stored<T, G: Gather<T>>(
         &mut self,
         selector: &Selector,
         frame: Frame,
         grid: Grid,
+        make: Make<'_, G>,
         with: With<'_, T>,
-    ) -> Result<Vec<T>, EvalError> {
+    ) -> Result<G, EvalError> {
         let (first, last) = self.selected_span(selector, frame.offset_ms, grid);
         let lookback = self.lookback_ms();
         let before = if frame.borders == Borders::Strict { 0 } else { lookback };
         let after = if frame.borders == Borders::Smoothed { lookback } else { 0 };
         let range =
             TimeRange { start: Timestamp(first - frame.range_ms - before + 1), end: Timestamp(last + after) };
-        self.stored(&selector.matchers, range, Wanted::All, &|run, mut series| {
+        self.stored(&selector.matchers, range, Wanted::All, make, &|run, mut series| {
             series.samples.retain(|sample| !is_stale(sample.value));
             series.histograms.retain(|one| !one.histogram.is_stale());
             run.trace_resets(&mut series);
@@ -236,12 +239,13 @@ impl Run<'_> {
         })
     }
 
-    fn each_inner<T>(
+    fn each_inner<T, G: Gather<T>>(
         &mut self,
         subquery: &Subquery,
         grid: Grid,
+        make: Make<'_, G>,
         with: With<'_, T>,
-    ) -> Result<Vec<T>, EvalError> {
+    ) -> Result<G, EvalError> {
         let range_ms = self.positive_reach(&subquery.range)?;
         let offset_ms = self.reach(&subquery.offset)?;
         let step_ms = match &subquery.step {
@@ -266,7 +270,7 @@ impl Run<'_> {
             Value::Vector(columns) => columns,
             Value::Scalar(_) | Value::Text(_) => unreachable!("the parser checked the type"),
         };
-        let mut made = Vec::new();
+        let mut made = make();
         for column in columns {
             let RangeSeries { mut labels, samples, mut histograms } = inner.series(&column);
             if column.drop_name {
@@ -279,14 +283,16 @@ impl Run<'_> {
                     Arc::make_mut(&mut one.histogram).hint = ResetHint::Unknown;
                 }
             }
-            made.extend(with(self, Series { labels, samples, histograms }, frame)?);
+            if let Some(one) = with(self, Series { labels, samples, histograms }, frame)? {
+                made.take(one, self)?;
+            }
         }
         Ok(made)
     }
 
     /// The windows of the last step themselves.
     pub(super) fn last_windows(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<RangeSeries>, EvalError> {
-        self.each_series(expr.bare(), grid, "", &|run, series, frame| {
+        self.each_series(expr.bare(), grid, "", &Vec::new, &|run, series, frame| {
             let mut cursor = Cursor::new(&series);
             let window = cursor.window(run, frame, grid.end_ms());
             run.count_window(0, &window);
@@ -300,16 +306,22 @@ impl Run<'_> {
     /// Steps at which no series of a range vector has a sample.
     pub(super) fn absent_steps(&mut self, range: &Expr, grid: Grid) -> Result<Vec<bool>, EvalError> {
         let absent = Mutex::new(vec![true; grid.steps]);
-        self.each_series::<()>(range, grid, "absent_over_time", &|run, series, frame| {
-            let mut cursor = Cursor::new(&series);
-            let mut absent = absent.lock().unwrap_or_else(PoisonError::into_inner);
-            for (step, absent) in absent.iter_mut().enumerate() {
-                let window = cursor.window(run, frame, grid.at(step));
-                run.count_window(step, &window);
-                *absent &= window.floats.is_empty() && window.histograms.is_empty();
-            }
-            Ok(None)
-        })?;
+        self.each_series::<(), Vec<()>>(
+            range,
+            grid,
+            "absent_over_time",
+            &Vec::new,
+            &|run, series, frame| {
+                let mut cursor = Cursor::new(&series);
+                let mut absent = absent.lock().unwrap_or_else(PoisonError::into_inner);
+                for (step, absent) in absent.iter_mut().enumerate() {
+                    let window = cursor.window(run, frame, grid.at(step));
+                    run.count_window(step, &window);
+                    *absent &= window.floats.is_empty() && window.histograms.is_empty();
+                }
+                Ok(None)
+            },
+        )?;
         Ok(absent.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 }

@@ -161,11 +161,15 @@ impl Head {
             return (report, last);
         }
         for piece in self.pieces(&accepted) {
+            let mut named = 0;
             last = Some(wal.append(RecordKind::Samples, |file, out| {
                 let before = out.len();
-                self.encode(file, piece, out);
+                named = self.encode(file, piece, out);
                 self.unsaved_bytes += (out.len() - before) as u64;
             }));
+            if named > 0 {
+                wal.note_repeated(named);
+            }
         }
         (report, last)
     }
@@ -319,9 +323,9 @@ impl Head {
         places
     }
 
-    /// The record of `accepted`, with the labels of series that `file` does not name yet.
-    fn encode(&mut self, file: WalFileId, accepted: &[(Place, Sample)], out: &mut Vec<u8>) {
-        self.define(file, accepted.iter().map(|(place, sample)| (*place, sample.timestamp)), out);
+    /// The record of `accepted`, with the labels of series that `file` does not name yet; answers the bytes of these.
+    fn encode(&mut self, file: WalFileId, accepted: &[(Place, Sample)], out: &mut Vec<u8>) -> usize {
+        let named = self.define(file, accepted.iter().map(|(place, sample)| (*place, sample.timestamp)), out);
         put_varint(out, accepted.len() as u64);
         out.reserve(accepted.len() * 13);
         let mut before = 0i64;
@@ -331,15 +335,16 @@ impl Head {
             out.extend_from_slice(&sample.value.to_bits().to_le_bytes());
             before = sample.timestamp.0;
         }
+        named
     }
 
-    /// The labels of series that `file` does not name yet; notes the newest moment.
+    /// The labels of series that `file` does not name yet, and how many bytes they take; notes the newest moment.
     fn define(
         &mut self,
         file: WalFileId,
         samples: impl Iterator<Item = (Place, Timestamp)>,
         out: &mut Vec<u8>,
-    ) {
+    ) -> usize {
         let mut definitions = Vec::new();
         let mut count = 0;
         let (mut oldest, mut newest) = (Timestamp(i64::MAX), Timestamp(i64::MIN));
@@ -360,6 +365,7 @@ impl Head {
         put_varint(out, count);
         out.extend_from_slice(&definitions);
         self.note_bounds(file, oldest, newest);
+        definitions.len()
     }
 
     fn note_bounds(&mut self, file: WalFileId, oldest: Timestamp, newest: Timestamp) {
