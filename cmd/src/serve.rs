@@ -22,7 +22,7 @@ use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
 use binnacle_model::storage::{Admin, Appender, LogAppender};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{Gate, ReadApi, Usage};
-use binnacle_query::promql::{Features, Limits};
+use binnacle_query::promql::{Features, Limits, parse_selector};
 use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, Store, Telemetry};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -170,7 +170,7 @@ pub(crate) async fn start(
         .merge(binnacle_query::http::router(api))
         .merge(status::router(status))
         .merge(alert_http::router(Arc::new(alert_http::AlertApi { evaluator, db })))
-        .merge(binnacle_collector::http::router(scraper.targets()))
+        .merge(binnacle_collector::http::router(scraper.targets(), read_selector))
         .merge(binnacle_collector::intake::router(intake))
         .merge(web::router());
     ready(&url);
@@ -255,6 +255,10 @@ fn read_api(
         usage,
         version: env!("CARGO_PKG_VERSION"),
     })
+}
+
+fn read_selector(text: &str) -> Result<Vec<binnacle_model::Matcher>, String> {
+    parse_selector(text).map_err(|error| error.to_string())
 }
 
 fn query_places() -> usize {
@@ -452,7 +456,8 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     };
     let log_store: Arc<dyn LogAppender> = remote;
     let tailers = Tailers::start(inputs, &args.state, &node, &log_store, &clock, &telemetry)?;
-    let router = own_routes(None, registry).merge(binnacle_collector::http::router(scraper.targets()));
+    let router =
+        own_routes(None, registry).merge(binnacle_collector::http::router(scraper.targets(), read_selector));
     println!("Binnacle collects for {url}");
     let signalled = stop.clone();
     let signals = TaskTracker::new();

@@ -328,6 +328,28 @@ pub trait Queryable: Send + Sync {
 
     /// What metrics are, by name. A metric may have been described in more than one way.
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>>;
+
+    /// The immutable blocks, in no order; none where storage has no blocks.
+    fn blocks(&self) -> Result<Vec<StoredBlock>, StorageError> {
+        Ok(Vec::new())
+    }
+}
+
+/// A block of samples, for whoever looks after the storage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoredBlock {
+    /// Ascends with each block that is written.
+    pub number: u64,
+    /// From its first sample to its last.
+    pub range: TimeRange,
+    /// How many series it has.
+    pub series: u64,
+    /// How many samples it has.
+    pub samples: u64,
+    /// Of its file.
+    pub bytes: u64,
+    /// The blocks of which it was made, if it is not the head's.
+    pub sources: Vec<u64>,
 }
 
 /// What an operator may do to stored metrics.

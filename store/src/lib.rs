@@ -31,7 +31,7 @@ use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
     Admin, AppendError, AppendReport, Appender, Deadline, LabelSets, LogAppendReport, LogAppender, LogBar,
     LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Names, Queryable,
-    RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, Wanted,
+    RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange};
@@ -340,6 +340,10 @@ impl Queryable for Store {
 
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {
         self.catalog.metadata()
+    }
+
+    fn blocks(&self) -> Result<Vec<StoredBlock>, StorageError> {
+        self.metrics.stored_blocks()
     }
 }
 

@@ -1,24 +1,36 @@
-//! `/api/v1/targets` and `/api/v1/scrape_pools`.
+//! `/api/v1/targets`, `/api/v1/targets/metadata` and `/api/v1/scrape_pools`.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{Query, State};
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
+use binnacle_model::Matcher;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use crate::scrape::{Health, Target};
 
-type Targets = State<Arc<Vec<Arc<Target>>>>;
+type Targets = State<Arc<Shown>>;
+
+/// Reads a series selector; says what is wrong with one that is none.
+pub type ParseSelector = fn(&str) -> Result<Vec<Matcher>, String>;
+
+struct Shown {
+    targets: Vec<Arc<Target>>,
+    parse: ParseSelector,
+}
 
 /// The routes.
-pub fn router(targets: Vec<Arc<Target>>) -> Router {
+pub fn router(targets: Vec<Arc<Target>>, parse: ParseSelector) -> Router {
     Router::new()
         .route("/api/v1/targets", get(list))
+        .route("/api/v1/targets/metadata", get(metadata))
         .route("/api/v1/scrape_pools", get(pools))
-        .with_state(Arc::new(targets))
+        .with_state(Arc::new(Shown { targets, parse }))
 }
 
 #[derive(Deserialize)]
@@ -28,26 +40,83 @@ struct Filter {
     scrape_pool: Option<String>,
 }
 
-async fn list(State(targets): Targets, Query(filter): Query<Filter>) -> Json<Value> {
+async fn list(State(shown): Targets, Query(filter): Query<Filter>) -> Json<Value> {
     let wants_active = filter.state.as_deref().is_none_or(|state| state != "dropped");
     let in_pool = |target: &&Arc<Target>| filter.scrape_pool.as_ref().is_none_or(|pool| *pool == target.job);
     let active: Vec<Value> =
-        targets.iter().filter(|_| wants_active).filter(in_pool).map(|target| show(target)).collect();
+        shown.targets.iter().filter(|_| wants_active).filter(in_pool).map(|target| show(target)).collect();
     Json(json!({
         "status": "success",
         "data": { "activeTargets": active, "droppedTargets": [], "droppedTargetCounts": {} },
     }))
 }
 
-async fn pools(State(targets): Targets) -> Json<Value> {
-    let names: BTreeSet<&str> = targets.iter().map(|target| target.job.as_str()).collect();
+async fn pools(State(shown): Targets) -> Json<Value> {
+    let names: BTreeSet<&str> = shown.targets.iter().map(|target| target.job.as_str()).collect();
     Json(json!({ "status": "success", "data": { "scrapePools": names } }))
+}
+
+#[derive(Deserialize)]
+struct Wanted {
+    match_target: Option<String>,
+    metric: Option<String>,
+    limit: Option<String>,
+}
+
+/// What targets say of their metrics. As in Prometheus, no further target is looked at once there are `limit` entries.
+async fn metadata(State(shown): Targets, Query(wanted): Query<Wanted>) -> Response {
+    let bad = |name: &str, reason: &str| {
+        let error = format!("invalid parameter {name:?}: {reason}");
+        let body = json!({ "status": "error", "errorType": "bad_data", "error": error });
+        (StatusCode::BAD_REQUEST, Json(body)).into_response()
+    };
+    let limit = match wanted.limit.as_deref().map(str::parse::<i64>) {
+        None => usize::MAX,
+        Some(Ok(limit)) => usize::try_from(limit).unwrap_or(usize::MAX),
+        Some(Err(_)) => return bad("limit", "limit must be a number"),
+    };
+    let matchers = match wanted.match_target.as_deref().filter(|text| !text.is_empty()) {
+        None => Vec::new(),
+        Some(text) => match (shown.parse)(text) {
+            Ok(matchers) => matchers,
+            Err(reason) => return bad("match_target", &reason),
+        },
+    };
+    let metric = wanted.metric.as_deref().filter(|metric| !metric.is_empty());
+    let mut found = Vec::new();
+    let is_meant = |target: &&Arc<Target>| {
+        matchers.iter().all(|matcher| matcher.matches(target.labels.value(&matcher.name)))
+    };
+    for target in shown.targets.iter().filter(is_meant) {
+        if found.len() >= limit {
+            break;
+        }
+        let described = target.described();
+        let labels = labels_json(target);
+        for (name, one) in described.iter().filter(|(name, _)| metric.is_none_or(|metric| metric == name)) {
+            let mut shown = json!({ "target": labels, "type": one.kind, "help": one.help, "unit": one.unit });
+            if metric.is_none() {
+                shown["metric"] = Value::from(name.as_str());
+            }
+            found.push(shown);
+        }
+    }
+    if found.is_empty() {
+        let error = "specified metadata not found";
+        let body = json!({ "status": "error", "errorType": "not_found", "error": error });
+        return (StatusCode::NOT_FOUND, Json(body)).into_response();
+    }
+    Json(json!({ "status": "success", "data": found })).into_response()
+}
+
+fn labels_json(target: &Target) -> Value {
+    let pairs = target.labels.iter().map(|label| (label.name.to_string(), Value::from(&*label.value)));
+    Value::Object(pairs.collect::<Map<String, Value>>())
 }
 
 fn show(target: &Target) -> Value {
     let status = target.status();
-    let pairs = target.labels.iter().map(|label| (label.name.to_string(), Value::from(&*label.value)));
-    let labels: Map<String, Value> = pairs.collect();
+    let labels = labels_json(target);
     let health = match status.health {
         Health::Unknown => "unknown",
         Health::Up => "up",

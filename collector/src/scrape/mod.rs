@@ -21,7 +21,8 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use config::{Global, ScrapeConfig, StaticConfig};
-pub use target::{Health, PageSource, Target, TargetStatus};
+use target::Descriptions;
+pub use target::{Described, Health, PageSource, Target, TargetStatus};
 
 use crate::Telemetry;
 
@@ -50,12 +51,14 @@ impl Scraper {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) {
+        let descriptions = Arc::<Descriptions>::default();
         for target in &self.targets {
             let run = target::Run::new(
                 Arc::clone(target),
                 Arc::clone(appender),
                 Arc::clone(clock),
                 telemetry.clone(),
+                Arc::clone(&descriptions),
             );
             tasks.spawn(run.run(stop.clone()));
         }

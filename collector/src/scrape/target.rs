@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use binnacle_model::labels::LabelsError;
@@ -89,7 +89,13 @@ pub struct Target {
     /// Whether the page's times are kept.
     pub honor_timestamps: bool,
     status: Mutex<TargetStatus>,
+    described: Mutex<Described>,
 }
+
+/// What a page says of its metrics, ascending by name; targets with equal pages share it.
+pub type Described = Arc<[(String, Metadata)]>;
+
+type Kept = Weak<[(String, Metadata)]>;
 
 impl Target {
     /// A target with labels `job` and `instance`.
@@ -110,12 +116,18 @@ impl Target {
             honor_labels: false,
             honor_timestamps: true,
             status: Mutex::new(status),
+            described: Mutex::new(Arc::default()),
         }
     }
 
     /// How it does.
     pub fn status(&self) -> TargetStatus {
         self.lock().clone()
+    }
+
+    /// What the last page said of its metrics.
+    pub fn described(&self) -> Described {
+        self.described.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn lock(&self) -> MutexGuard<'_, TargetStatus> {
@@ -133,13 +145,33 @@ pub(super) struct Run {
     /// The series of the last scrape that was taken, by the hash of their bytes.
     before: HashMap<u64, Box<[u8]>>,
     described: u64,
+    descriptions: Arc<Descriptions>,
+}
+
+/// Descriptions that targets share, by their hash.
+#[derive(Debug, Default)]
+pub(super) struct Descriptions(Mutex<HashMap<u64, Kept>>);
+
+impl Descriptions {
+    fn share(&self, hash: u64, metadata: Vec<(String, Metadata)>) -> Described {
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let shared = known.get(&hash).and_then(Weak::upgrade);
+        if let Some(shared) = shared.filter(|shared| **shared == *metadata) {
+            return shared;
+        }
+        known.retain(|_, one| one.strong_count() > 0);
+        let shared = Described::from(metadata);
+        known.insert(hash, Arc::downgrade(&shared));
+        shared
+    }
 }
 
 /// A scrape, ready to be appended.
 #[derive(Default)]
 struct Scraped {
     series: Vec<(Box<[u8]>, Sample)>,
-    metadata: Vec<(String, Metadata)>,
+    /// Only if it is not that of the last page.
+    metadata: Option<Described>,
     /// Series to which the page gave times of its own: they need no staleness marker.
     timed: HashSet<u64>,
 }
@@ -150,9 +182,19 @@ impl Run {
         appender: Arc<dyn Appender>,
         clock: Arc<dyn Clock>,
         telemetry: Telemetry,
+        descriptions: Arc<Descriptions>,
     ) -> Self {
         let client = crate::http_client(target.timeout).map_err(|error| error.to_string());
-        Self { target, appender, clock, telemetry, client, before: HashMap::new(), described: 0 }
+        Self {
+            target,
+            appender,
+            clock,
+            telemetry,
+            client,
+            before: HashMap::new(),
+            described: 0,
+            descriptions,
+        }
     }
 
     /// Scrapes until `stop` fires, then marks the series as ended.
@@ -277,11 +319,10 @@ impl Run {
         let mut metadata: Vec<(String, Metadata)> =
             metadata.into_iter().map(|(name, one)| (name.to_owned(), one)).collect();
         metadata.sort_by(|a, b| a.0.cmp(&b.0));
-        let described = xxh3_64(format!("{metadata:?}").as_bytes());
-        if described == self.described {
-            metadata.clear();
-        }
-        self.described = described;
+        let hash = xxh3_64(format!("{metadata:?}").as_bytes());
+        let is_new = hash != self.described;
+        self.described = hash;
+        let metadata = is_new.then(|| self.descriptions.share(hash, metadata));
         Ok(Scraped { series, metadata, timed })
     }
 
@@ -300,8 +341,9 @@ impl Run {
         let appender = Arc::clone(&self.appender);
         let target = Arc::clone(&self.target);
         let stored = tokio::task::spawn_blocking(move || {
-            if !scraped.metadata.is_empty() {
-                appender.append_metadata(&scraped.metadata);
+            if let Some(metadata) = &scraped.metadata {
+                appender.append_metadata(metadata);
+                *target.described.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(metadata);
             }
             let batch: Vec<RawSeries<'_>> = scraped
                 .series
@@ -436,7 +478,7 @@ mod tests {
         let clock = Arc::new(Ticking(AtomicI64::new(0)));
         let target = Arc::new(target);
         rustls_ring();
-        let mut run = Run::new(target.clone(), recorder.clone(), clock, Telemetry::default());
+        let mut run = Run::new(target.clone(), recorder.clone(), clock, Telemetry::default(), Arc::default());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             for _ in pages {

@@ -13,7 +13,7 @@ use binnacle_model::{Labels, TimeRange, Timestamp};
 use serde_json::{Value, json};
 
 use super::json::success;
-use super::metrics::selectors;
+use super::metrics::any_selector;
 use super::{ApiError, Params, ReadApi, Usage};
 
 /// What the head holds: a span of two hours and the hour in which late samples come.
@@ -22,11 +22,16 @@ const HEAD: Duration = Duration::from_hours(3);
 const PLACES: usize = 10;
 const MAX_PLACES: usize = 10_000;
 
-pub(super) async fn tsdb(State(api): State<Arc<ReadApi>>, params: Params) -> Result<Response, ApiError> {
+fn places(params: &Params) -> Result<usize, ApiError> {
     let places = params.count("limit")?.unwrap_or(PLACES);
-    if !(1..=MAX_PLACES).contains(&places) {
-        return Err(ApiError::parameter("limit", format!("must be between 1 and {MAX_PLACES}")));
-    }
+    let is_fine = (1..=MAX_PLACES).contains(&places);
+    is_fine
+        .then_some(places)
+        .ok_or_else(|| ApiError::parameter("limit", format!("must be between 1 and {MAX_PLACES}")))
+}
+
+pub(super) async fn tsdb(State(api): State<Arc<ReadApi>>, params: Params) -> Result<Response, ApiError> {
+    let places = places(&params)?;
     let now = api.clock.now();
     let range = TimeRange { start: Timestamp(now.0 - millis(HEAD)), end: now };
     let metrics = Arc::clone(&api.metrics);
@@ -35,6 +40,34 @@ pub(super) async fn tsdb(State(api): State<Arc<ReadApi>>, params: Params) -> Res
         Ok(statistics(&series, range, places))
     };
     Ok(success(&api.gate.run(params.asked(api.clock.now()), None, work).await?))
+}
+
+/// The blocks, oldest first. Their number takes the place of Prometheus's ULID.
+pub(super) async fn blocks(State(api): State<Arc<ReadApi>>, params: Params) -> Result<Response, ApiError> {
+    let metrics = Arc::clone(&api.metrics);
+    let mut blocks =
+        api.gate.run(params.asked(api.clock.now()), None, move |_: &_| Ok(metrics.blocks()?)).await?;
+    blocks.sort_by_key(|block| (block.range.start, block.number));
+    let shown = blocks.iter().map(|block| {
+        let is_merged = !block.sources.is_empty();
+        json!({
+            "ulid": block.number.to_string(),
+            // As in Prometheus, the end is not inside.
+            "minTime": block.range.start.0,
+            "maxTime": block.range.end.0 + 1,
+            "stats": {
+                "numSamples": block.samples,
+                "numSeries": block.series,
+                "numBytes": block.bytes,
+            },
+            "compaction": {
+                "level": if is_merged { 2 } else { 1 },
+                "sources": block.sources.iter().map(u64::to_string).collect::<Vec<_>>(),
+            },
+            "version": 1,
+        })
+    });
+    Ok(success(&json!({ "blocks": shown.collect::<Vec<_>>() })))
 }
 
 fn statistics(series: &[Labels], range: TimeRange, places: usize) -> Value {
@@ -83,14 +116,8 @@ fn top<N: Ord + Into<Value>>(counts: HashMap<N, usize>, places: usize) -> Vec<Va
 const NEW: Duration = Duration::from_hours(1);
 
 pub(super) async fn overview(State(api): State<Arc<ReadApi>>, params: Params) -> Result<Response, ApiError> {
-    let places = params.count("limit")?.unwrap_or(PLACES);
-    if !(1..=MAX_PLACES).contains(&places) {
-        return Err(ApiError::parameter("limit", format!("must be between 1 and {MAX_PLACES}")));
-    }
-    let mut selectors = selectors(&params)?;
-    if selectors.is_empty() {
-        selectors.push(Vec::new());
-    }
+    let places = places(&params)?;
+    let selectors = any_selector(&params)?;
     let now = api.clock.now();
     let (all, shared) = (Arc::clone(&api.metrics), Arc::clone(&api));
     let work = move |deadline: &_| {

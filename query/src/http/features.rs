@@ -30,6 +30,7 @@ pub(super) async fn features(State(api): State<Arc<ReadApi>>) -> Response {
             "label_values_match": true,
             "query_stats": true,
             "query_warnings": true,
+            "search": true,
             "time_range_labels": true,
             "time_range_series": true,
             "remote_write_receiver": true,

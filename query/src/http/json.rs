@@ -9,8 +9,9 @@ use binnacle_model::storage::{HistogramSample, LogCursor};
 use binnacle_model::{Histogram, Labels, Sample, Timestamp};
 use serde_json::{Map, Value, json};
 
+use super::pieces;
 use super::stats::Times;
-use crate::promql::{Answer, Output};
+use crate::promql::{Answer, Instant, Output, RangeSeries};
 
 /// A value as Go's `strconv.FormatFloat(v, 'f', -1, 64)` writes it.
 pub fn format_value(value: f64) -> String {
@@ -60,67 +61,78 @@ pub(super) fn success(data: &Value) -> Response {
 /// What Prometheus says where a `limit` left something out.
 pub(super) const TRUNCATED: &str = "results truncated due to limit";
 
-/// The answer to a query, its first `most` series, built as text: it may have millions of samples.
+/// What the body of a JSON answer is.
+pub(super) const JSON: &str = "application/json";
+
+/// The answer to a query, its first `most` series, written as it is sent: it may have millions of samples.
 pub(super) fn query_response(mut answer: Answer, query: &str, most: usize, times: &Times) -> Response {
     let stats = times.finish(answer.stats.as_ref());
     let is_cut = cut(&mut answer.output, most);
+    let tail = tail(&answer, stats.as_ref(), query, is_cut);
     let mut body = String::from("{\"status\":\"success\",\"data\":{\"resultType\":\"");
-    match &answer.output {
+    match answer.output {
         Output::Scalar(at, value) => {
             body.push_str("scalar\",\"result\":");
-            push_pair(&mut body, *at, *value);
+            push_pair(&mut body, at, value);
         }
         Output::Text(at, text) => {
             body.push_str("string\",\"result\":[");
-            push_time(&mut body, *at);
+            push_time(&mut body, at);
             body.push(',');
-            push_text(&mut body, text);
+            push_text(&mut body, &text);
             body.push(']');
         }
         Output::Vector(at, series) => {
             body.push_str("vector\",\"result\":[");
-            for (i, one) in series.iter().enumerate() {
-                push_metric(&mut body, i, &one.labels);
+            let push = move |body: &mut String, i, one: Instant| {
+                push_metric(body, i, &one.labels);
                 if let Some(histogram) = &one.histogram {
                     body.push_str(",\"histogram\":");
-                    push_histogram(&mut body, *at, histogram);
+                    push_histogram(body, at, histogram);
                 } else {
                     body.push_str(",\"value\":");
-                    push_pair(&mut body, *at, one.value);
+                    push_pair(body, at, one.value);
                 }
                 body.push('}');
-            }
-            body.push(']');
+            };
+            return pieces::respond(JSON, body, series.into_iter(), push, format!("]{tail}"));
         }
         Output::Matrix(series) => {
             body.push_str("matrix\",\"result\":[");
-            for (i, one) in series.iter().enumerate() {
-                push_metric(&mut body, i, &one.labels);
+            let push = |body: &mut String, i, one: RangeSeries| {
+                push_metric(body, i, &one.labels);
                 if !one.samples.is_empty() {
-                    push_samples(&mut body, &one.samples);
+                    push_samples(body, &one.samples);
                 }
-                push_histograms(&mut body, &one.histograms);
+                push_histograms(body, &one.histograms);
                 body.push('}');
-            }
-            body.push(']');
+            };
+            return pieces::respond(JSON, body, series.into_iter(), push, format!("]{tail}"));
         }
     }
+    body.push_str(&tail);
+    ([(header::CONTENT_TYPE, JSON)], body).into_response()
+}
+
+/// What stands behind the result: figures, and what is to be said of it.
+fn tail(answer: &Answer, stats: Option<&Value>, query: &str, is_cut: bool) -> String {
+    let mut tail = String::new();
     if let Some(stats) = stats {
-        body.push_str(",\"stats\":");
-        body.push_str(&stats.to_string());
+        tail.push_str(",\"stats\":");
+        tail.push_str(&stats.to_string());
     }
-    body.push('}');
+    tail.push('}');
     let (mut warnings, infos) = answer.notes.texts(query);
     if is_cut {
         warnings.push(TRUNCATED.to_owned());
     }
     for (name, texts) in [("warnings", warnings), ("infos", infos)] {
         if !texts.is_empty() {
-            body.push_str(&format!(",\"{name}\":{}", Value::from(texts)));
+            tail.push_str(&format!(",\"{name}\":{}", Value::from(texts)));
         }
     }
-    body.push('}');
-    ([(header::CONTENT_TYPE, "application/json")], body).into_response()
+    tail.push('}');
+    tail
 }
 
 /// Leaves the first `most` series. Answers whether there were more.
@@ -184,7 +196,13 @@ fn push_histogram(body: &mut String, at: Timestamp, histogram: &Histogram) {
 }
 
 fn push_metric(body: &mut String, at: usize, labels: &Labels) {
-    body.push_str(if at == 0 { "{\"metric\":{" } else { ",{\"metric\":{" });
+    body.push_str(if at == 0 { "{\"metric\":" } else { ",{\"metric\":" });
+    push_labels(body, labels);
+}
+
+/// The labels as an object.
+pub(super) fn push_labels(body: &mut String, labels: &Labels) {
+    body.push('{');
     for (i, label) in labels.iter().enumerate() {
         if i > 0 {
             body.push(',');
@@ -225,7 +243,8 @@ fn push_time(body: &mut String, at: Timestamp) {
     };
 }
 
-fn push_text(body: &mut String, text: &str) {
+/// The text as a JSON string.
+pub(super) fn push_text(body: &mut String, text: &str) {
     body.push_str(&Value::from(text).to_string());
 }
 

@@ -9,9 +9,11 @@ use binnacle_model::storage::{ALL_TIME, Deadline, Exemplar, LabelSets, Names, Qu
 use binnacle_model::{Matcher, TimeRange};
 use serde_json::{Map, Value, json};
 
-use super::json::{TRUNCATED, format_value, labels_json, query_response, success};
+use super::json::{
+    JSON, TRUNCATED, format_value, labels_json, push_labels, push_text, query_response, success,
+};
 use super::stats::Stats;
-use super::{ApiError, Params, ReadApi};
+use super::{ApiError, Params, ReadApi, pieces};
 use crate::promql::{Engine, Expr, QueryParams, parse, parse_selector, pretty, tree};
 
 /// Points per series of one answer, as in Prometheus.
@@ -144,13 +146,19 @@ pub(super) fn selectors(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> 
     parsed.collect::<Result<_, _>>().map_err(|error| ApiError::parameter("match[]", error))
 }
 
-/// Label sets that one of the request's selectors selects; all of them without a selector.
-async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<LabelSets, ApiError> {
-    let range = range(params)?;
+/// As [`selectors`]; one that selects everything if there is none.
+pub(super) fn any_selector(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiError> {
     let mut selectors = selectors(params)?;
     if selectors.is_empty() {
         selectors.push(Vec::new());
     }
+    Ok(selectors)
+}
+
+/// Label sets that one of the request's selectors selects; all of them without a selector.
+async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<LabelSets, ApiError> {
+    let range = range(params)?;
+    let selectors = any_selector(params)?;
     let metrics = Arc::clone(&api.metrics);
     let work = move |deadline: &_| {
         let mut found = LabelSets::default();
@@ -170,6 +178,22 @@ async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<LabelSets, ApiE
     api.gate.run(params.asked(api.clock.now()), None, work).await
 }
 
+/// Names or values that `find` finds for one of the selectors.
+pub(super) fn names_in(
+    selectors: &[Vec<Matcher>],
+    find: impl Fn(&[Matcher]) -> Result<Names, StorageError>,
+) -> Result<Names, ApiError> {
+    let mut found = Names::default();
+    for matchers in selectors {
+        let Names { names, warnings } = find(matchers)?;
+        found.names.extend(names);
+        found.warnings.extend(warnings);
+    }
+    found.warnings.sort_unstable();
+    found.warnings.dedup();
+    Ok(found)
+}
+
 /// Names or values that `find` finds for one of the request's selectors.
 async fn names(
     api: &Arc<ReadApi>,
@@ -179,22 +203,10 @@ async fn names(
     + 'static,
 ) -> Result<Names, ApiError> {
     let range = range(params)?;
-    let mut selectors = selectors(params)?;
-    if selectors.is_empty() {
-        selectors.push(Vec::new());
-    }
+    let selectors = any_selector(params)?;
     let metrics = Arc::clone(&api.metrics);
-    let work = move |deadline: &_| {
-        let mut found = Names::default();
-        for matchers in &selectors {
-            let Names { names, warnings } = find(&*metrics, matchers, range, deadline)?;
-            found.names.extend(names);
-            found.warnings.extend(warnings);
-        }
-        found.warnings.sort_unstable();
-        found.warnings.dedup();
-        Ok(found)
-    };
+    let work =
+        move |deadline: &_| names_in(&selectors, |matchers| find(&*metrics, matchers, range, deadline));
     api.gate.run(params.asked(api.clock.now()), None, work).await
 }
 
@@ -203,26 +215,43 @@ fn most(params: &Params) -> Result<usize, ApiError> {
     Ok(params.count("limit")?.filter(|limit| *limit > 0).unwrap_or(usize::MAX))
 }
 
-/// The first so many of the values, with a warning if there are more.
-fn limited(mut values: Vec<Value>, mut warnings: Vec<String>, params: &Params) -> Result<Response, ApiError> {
-    use axum::response::IntoResponse;
+/// The first so many of the rows, each as `push` writes it, with a warning if there are more.
+fn limited<T: Send + 'static>(
+    mut rows: Vec<T>,
+    mut warnings: Vec<String>,
+    params: &Params,
+    push: fn(&mut String, &T),
+) -> Result<Response, ApiError> {
     let limit = most(params)?;
-    if values.len() > limit {
-        values.truncate(limit);
+    if rows.len() > limit {
+        rows.truncate(limit);
         warnings.push(TRUNCATED.to_owned());
     }
-    if warnings.is_empty() {
-        return Ok(success(&Value::Array(values)));
-    }
-    Ok(axum::Json(json!({ "status": "success", "data": values, "warnings": warnings })).into_response())
+    let tail = if warnings.is_empty() {
+        "]}".to_owned()
+    } else {
+        format!("],\"warnings\":{}}}", Value::from(warnings))
+    };
+    let push = move |body: &mut String, at: usize, row: T| {
+        if at > 0 {
+            body.push(',');
+        }
+        push(body, &row);
+    };
+    let head = "{\"status\":\"success\",\"data\":[".to_owned();
+    Ok(pieces::respond(JSON, head, rows.into_iter(), push, tail))
+}
+
+fn listed(names: Names, params: &Params) -> Result<Response, ApiError> {
+    let Names { names, warnings } = names;
+    limited(names.into_iter().collect(), warnings, params, |body, name: &Arc<str>| push_text(body, name))
 }
 
 pub(super) async fn labels(State(api): Api, params: Params) -> Result<Response, ApiError> {
     let found = names(&api, &params, |metrics, matchers, range, deadline| {
         metrics.label_names(matchers, range, deadline)
     });
-    let found = found.await?;
-    limited(found.names.iter().map(|name| Value::from(&**name)).collect(), found.warnings, &params)
+    listed(found.await?, &params)
 }
 
 pub(super) async fn label_values(
@@ -237,8 +266,7 @@ pub(super) async fn label_values(
     let found = names(&api, &params, move |metrics, matchers, range, deadline| {
         metrics.label_values(&name, matchers, range, deadline)
     });
-    let found = found.await?;
-    limited(found.names.iter().map(|value| Value::from(&**value)).collect(), found.warnings, &params)
+    listed(found.await?, &params)
 }
 
 /// UTF-8 names come as `U__` with `_hex_` for each character that is not a letter or digit.
@@ -267,7 +295,7 @@ pub(super) async fn series(State(api): Api, params: Params) -> Result<Response, 
         return Err(ApiError::BadData("no match[] parameter provided".to_owned()));
     }
     let found = selected(&api, &params).await?;
-    limited(found.labels.iter().map(labels_json).collect(), found.warnings, &params)
+    limited(found.labels, found.warnings, &params, push_labels)
 }
 
 pub(super) async fn metadata(State(api): Api, params: Params) -> Result<Response, ApiError> {

@@ -16,8 +16,10 @@ mod json;
 mod logs;
 mod metrics;
 mod params;
+mod pieces;
 mod queries;
 mod remote_read;
+mod search;
 mod stats;
 mod usage;
 
@@ -80,6 +82,10 @@ pub fn router(api: Arc<ReadApi>) -> Router {
         .route("/api/v1/metadata", get(metrics::metadata))
         .route("/api/v1/status/buildinfo", get(metrics::buildinfo).post(metrics::buildinfo))
         .route("/api/v1/status/tsdb", get(cardinality::tsdb))
+        .route("/api/v1/status/tsdb/blocks", get(cardinality::blocks))
+        .route("/api/v1/search/metric_names", get(search::metric_names).post(search::metric_names))
+        .route("/api/v1/search/label_names", get(search::label_names).post(search::label_names))
+        .route("/api/v1/search/label_values", get(search::label_values).post(search::label_values))
         .route("/api/v1/admin/tsdb/snapshot", post(admin::snapshot).put(admin::snapshot))
         .route("/api/v1/admin/tsdb/delete_series", post(admin::delete_series).put(admin::delete_series))
         .route(

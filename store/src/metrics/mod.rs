@@ -37,7 +37,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
 use binnacle_model::storage::{
-    AppendError, AppendReport, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars,
+    AppendError, AppendReport, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, StorageError,
+    StoredBlock,
 };
 use binnacle_model::{Interner, Matcher, TimeRange, Timestamp};
 
@@ -380,6 +381,22 @@ impl Metrics {
         let cut = self.blocks().iter().map(|block| block.cut()).max_by_key(|cut| cut.wal_file);
         let files: Vec<WalFileId> = sealed.iter().map(|file| file.id).collect();
         self.head().persisted_through(&files, cut.unwrap_or(Cut::NONE))
+    }
+
+    /// See [`binnacle_model::storage::Queryable::blocks`].
+    pub(crate) fn stored_blocks(&self) -> Result<Vec<StoredBlock>, StorageError> {
+        let show = |block: Arc<Block>| {
+            Ok(StoredBlock {
+                number: block.number,
+                range: block.range(),
+                series: u64::from(block.series()?),
+                samples: block.samples(),
+                bytes: block.bytes(),
+                sources: block.sources()?,
+            })
+        };
+        let shown = self.blocks().into_iter().map(show).collect::<Result<_, BlockError>>();
+        shown.map_err(|error| StorageError::Missing(error.to_string()))
     }
 
     fn head(&self) -> MutexGuard<'_, Head> {
