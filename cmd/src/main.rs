@@ -60,7 +60,7 @@ enum Command {
         #[command(subcommand)]
         what: CheckCommand,
     },
-    /// Look at the metrics of a data directory, also while a server uses it; what is not in blocks yet is left out.
+    /// Look at the metrics of a data directory, also while a server uses it, or import Prometheus's.
     Tsdb {
         #[command(subcommand)]
         what: TsdbCommand,
@@ -161,10 +161,25 @@ enum CheckCommand {
 
 #[derive(Debug, Subcommand)]
 enum TsdbCommand {
-    /// Print blocks, and the metrics with most series.
+    /// Print blocks, and the metrics with most series; what is not in blocks yet is left out.
     Analyze(TsdbArgs),
     /// Check every checksum: exit 0 if all are right, 1 if not.
     Verify(TsdbArgs),
+    /// Bring blocks of Prometheus in, while no server uses the data directory.
+    Import(ImportArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+struct ImportArgs {
+    /// Prometheus's data directory, a snapshot of it, or one block. Nothing in it is changed.
+    #[arg(long)]
+    from: PathBuf,
+    /// Directory that holds the data.
+    #[arg(long, alias = "storage.tsdb.path", default_value = "data")]
+    data: PathBuf,
+    /// Leave samples out that are older. The server's own retention removes older ones, too.
+    #[arg(long, default_value = "45d", value_parser = binnacle_model::time::parse_duration)]
+    retention: std::time::Duration,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -237,6 +252,7 @@ fn main() -> ExitCode {
         Command::Check { what } => return check::run(what),
         Command::Tsdb { what: TsdbCommand::Analyze(args) } => tsdb::analyze(&args),
         Command::Tsdb { what: TsdbCommand::Verify(args) } => tsdb::verify(&args),
+        Command::Tsdb { what: TsdbCommand::Import(args) } => tsdb::import(&args),
         Command::Query(args) => client::query(&args),
         Command::Logs(args) => client::logs(&args),
     };

@@ -40,6 +40,7 @@ pub use logs::{OpenLogsError, Options as LogOptions};
 #[doc(hidden)]
 pub use metrics::try_block;
 pub use metrics::{BlockError, BlockReport, MetricReport, Options as MetricOptions, ShortRetention};
+pub use metrics::{ImportCounts, ImportError, ImportOptions, ImportOutcome, ImportReport, ImportedBlock};
 pub use telemetry::Telemetry;
 
 use catalog::Catalog;
@@ -102,6 +103,30 @@ pub enum OpenError {
 /// Reads every block of metrics in a data directory, and changes nothing. Also of one that a server uses.
 pub fn inspect_metrics(dir: &Path) -> std::io::Result<Vec<BlockReport>> {
     metrics::inspect(&RealDisk, &dir.join("metrics"))
+}
+
+/// Brings the blocks of Prometheus's TSDB at `from` into the store in `data`, which no server may use meanwhile.
+///
+/// `from` is a data directory of Prometheus, a snapshot, or one block. Blocks that were imported before are left
+/// alone. `progress` hears of each block once it is done.
+///
+/// # Errors
+/// There is nothing to import, or our store cannot be opened or written. A block of theirs that cannot be read is in
+/// the report, and the others go on.
+pub fn import_prometheus(
+    from: &Path,
+    data: &Path,
+    options: &ImportOptions,
+    clock: Arc<dyn Clock>,
+    progress: &mut dyn FnMut(&ImportedBlock),
+) -> Result<ImportReport, ImportError> {
+    let sources = metrics::find_prometheus(&RealDisk, from)?;
+    let now = clock.now();
+    let store = Store::open(data, Options::default(), clock, Telemetry::default())
+        .map_err(|error| ImportError::Open(Box::new(error)))?;
+    let report = store.metrics.import(sources, options, now, progress);
+    store.close();
+    report
 }
 
 /// The store of one data directory. Open it once per process.

@@ -8,6 +8,7 @@ mod crash;
 mod differential;
 mod grafana;
 mod house;
+mod import;
 mod peers;
 mod real;
 mod support;

@@ -4,7 +4,7 @@ use std::process::{Command, Stdio};
 
 use crate::support::{CAP, Server, client, get, poll, sink};
 
-fn has(program: &str) -> bool {
+pub(crate) fn has(program: &str) -> bool {
     let there = Command::new(program).arg("--version").stdout(Stdio::null()).stderr(Stdio::null()).status();
     let there = there.is_ok();
     if !there {

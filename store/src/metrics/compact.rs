@@ -19,7 +19,7 @@ use crate::fs::Disk;
 const PLACES_PER_LOCK: usize = 1024;
 
 /// What blocks are merged into.
-const DAY: Duration = Duration::from_hours(24);
+pub(super) const DAY: Duration = Duration::from_hours(24);
 
 /// So many blocks of a day are merged in any case; fewer, once the smaller ones are worth the largest's
 /// rewriting.
@@ -29,7 +29,7 @@ const MERGE_COUNT: usize = 12;
 const MERGE_SHARE: u64 = 8;
 
 /// A span of time in which blocks are made.
-fn window_of(at: Timestamp, span: i64) -> i64 {
+pub(super) fn window_of(at: Timestamp, span: i64) -> i64 {
     at.0.div_euclid(span)
 }
 
@@ -109,7 +109,7 @@ impl Metrics {
         Ok(())
     }
 
-    fn open_written(&self, path: &Path, number: u64) -> io::Result<Arc<Block>> {
+    pub(super) fn open_written(&self, path: &Path, number: u64) -> io::Result<Arc<Block>> {
         let block = block::open(&*self.disk, path, number, &self.shared).map_err(io::Error::other)?;
         let (samples, bytes) = (block.samples(), block.bytes());
         tracing::info!(path = %path.display(), samples, bytes, "block written");
@@ -117,7 +117,7 @@ impl Metrics {
     }
 
     /// A number that no block ever had.
-    fn take_block_number(&self) -> u64 {
+    pub(super) fn take_block_number(&self) -> u64 {
         self.next_block.fetch_add(1, Ordering::Relaxed)
     }
 

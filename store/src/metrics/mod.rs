@@ -14,7 +14,8 @@
 //! - Damage costs what was damaged, and whoever asks for it is told.
 //! - Nothing here reads the machine's clock or knows that HTTP exists.
 //!
-//! `checkpoint` saves the head beside the WAL, so that a start is quick. `select` reads, `compact` moves samples from the head into blocks and merges these, `delete` takes some out.
+//! `checkpoint` saves the head beside the WAL, so that a start is quick. `select` reads, `compact` moves samples from
+//! the head into blocks and merges these, `delete` takes some out, `import` brings blocks of Prometheus in.
 
 mod block;
 mod checkpoint;
@@ -24,6 +25,7 @@ mod delete;
 mod exemplars;
 mod head;
 mod histograms;
+mod import;
 mod inspect;
 mod lost;
 mod postings;
@@ -49,6 +51,8 @@ use delete::Deletion;
 pub use delete::ShortRetention;
 use exemplars::Exemplars;
 use head::{Head, Limits, Place};
+pub(crate) use import::find as find_prometheus;
+pub use import::{ImportCounts, ImportError, ImportOptions, ImportOutcome, ImportReport, ImportedBlock};
 pub(crate) use inspect::inspect;
 pub use inspect::{BlockReport, MetricReport};
 use lost::Lost;

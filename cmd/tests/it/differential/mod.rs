@@ -70,7 +70,7 @@ impl Drop for Prometheus {
     }
 }
 
-fn peer() -> Option<PathBuf> {
+pub(crate) fn peer() -> Option<PathBuf> {
     let found = std::env::var_os("BINNACLE_PROMETHEUS").map(PathBuf::from);
     if found.is_none() {
         eprintln!("not tested: BINNACLE_PROMETHEUS names no Prometheus 3; `make differential` fetches one");
@@ -100,7 +100,7 @@ async fn start(program: &Path, dir: &Path) -> Prometheus {
 }
 
 #[allow(clippy::disallowed_methods, reason = "both servers go by the machine's clock")]
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
 }
 
