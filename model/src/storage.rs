@@ -156,6 +156,25 @@ pub struct AppendReport {
 }
 
 impl AppendReport {
+    /// Counts what another append did, too.
+    pub fn add(&mut self, other: &Self) {
+        self.appended += other.appended;
+        self.duplicate += other.duplicate;
+        self.conflicting += other.conflicting;
+        self.too_old += other.too_old;
+        self.too_far_ahead += other.too_far_ahead;
+        self.invalid += other.invalid;
+        self.limited += other.limited;
+        self.histograms += other.histograms;
+        self.new_series += other.new_series;
+        if self.invalid_reason.is_none() {
+            self.invalid_reason.clone_from(&other.invalid_reason);
+        }
+        if self.limited_job.is_none() {
+            self.limited_job.clone_from(&other.limited_job);
+        }
+    }
+
     /// Samples that were refused and that sending again will not help.
     pub fn refused(&self) -> usize {
         self.conflicting + self.too_old + self.too_far_ahead + self.invalid + self.limited

@@ -281,3 +281,61 @@ async fn otlp_comes_in_and_remote_read_goes_out() {
     assert!(page.contains("orders_total{job=\"cart\",cluster=\"c\",instance=\"\"} 42"), "{page}");
     server.kill();
 }
+
+/// Pages of text with times of their own come in, also long ones, and are found by the search API.
+#[tokio::test]
+async fn pages_are_imported_and_names_are_searched() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let import = format!("{}/api/v1/import/prometheus", server.url);
+    let now = chrono::Utc::now().timestamp_millis();
+    let post = async |url: &str, kind: &str, body: String| {
+        let sent = client().post(url).header("Content-Type", kind).body(body).send().await.unwrap();
+        (sent.status().as_u16(), sent.text().await.unwrap())
+    };
+    let mut page = String::from("# TYPE shop_orders_total counter\n# HELP shop_orders_total Orders.\n");
+    for n in 0..60_000i64 {
+        page += &format!("shop_orders_total{{shop=\"s{}\"}} {n} {}\n", n % 3, now - 60_000_000 + n * 1000);
+    }
+    let (status, said) = post(&format!("{import}?extra_label=region%3Deu"), "text/plain", page.clone()).await;
+    assert_eq!((status, &*said), (204, ""));
+    let (status, _) = post(&format!("{import}?extra_label=region%3Deu"), "text/plain", page).await;
+    assert_eq!(status, 204, "nothing is stored twice");
+    let query = "sum(count_over_time(shop_orders_total{region=\"eu\"}[1d]))";
+    let (_, body) = get(&format!("{}/api/v1/query?query={query}", server.url)).await;
+    assert_eq!(body["data"]["result"][0]["value"][1], "60000");
+    let open = format!("shop_ok 1 {}\n# EOF\n", now as f64 / 1000.0);
+    assert_eq!(post(&import, "application/openmetrics-text", open.clone()).await.0, 204);
+    let cases = [
+        (open.replace("# EOF\n", ""), "does not end with # EOF"),
+        (format!("shop_ok 1\nshop_ok{{a=1}} 2\n{open}"), "line 2, column 11"),
+    ];
+    for (page, want) in cases {
+        let (status, said) = post(&import, "application/openmetrics-text", page).await;
+        assert!(
+            status == 400 && said.contains(want) && said.contains("1 samples before it"),
+            "{status} {said}"
+        );
+    }
+    let (status, said) = post(&import, "text/plain", format!("old 1 1000\nshop_new 1 {now}\n")).await;
+    assert!(status == 400 && said.contains("1 samples are stored") && said.contains("too old"), "{said}");
+    let search = async |what: &str| {
+        let response = client().get(format!("{}/api/v1/search/{what}", server.url)).send().await.unwrap();
+        let status = response.status().as_u16();
+        (status, response.text().await.unwrap())
+    };
+    let found = search("metric_names?search[]=orders&include_metadata=true&start=0").await;
+    let line = r#"{"results":[{"name":"shop_orders_total","type":"counter","help":"Orders.","unit":""}]}"#;
+    assert_eq!(found, (200, format!("{line}\n{{\"status\":\"success\",\"has_more\":false}}\n")));
+    let (_, lines) = search("label_values?label=shop&start=0&batch_size=1&limit=2").await;
+    let trailer = "{\"status\":\"success\",\"has_more\":true}\n";
+    let batches = "{\"results\":[{\"value\":\"s0\"}]}\n{\"results\":[{\"value\":\"s1\"}]}\n";
+    assert_eq!(lines, format!("{batches}{trailer}"));
+    assert!(search("label_names?start=0&match[]=shop_ok").await.1.contains("__name__"));
+    assert_eq!(search("label_values").await.0, 400, "whose values?");
+    let (_, body) = get(&format!("{}/api/v1/status/tsdb/blocks", server.url)).await;
+    assert_eq!(body["data"]["blocks"], json!([]), "nothing is two hours old");
+    let (status, body) = get(&format!("{}/api/v1/targets/metadata", server.url)).await;
+    assert_eq!((status, &body["errorType"]), (404, &json!("not_found")), "there are no targets");
+    server.kill();
+}

@@ -65,10 +65,27 @@ pub struct PageError {
 }
 
 /// Shows every line of `page` to `see`; stops at the first that is malformed.
-pub fn parse<'a>(page: &'a [u8], format: Format, mut see: impl FnMut(Line<'a>)) -> Result<(), PageError> {
+pub fn parse<'a>(page: &'a [u8], format: Format, see: impl FnMut(Line<'a>)) -> Result<(), PageError> {
+    let (lines, has_ended) = parse_part(page, format, 0, false, see)?;
+    if format == Format::OpenMetrics && !has_ended {
+        let reason = "the page does not end with # EOF";
+        return Err(PageError { line: lines + 1, column: 1, reason });
+    }
+    Ok(())
+}
+
+/// As [`parse`], for some lines of a page, behind `before` other ones. Answers how many lines it has, and whether
+/// `# EOF` has come by now.
+pub fn parse_part<'a>(
+    page: &'a [u8],
+    format: Format,
+    before: usize,
+    has_ended: bool,
+    mut see: impl FnMut(Line<'a>),
+) -> Result<(usize, bool), PageError> {
     let mut rest = page;
-    let mut number = 0;
-    let mut ended = false;
+    let mut number = before;
+    let mut ended = has_ended;
     while !rest.is_empty() {
         number += 1;
         let end = memchr(b'\n', rest).unwrap_or(rest.len());
@@ -81,11 +98,7 @@ pub fn parse<'a>(page: &'a [u8], format: Format, mut see: impl FnMut(Line<'a>)) 
         let refuse = |(at, reason): Failure| PageError { line: number, column: at + 1, reason };
         ended = parsed.map_err(refuse)?;
     }
-    if format == Format::OpenMetrics && !ended {
-        let reason = "the page does not end with # EOF";
-        return Err(PageError { line: number + 1, column: 1, reason });
-    }
-    Ok(())
+    Ok((number - before, ended))
 }
 
 type Failure = (usize, &'static str);

@@ -1,4 +1,4 @@
-//! The doors by which others write: remote write, and our own collectors' lines.
+//! The doors by which others write: remote write, OTLP, pages of text, and our own collectors' lines.
 //!
 //! Every size is checked before anything is allocated for it. A full queue answers 429 or 503 with
 //! `Retry-After`; nothing is acknowledged before it is durable.
@@ -7,6 +7,7 @@ mod histogram;
 mod logs;
 mod otlp;
 mod remote_write;
+mod text;
 mod write_v2;
 
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, Bytes, to_bytes};
+use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
@@ -93,6 +95,7 @@ pub fn router(intake: Arc<Intake>) -> Router {
     Router::new()
         .route("/api/v1/write", post(remote_write::handle))
         .route("/api/v1/otlp/v1/metrics", post(otlp::handle))
+        .route("/api/v1/import/prometheus", post(text::handle).layer(DefaultBodyLimit::disable()))
         .route("/api/collect/logs", post(logs::handle))
         .with_state(intake)
 }

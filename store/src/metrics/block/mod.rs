@@ -30,9 +30,6 @@ pub(crate) use writer::BlockWriter;
 
 const FOOTER_BYTES: usize = 72;
 
-/// An index is held in memory, so that a damaged size must not ask for more than a machine has.
-const INDEX_MAX_BYTES: u64 = 1 << 30;
-
 /// A block is copied in pieces.
 const COPY_BYTES: usize = 1 << 20;
 
@@ -179,7 +176,8 @@ impl Opened {
         file.read_exact_at(&mut foot, bytes - FOOTER_BYTES as u64).map_err(read)?;
         let footer = Footer::decode(&foot).ok_or_else(|| corrupt("its footer is damaged"))?;
         let end = footer.index_offset.checked_add(footer.index_bytes);
-        if end != Some(bytes - FOOTER_BYTES as u64) || footer.index_bytes > INDEX_MAX_BYTES {
+        // What is read of the index is no longer than the file, and a checksum says whether it is one.
+        if end != Some(bytes - FOOTER_BYTES as u64) {
             return Err(corrupt("its footer points outside of the file"));
         }
         Ok(Self { path: path.to_path_buf(), file, bytes, footer, version })

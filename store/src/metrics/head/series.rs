@@ -16,6 +16,9 @@ use crate::wal::WalFileId;
 /// Late samples that wait to be frozen.
 const LATE_MAX_SAMPLES: usize = 240;
 
+/// So many chunks may lie over each other before they are put in order: who asks for a moment decodes all of them.
+const OVERLAP_MAX: usize = 8;
+
 /// A chunk that takes no more samples.
 #[derive(Debug, Clone)]
 pub(crate) struct Frozen {
@@ -174,6 +177,20 @@ impl Held {
     }
 }
 
+/// How many of the ranges have a moment in common, at the most.
+fn depth(ranges: impl Iterator<Item = TimeRange>) -> usize {
+    // Whoever begins where another one ends meets it.
+    let mut bounds: Vec<(Timestamp, bool)> =
+        ranges.flat_map(|range| [(range.start, false), (range.end, true)]).collect();
+    bounds.sort_unstable();
+    let (mut open, mut most) = (0usize, 0);
+    for (_, is_end) in bounds {
+        open = if is_end { open - 1 } else { open + 1 };
+        most = most.max(open);
+    }
+    most
+}
+
 impl MemSeries {
     pub(crate) fn new(number: u64, labels: Box<[Symbol]>, label_bytes: u32) -> Self {
         let defined_in = WalFileId::default();
@@ -279,6 +296,8 @@ impl MemSeries {
             if late.len() >= LATE_MAX_SAMPLES {
                 let late = std::mem::take(late);
                 self.freeze(&late, span, pool);
+                let range = TimeRange { start: late[0].timestamp, end: late[late.len() - 1].timestamp };
+                self.untangle(range, span, pool);
             }
             return;
         }
@@ -290,6 +309,21 @@ impl MemSeries {
             self.freeze(&samples, span, pool);
         }
         self.open.push(sample);
+    }
+
+    /// Puts chunks that touch a range in order if too many of them lie over each other.
+    fn untangle(&mut self, range: TimeRange, span: i64, pool: &mut TimePool) {
+        let touching = self.frozen.iter().map(Frozen::range).filter(|one| one.overlaps(range));
+        if depth(touching) <= OVERLAP_MAX {
+            return;
+        }
+        let (tangled, rest): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.frozen).into_iter().partition(|frozen| frozen.range().overlaps(range));
+        self.frozen = rest;
+        let (mut scratch, mut samples) = (Scratch::default(), Vec::new());
+        tangled.iter().for_each(|frozen| frozen.decode(&mut scratch, &mut samples));
+        samples.sort_unstable_by_key(|sample| sample.timestamp);
+        samples.chunks(LATE_MAX_SAMPLES).for_each(|part| self.freeze(part, span, pool));
     }
 
     /// Freezes samples, ascending, in chunks each of which lies in one span.
@@ -477,6 +511,24 @@ mod tests {
         held.decode_range(ALL, &mut Scratch::default(), &mut samples);
         samples.sort_by_key(|sample| sample.timestamp);
         samples.iter().map(|sample| (sample.timestamp.0, sample.value)).collect()
+    }
+
+    /// However samples come, few chunks lie over each other.
+    #[test]
+    fn chunks_are_untangled() {
+        let mut pool = TimePool::default();
+        let mut series = MemSeries::new(1, Box::default(), 0);
+        let count = 20_011i64;
+        for n in 0..count {
+            // All moments once, in an order that jumps.
+            let time = n * 7919 % count;
+            let sample = Sample { timestamp: Timestamp(time), value: time as f64 };
+            assert_eq!(series.judge(sample), Inserted::New);
+            series.insert(sample, 1 << 40, &mut pool);
+        }
+        assert!(depth(series.frozen.iter().map(Frozen::range)) <= OVERLAP_MAX + 1);
+        let want: Vec<(i64, f64)> = (0..count).map(|time| (time, time as f64)).collect();
+        assert_eq!(sorted(&series.held(ALL)), want);
     }
 
     proptest! {
