@@ -13,7 +13,7 @@ use binnacle_collector::scrape::{Global, ScrapeConfig, Target};
 use binnacle_model::Labels;
 use binnacle_model::time::optional_duration;
 use binnacle_query::promql::parse_selector;
-use binnacle_store::ShortRetention;
+use binnacle_store::{MetricOptions, ShortRetention};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -99,6 +99,8 @@ struct RawMetricRetention {
     time: Option<Duration>,
     size: Option<String>,
     selectors: Vec<RawShortRetention>,
+    #[serde(with = "optional_duration")]
+    rollups: Option<Duration>,
 }
 
 /// Series that are kept for a shorter time than the others.
@@ -131,6 +133,8 @@ pub(crate) struct Config {
     /// Of all blocks of metrics.
     pub(crate) metric_retention_bytes: Option<u64>,
     /// Series that are kept for a shorter time.
+    /// Of the hourly rest of samples that have expired; `None` keeps none.
+    pub(crate) rollup_retention: Option<Duration>,
     pub(crate) short_retentions: Vec<ShortRetention>,
     /// Active series of one job.
     pub(crate) series_limit_per_job: Option<usize>,
@@ -193,23 +197,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     config.external_labels =
         Labels::new(raw.global.external_labels).with_context(|| format!("{file}: global.external_labels"))?;
     config.container_logs = raw.logs.into_iter().map(|logs| logs.containers).collect();
-    config.metric_retention = raw.storage.tsdb.retention.time;
-    if let Some(size) = &raw.storage.tsdb.retention.size {
-        let size = bytes(size).with_context(|| {
-            format!("{file}: storage.tsdb.retention.size: {size:?} is no size; write a number and B, KB, MB, GB or TB")
-        })?;
-        config.metric_retention_bytes = Some(size).filter(|size| *size > 0);
-    }
-    for (at, short) in raw.storage.tsdb.retention.selectors.iter().enumerate() {
-        let place = || format!("{file}: storage.tsdb.retention.selectors[{at}]");
-        let matchers = parse_selector(&short.selector).with_context(place)?;
-        let retention = short.time.with_context(|| format!("{}: time is missing", place()))?;
-        if retention < DAY {
-            bail!("{}: time must be 1d at least: blocks go as a whole", place());
-        }
-        config.short_retentions.push(ShortRetention { matchers, retention });
-    }
-    config.series_limit_per_job = raw.storage.tsdb.series_limit_per_job;
+    read_tsdb(file, &raw.storage.tsdb, &mut config)?;
     config.log_retention = raw.storage.logs.retention.time;
     for retention in [config.metric_retention, config.log_retention].into_iter().flatten() {
         if retention < Duration::from_hours(2) {
@@ -223,6 +211,35 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     }
     (config.store_url, config.node) = (raw.store.url, raw.store.node);
     Ok(config)
+}
+
+/// How metrics are kept.
+fn read_tsdb(file: &str, tsdb: &RawTsdb, config: &mut Config) -> anyhow::Result<()> {
+    config.metric_retention = tsdb.retention.time;
+    if let Some(size) = &tsdb.retention.size {
+        let size = bytes(size).with_context(|| {
+            format!("{file}: storage.tsdb.retention.size: {size:?} is no size; write a number and B, KB, MB, GB or TB")
+        })?;
+        config.metric_retention_bytes = Some(size).filter(|size| *size > 0);
+    }
+    for (at, short) in tsdb.retention.selectors.iter().enumerate() {
+        let place = || format!("{file}: storage.tsdb.retention.selectors[{at}]");
+        let matchers = parse_selector(&short.selector).with_context(place)?;
+        let retention = short.time.with_context(|| format!("{}: time is missing", place()))?;
+        if retention < DAY {
+            bail!("{}: time must be 1d at least: blocks go as a whole", place());
+        }
+        config.short_retentions.push(ShortRetention { matchers, retention });
+    }
+    config.series_limit_per_job = tsdb.series_limit_per_job;
+    config.rollup_retention = tsdb.retention.rollups;
+    let samples = config.metric_retention.unwrap_or(MetricOptions::default().retention);
+    if config.rollup_retention.is_some_and(|rollups| rollups <= samples) {
+        bail!(
+            "{file}: storage.tsdb.retention.rollups must be longer than the retention of samples: they follow these"
+        );
+    }
+    Ok(())
 }
 
 fn unused(file: &str, raw: &RawConfig) -> Vec<String> {
@@ -350,6 +367,7 @@ scrape_configs:
         );
         assert!(error("scrape_configs:\n- job_name: x\n- job_name: x\n").contains("multiple scrape configs"));
         assert!(error("storage: {logs: {retention: {time: 5m}}}").contains("2h at least"));
+        assert!(error("storage: {tsdb: {retention: {rollups: 45d}}}").contains("must be longer"));
         assert!(error("storage: {tsdb: {retention: {size: much}}}").contains("\"much\" is no size"));
         let selectors =
             |text: &str| error(&format!("storage: {{tsdb: {{retention: {{selectors: [{text}]}}}}}}"));

@@ -208,6 +208,7 @@ fn open_store(args: &ServeArgs, config: &Config, registry: &mut Registry) -> any
         metrics: MetricOptions {
             retention: config.metric_retention.unwrap_or(defaults.0.retention),
             retention_bytes: config.metric_retention_bytes,
+            rollup_retention: config.rollup_retention,
             short_retentions: config.short_retentions.clone(),
             series_limit_per_job: config.series_limit_per_job.unwrap_or(defaults.0.series_limit_per_job),
             ..defaults.0

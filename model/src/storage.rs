@@ -255,7 +255,28 @@ pub enum Wanted {
     All,
     /// Of each series the newest one.
     Newest,
+    /// Any of them; where there are rollups alone, this of each. With [`Rollup::Count`] every sample is a one, so that
+    /// their sum is how many there are.
+    Rolled(Rollup),
 }
+
+/// What is left of the samples of [`ROLLUP`], at the time of the last of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Rollup {
+    /// The last one.
+    Last,
+    /// The smallest.
+    Min,
+    /// The largest.
+    Max,
+    /// All of them together.
+    Sum,
+    /// How many there were.
+    Count,
+}
+
+/// Of this time a rollup has one place.
+pub const ROLLUP: Duration = Duration::from_hours(1);
 
 /// Label sets, and what is missing from them.
 #[derive(Debug, Clone, Default)]
@@ -347,6 +368,11 @@ pub trait Queryable: Send + Sync {
 
     /// What metrics are, by name. A metric may have been described in more than one way.
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>>;
+
+    /// The newest moment of which only rollups are left, if there are any.
+    fn rolled_until(&self) -> Option<Timestamp> {
+        None
+    }
 
     /// The immutable blocks, in no order; none where storage has no blocks.
     fn blocks(&self) -> Result<Vec<StoredBlock>, StorageError> {

@@ -34,7 +34,7 @@ use binnacle_model::storage::{
     RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
 };
 use binnacle_model::time::Clock;
-use binnacle_model::{LogTime, Matcher, TimeRange};
+use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
 
 pub use logs::{OpenLogsError, Options as LogOptions};
 #[doc(hidden)]
@@ -365,6 +365,10 @@ impl Queryable for Store {
 
     fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {
         self.catalog.metadata()
+    }
+
+    fn rolled_until(&self) -> Option<Timestamp> {
+        self.metrics.rolled_until()
     }
 
     fn blocks(&self) -> Result<Vec<StoredBlock>, StorageError> {

@@ -4,6 +4,7 @@ use binnacle_model::prompb::{ReadMatcher, ReadQuery, ReadRequest, ReadResponse};
 use prost::Message;
 use serde_json::json;
 
+use crate::differential::now_ms;
 use crate::support::{Server, client, get, poll};
 
 #[tokio::test]
@@ -288,7 +289,7 @@ async fn pages_are_imported_and_names_are_searched() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     let import = format!("{}/api/v1/import/prometheus", server.url);
-    let now = chrono::Utc::now().timestamp_millis();
+    let now = now_ms();
     let post = async |url: &str, kind: &str, body: String| {
         let sent = client().post(url).header("Content-Type", kind).body(body).send().await.unwrap();
         (sent.status().as_u16(), sent.text().await.unwrap())

@@ -128,7 +128,7 @@ impl Metrics {
         let blocks = self.blocks();
         let day_of = |block: &Block| {
             let days = (window_of(block.range().start, day), window_of(block.range().end, day));
-            (days.0 == days.1 && (days.0 + 1) * day <= before.0).then_some(days.0)
+            (!block.is_rollup() && days.0 == days.1 && (days.0 + 1) * day <= before.0).then_some(days.0)
         };
         let days: BTreeSet<i64> = blocks.iter().filter_map(|block| day_of(block)).collect();
         for day in days {
@@ -145,6 +145,13 @@ impl Metrics {
 
     /// Makes one block of several, or a new one of one.
     pub(super) fn replace(&self, sources: &[Arc<Block>], drops: Option<Drops<'_>>) -> io::Result<()> {
+        if let ([rollup], Some(drops)) = (sources, drops)
+            && rollup.is_rollup()
+        {
+            let new = self.rewrite_rollup(rollup, drops)?;
+            self.swap(sources, new);
+            return self.retire(rollup);
+        }
         let number = self.take_block_number();
         let mut writer = BlockWriter::create(&*self.disk, &self.dir, number)?;
         match copy_merged(sources, &mut writer, drops) {
@@ -211,10 +218,15 @@ impl Metrics {
 
     pub(super) fn expire(&self, now: Timestamp) -> io::Result<()> {
         let oldest = now.minus(self.options.retention);
+        if let Some(rollups) = self.options.rollup_retention {
+            self.roll_up_expired(oldest, now.minus(rollups))?;
+        }
+        let oldest_rollup = now.minus(self.options.rollup_retention.unwrap_or_default());
+        let is_kept =
+            |block: &Block| block.range().end >= if block.is_rollup() { oldest_rollup } else { oldest };
         let gone: Vec<Arc<Block>> = {
             let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
-            let (kept, mut gone): (Vec<_>, Vec<_>) =
-                blocks.drain(..).partition(|block| block.range().end >= oldest);
+            let (kept, mut gone): (Vec<_>, Vec<_>) = blocks.drain(..).partition(|block| is_kept(block));
             *blocks = kept;
             gone.extend(over_budget(&mut blocks, self.options.retention_bytes));
             gone
@@ -226,6 +238,23 @@ impl Metrics {
         }
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.retain(|lost| lost.range.end >= oldest);
+        Ok(())
+    }
+
+    /// Puts rollups in the place of blocks that are too old, but not older than `oldest_rollup`.
+    fn roll_up_expired(&self, oldest: Timestamp, oldest_rollup: Timestamp) -> io::Result<()> {
+        let is_due = |block: &Arc<Block>| {
+            !block.is_rollup() && block.range().end < oldest && block.range().end >= oldest_rollup
+        };
+        for block in self.blocks().into_iter().filter(is_due) {
+            let rollup = if self.is_rolled_up(&block) {
+                None
+            } else {
+                self.space.with_reserve(|| self.roll_up(&block))?
+            };
+            self.swap(std::slice::from_ref(&block), rollup);
+            self.retire(&block)?;
+        }
         Ok(())
     }
 
@@ -374,7 +403,7 @@ pub(super) fn renumber_twins(
             continue;
         }
         let path = blocks[at].path().to_path_buf();
-        let moved = path.with_file_name(block::file_name(next, blocks[at].range()));
+        let moved = path.with_file_name(block::file_name(next, blocks[at].range(), blocks[at].is_rollup()));
         let read = |cause| BlockError::Read { path: path.clone(), cause };
         disk.rename(&path, &moved).map_err(read)?;
         disk.sync_dir(path.parent().unwrap_or(Path::new("."))).map_err(read)?;

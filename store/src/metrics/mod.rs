@@ -15,7 +15,8 @@
 //! - Nothing here reads the machine's clock or knows that HTTP exists.
 //!
 //! `checkpoint` saves the head beside the WAL, so that a start is quick. `select` reads, `compact` moves samples from
-//! the head into blocks and merges these, `delete` takes some out, `import` brings blocks of Prometheus in.
+//! the head into blocks and merges these, `delete` takes some out, `import` brings blocks of Prometheus in,
+//! `rollup` leaves an hourly rest of what expires.
 
 mod block;
 mod checkpoint;
@@ -29,6 +30,7 @@ mod import;
 mod inspect;
 mod lost;
 mod postings;
+mod rollup;
 mod select;
 
 use std::collections::{HashMap, HashSet};
@@ -82,6 +84,8 @@ pub struct Options {
     pub retention: Duration,
     /// Bytes of all blocks, above which the oldest expire.
     pub retention_bytes: Option<u64>,
+    /// Age at which rollups expire, which take the place of blocks that do; `None` keeps none.
+    pub rollup_retention: Option<Duration>,
     /// Series that are kept for a shorter time.
     pub short_retentions: Vec<ShortRetention>,
     /// Series of one job in memory, above which new ones are refused; those that are known go on.
@@ -99,6 +103,7 @@ impl Default for Options {
         Self {
             retention: Duration::from_hours(1080),
             retention_bytes: None,
+            rollup_retention: None,
             short_retentions: Vec::new(),
             series_limit_per_job: 2_000_000,
             block_span: Duration::from_hours(2),

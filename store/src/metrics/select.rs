@@ -4,11 +4,13 @@ use std::collections::{BTreeSet, HashMap};
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use binnacle_model::storage::{Deadline, LabelSets, Names, Series, SeriesSet, StorageError, Wanted};
+use binnacle_model::sample::is_stale;
+use binnacle_model::storage::{Deadline, LabelSets, Names, Rollup, Series, SeriesSet, StorageError, Wanted};
 use binnacle_model::{Labels, Matcher, Sample, TimeRange};
 
 use super::block::{Block, BlockError, ChunkMeta, ChunkReader};
 use super::head::{Head, Scratch, Taken};
+use super::rollup::column_of;
 use super::{Metrics, sort_unique};
 
 /// Where samples of a series are.
@@ -50,7 +52,7 @@ impl Metrics {
                 return Ok(sets);
             }
             let warnings = std::mem::take(&mut warnings);
-            sets.push(Box::new(Reading::new(series, warnings, range, deadline.clone())));
+            sets.push(Box::new(Reading::new(series, warnings, range, wanted, deadline.clone())));
         }
     }
 
@@ -63,7 +65,7 @@ impl Metrics {
     ) -> Result<SeriesSet<'static>, StorageError> {
         let (mut found, warnings) = self.find(matchers, range, Wanted::All, deadline)?;
         found.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Box::new(Reading::new(joined(found), warnings, range, deadline.clone())))
+        Ok(Box::new(Reading::new(joined(found), warnings, range, Wanted::All, deadline.clone())))
     }
 
     /// See [`binnacle_model::storage::Queryable::series`].
@@ -141,19 +143,21 @@ impl Metrics {
         let (blocks, held) = self.snapshot_of(matchers, range, wanted);
         let mut warnings = self.lost_in(range);
         let mut found: Found = Vec::new();
+        let column = if let Wanted::Rolled(column) = wanted { column } else { Rollup::Last };
         let mut sources = 0;
         for block in blocks {
             if deadline.is_over() {
                 return Err(StorageError::Deadline);
             }
-            match block.select(matchers, range) {
+            // Of a series of a rollup all columns, whichever touch the range: they are told apart by their order.
+            let touching = if block.is_rollup() { block.range() } else { range };
+            match block.select(matchers, touching) {
                 Ok(selected) => {
                     sources += usize::from(!selected.is_empty());
-                    found.extend(
-                        selected
-                            .into_iter()
-                            .map(|(labels, chunks)| (labels, Part::Block(Arc::clone(&block), chunks))),
-                    );
+                    found.extend(selected.into_iter().map(|(labels, chunks)| {
+                        let chunks = if block.is_rollup() { column_of(chunks, column) } else { chunks };
+                        (labels, Part::Block(Arc::clone(&block), chunks))
+                    }));
                 }
                 Err(error) => warnings.push(broken(&error)),
             }
@@ -221,6 +225,8 @@ struct Reading {
     /// Said before the next series.
     warnings: Vec<String>,
     range: TimeRange,
+    /// Whether each sample counts as one.
+    counts: bool,
     deadline: Deadline,
     is_over: bool,
     readers: HashMap<u64, ChunkReader>,
@@ -228,15 +234,23 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(series: Vec<Whole>, warnings: Vec<String>, range: TimeRange, deadline: Deadline) -> Self {
+    fn new(
+        series: Vec<Whole>,
+        warnings: Vec<String>,
+        range: TimeRange,
+        wanted: Wanted,
+        deadline: Deadline,
+    ) -> Self {
         let (readers, scratch) = (HashMap::new(), Scratch::default());
-        Self { series: series.into_iter(), warnings, range, deadline, is_over: false, readers, scratch }
+        let (series, counts) = (series.into_iter(), wanted == Wanted::Rolled(Rollup::Count));
+        Self { series, warnings, range, counts, deadline, is_over: false, readers, scratch }
     }
 
     fn read(&mut self, whole: Whole) -> Series {
         let Whole { labels, part, more } = whole;
         let mut series = Series { labels, ..Series::default() };
         for part in [part].iter().chain(&more) {
+            let before = series.samples.len();
             match part {
                 Part::Block(block, chunks) => {
                     if let Err(error) = self.read_block(block, chunks, &mut series) {
@@ -248,6 +262,10 @@ impl Reading {
                     held.decode_range(self.range, &mut self.scratch, &mut series.samples);
                     series.histograms.extend_from_slice(&held.histograms);
                 }
+            }
+            if self.counts && !matches!(part, Part::Block(block, _) if block.is_rollup()) {
+                let numbers = series.samples[before..].iter_mut().filter(|sample| !is_stale(sample.value));
+                numbers.for_each(|sample| sample.value = 1.0);
             }
         }
         let Series { samples, histograms, .. } = &mut series;

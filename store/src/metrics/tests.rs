@@ -267,6 +267,57 @@ fn sixty_days_keep_forty_five_and_nothing_grows() {
     assert_eq!(series[0].as_ref().unwrap().samples.len() as i64, 30 * DAY_MS / EVERY_MS + 1);
 }
 
+/// What expires leaves rollups, at every call at which the disk may end, and no moment is answered twice.
+#[test]
+fn what_expires_leaves_an_hour_of_each() {
+    use binnacle_model::storage::{Rollup, Wanted};
+
+    let whole = SimDisk::default();
+    run(&whole);
+    let later = Timestamp((HOURS + 40) * HOUR_MS);
+    let expire = |disk: &SimDisk| {
+        let (mut metrics, wal) = open(disk).ok()?;
+        metrics.options.rollup_retention = Some(Duration::from_hours(24 * 365));
+        maintain(&metrics, &wal, later).ok()?;
+        Some(metrics)
+    };
+    let hours = |metrics: &Metrics, wanted: Wanted| {
+        let parts = metrics.select_parts(&[], ALL_TIME, wanted, &Deadline::default(), 1).unwrap();
+        let series = parts.into_iter().flatten().map(|one| one.unwrap());
+        let shown = series.map(|one| {
+            let samples = one.samples.iter().map(|sample| (sample.timestamp.0 / HOUR_MS, sample.value));
+            (one.labels.to_string(), samples.collect::<Vec<_>>())
+        });
+        shown.collect::<BTreeMap<_, _>>()
+    };
+    let (before, _) = open(&whole).unwrap();
+    let want = hours(&before, Wanted::All);
+    let disk = whole.crash(0);
+    let begin = disk.steps();
+    let metrics = expire(&disk).unwrap();
+    let steps = disk.steps() - begin;
+    assert!(metrics.rolled_until().is_some_and(|until| until < later.minus(Duration::from_hours(50))));
+    assert!(metrics.blocks().iter().any(|block| block.is_rollup()));
+    for wanted in [Rollup::Last, Rollup::Min, Rollup::Max, Rollup::Sum].map(Wanted::Rolled) {
+        assert_eq!(hours(&metrics, wanted), want, "a sample an hour is its own rollup");
+    }
+    for counts in hours(&metrics, Wanted::Rolled(Rollup::Count)).values() {
+        assert!(counts.iter().all(|(_, count)| *count == 1.0));
+    }
+    let matchers = [Matcher::equal("__name__", "m1")];
+    metrics.delete(&[matchers.to_vec()], ALL_TIME).unwrap();
+    assert!(!hours(&metrics, Wanted::All).contains_key("m1"), "deleted from rollups, too");
+    assert_eq!(hours(&metrics, Wanted::Rolled(Rollup::Max))["m2"], want["m2"]);
+    for step in 0..steps {
+        let disk = whole.crash(0);
+        disk.fail_after(step);
+        let _ = expire(&disk);
+        let crashed = disk.crash(step);
+        let metrics = expire(&crashed).unwrap_or_else(|| panic!("after {step} calls: the start is refused"));
+        assert_eq!(hours(&metrics, Wanted::All), want, "after {step} calls");
+    }
+}
+
 #[test]
 fn the_oldest_blocks_go_when_all_are_too_large() {
     let disk = SimDisk::default();

@@ -12,6 +12,16 @@ use super::windows::{Window, WindowCtx, WindowFn};
 use super::{EvalError, rates};
 
 /// The function of that name, if it is one of a window.
+/// `sum_over_time`
+pub(super) const SUM: WindowFn =
+    |w, ctx| combined(w, ctx, |values| sum(values.iter().copied()), sum_of_histograms);
+
+/// `count_over_time` where each float says how many it stands for.
+pub(super) const TOTAL: WindowFn = |w, _| {
+    let histograms = w.histograms.len() as f64;
+    float(values(w).sum::<f64>() + histograms)
+};
+
 pub(super) fn named(name: &str) -> Option<WindowFn> {
     Some(match name {
         "avg_over_time" => |w, ctx| combined(w, ctx, mean_of_floats, mean_of_histograms),
@@ -45,7 +55,7 @@ pub(super) fn named(name: &str) -> Option<WindowFn> {
         "resets" => |w, _| Ok(count_pairs(w, |a, b| b < a, |a, b| b.is_reset_since(a))),
         "stddev_over_time" => |w, ctx| of_floats(w, ctx, |w, _| variance(values(w)).sqrt()),
         "stdvar_over_time" => |w, ctx| of_floats(w, ctx, |w, _| variance(values(w))),
-        "sum_over_time" => |w, ctx| combined(w, ctx, |values| sum(values.iter().copied()), sum_of_histograms),
+        "sum_over_time" => SUM,
         "ts_of_first_over_time" => |w, _| {
             let times = first_time(w.floats.first(), w.histograms.first());
             float(times.min().unwrap_or_default() as f64 / 1000.0)

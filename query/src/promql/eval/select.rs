@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use binnacle_model::histogram::Histogram;
 use binnacle_model::sample::is_stale;
-use binnacle_model::storage::{HistogramSample, Series, Wanted};
+use binnacle_model::storage::{HistogramSample, ROLLUP, Series, Wanted};
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::super::ast::{Borders, Expr, Selector};
@@ -51,7 +51,36 @@ impl<'s> Latest<'s> {
     }
 }
 
+/// For how long a sample counts as the present one.
+#[derive(Debug, Clone, Copy)]
+struct Lookback {
+    ms: i64,
+    /// Up to here rollups may be all there is: the next one comes after their length.
+    rolled_until: Option<i64>,
+}
+
+impl Lookback {
+    /// Where to begin reading for a step at `first`.
+    fn start(self, first: i64) -> i64 {
+        let start = first - self.ms;
+        if self.rolled_until.is_some_and(|until| start <= until) { start - ROLLUP_MS } else { start }
+    }
+
+    fn holds(self, time: i64, moment: i64) -> bool {
+        let is_rolled = self.rolled_until.is_some_and(|until| time <= until);
+        time > moment - self.ms - if is_rolled { ROLLUP_MS } else { 0 }
+    }
+}
+
+/// Milliseconds of a rollup.
+const ROLLUP_MS: i64 = ROLLUP.as_millis() as i64;
+
 impl Run<'_> {
+    fn lookback(&self) -> Lookback {
+        let rolled_until = self.storage.rolled_until().map(|until| until.0);
+        Lookback { ms: self.lookback_ms(), rolled_until }
+    }
+
     /// The time that a selector looks at, for the steps of `grid`, its offset taken off.
     pub(super) fn selected_span(&self, selector: &Selector, offset_ms: i64, grid: Grid) -> (i64, i64) {
         let first = self.moment(selector.at, grid.start_ms) - offset_ms;
@@ -68,11 +97,11 @@ impl Run<'_> {
         make: Make<'_, G>,
     ) -> Result<G, EvalError> {
         let offset_ms = self.reach(&selector.offset)?;
-        let lookback = self.lookback_ms();
+        let lookback = self.lookback();
         let is_smoothed = selector.borders == Borders::Smoothed;
         let (first, last) = self.selected_span(selector, offset_ms, grid);
-        let end = if is_smoothed { last + lookback } else { last };
-        let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(end) };
+        let end = if is_smoothed { last + lookback.ms } else { last };
+        let range = TimeRange { start: Timestamp(lookback.start(first) + 1), end: Timestamp(end) };
         let at = selector.at;
         let wanted = if grid.steps == 1 && !is_smoothed { Wanted::Newest } else { Wanted::All };
         self.stored(&selector.matchers, range, wanted, make, &|run, mut series| {
@@ -83,14 +112,14 @@ impl Run<'_> {
             if is_smoothed {
                 for step in 0..grid.steps {
                     let moment = run.moment(at, grid.at(step)) - offset_ms;
-                    let point = run.smoothed(expr, &series, moment, lookback);
+                    let point = run.smoothed(expr, &series, moment, lookback.ms);
                     column.set(step, point);
                 }
             } else {
                 let mut latest = Latest::of(&series);
                 for step in 0..grid.steps {
                     let moment = run.moment(at, grid.at(step)) - offset_ms;
-                    let found = latest.at(moment).filter(|(time, _)| *time > moment - lookback);
+                    let found = latest.at(moment).filter(|(time, _)| lookback.holds(*time, moment));
                     if let Some((_, point)) = found {
                         column.set(step, Some(point));
                     }
@@ -109,9 +138,9 @@ impl Run<'_> {
     /// When the samples of a vector were taken, in Unix seconds.
     pub(super) fn sample_times(&mut self, selector: &Selector, grid: Grid) -> Result<Vec<Column>, EvalError> {
         let offset_ms = self.reach(&selector.offset)?;
-        let lookback = self.lookback_ms();
+        let lookback = self.lookback();
         let (first, last) = self.selected_span(selector, offset_ms, grid);
-        let range = TimeRange { start: Timestamp(first - lookback + 1), end: Timestamp(last) };
+        let range = TimeRange { start: Timestamp(lookback.start(first) + 1), end: Timestamp(last) };
         let wanted = if grid.steps == 1 { Wanted::Newest } else { Wanted::All };
         let columns = self.stored(&selector.matchers, range, wanted, &Vec::new, &|run, series| {
             run.hold(grid.steps)?;
@@ -119,7 +148,7 @@ impl Run<'_> {
             let mut column = Column::empty(series.labels.clone(), grid.steps);
             for step in 0..grid.steps {
                 let moment = run.moment(selector.at, grid.at(step)) - offset_ms;
-                let found = latest.at(moment).filter(|(time, _)| *time > moment - lookback);
+                let found = latest.at(moment).filter(|(time, _)| lookback.holds(*time, moment));
                 if let Some((time, _)) = found {
                     column.floats[step] = time as f64 / 1000.0;
                 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use binnacle_model::histogram::Histogram;
 use binnacle_model::matcher::all_match;
 use binnacle_model::sample::STALE_NAN;
-use binnacle_model::storage::{HistogramSample, LabelSets, Metadata, Series, SeriesSet};
+use binnacle_model::storage::{HistogramSample, LabelSets, Metadata, Rollup, Series, SeriesSet, Wanted};
 use binnacle_model::{Matcher, TimeRange};
 
 use super::super::parser::parse;
@@ -351,4 +351,78 @@ fn samples_are_counted_for_whoever_asks() {
 fn every_operand_may_say_something() {
     let (_, notes) = answer_from(&storage(DATA), "rate(up[1m]) + rate(req[1m]) + rate(neg[1m])", 60);
     assert_eq!(notes.len(), 3, "{notes:?}");
+}
+
+/// Storage of which the first two hours are rollups alone: a place an hour, told apart by what is wanted.
+struct Rolled;
+
+impl Queryable for Rolled {
+    fn select(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        deadline: &Deadline,
+    ) -> Result<SeriesSet<'_>, StorageError> {
+        let mut parts = self.select_parts(matchers, range, Wanted::All, deadline, 1)?;
+        Ok(parts.remove(0))
+    }
+
+    fn select_parts(
+        &self,
+        _: &[Matcher],
+        range: TimeRange,
+        wanted: Wanted,
+        _: &Deadline,
+        _: usize,
+    ) -> Result<Vec<SeriesSet<'_>>, StorageError> {
+        // At 59 and 119 minutes rollups of four samples each, from 121 minutes on samples.
+        let (rolled, own) = match wanted {
+            Wanted::Rolled(Rollup::Min) => ([1.0, 10.0], [3.0, 30.0]),
+            Wanted::Rolled(Rollup::Max) => ([9.0, 90.0], [3.0, 30.0]),
+            Wanted::Rolled(Rollup::Sum) => ([20.0, 200.0], [3.0, 30.0]),
+            Wanted::Rolled(Rollup::Count) => ([4.0, 4.0], [1.0, 1.0]),
+            _ => ([5.0, 50.0], [3.0, 30.0]),
+        };
+        let values = [(59, rolled[0]), (119, rolled[1]), (121, own[0]), (122, own[1])];
+        let samples = values.map(|(minute, value)| Sample { timestamp: Timestamp(minute * 60_000), value });
+        let samples = samples.into_iter().filter(|sample| range.contains(sample.timestamp)).collect();
+        let labels = Labels::new([("__name__", "m")]).unwrap();
+        Ok(vec![Box::new(std::iter::once(Ok(Series { labels, samples, ..Series::default() })))])
+    }
+
+    fn series(&self, _: &[Matcher], _: TimeRange, _: &Deadline) -> Result<LabelSets, StorageError> {
+        Ok(LabelSets::default())
+    }
+
+    fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {
+        BTreeMap::new()
+    }
+
+    fn rolled_until(&self) -> Option<Timestamp> {
+        Some(Timestamp(119 * 60_000))
+    }
+}
+
+#[test]
+fn rollups_answer_where_samples_are_gone() {
+    let value = |text: &str, minute: i64| {
+        let engine = Engine::new(&Rolled, Limits::default());
+        let at = Timestamp(minute * 60_000);
+        let answer = engine.instant(&parse(text).unwrap(), at, &Deadline::default()).unwrap();
+        match answer.output {
+            Output::Vector(_, series) => series.first().map(|one| one.value),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(value("m", 60), Some(5.0));
+    assert_eq!(value("m", 118), Some(5.0), "until the next one, which comes an hour later");
+    assert_eq!(value("m", 130), None, "what is no rollup counts for five minutes");
+    assert_eq!(value("max_over_time(m[2h])", 120), Some(90.0));
+    assert_eq!(value("min_over_time(m[2h])", 120), Some(1.0));
+    assert_eq!(value("sum_over_time(m[3h])", 122), Some(253.0), "rollups and samples together");
+    assert_eq!(value("count_over_time(m[3h])", 122), Some(10.0));
+    assert_eq!(value("avg_over_time(m[3h])", 122), Some(25.3));
+    assert_eq!(value("max(max_over_time(m[3h]))", 122), Some(90.0));
+    assert_eq!(value("last_over_time(m[3h])", 120), Some(50.0));
+    assert_eq!(value("count_over_time(m[2m])", 122), Some(2.0), "far from rollups all is as ever");
 }

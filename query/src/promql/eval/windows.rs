@@ -1,15 +1,16 @@
 //! Range vectors: of each series the samples of a window before each step.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use binnacle_model::histogram::{Histogram, ResetHint};
 use binnacle_model::sample::is_stale;
-use binnacle_model::storage::{HistogramSample, Series, Wanted};
-use binnacle_model::{Sample, TimeRange, Timestamp};
+use binnacle_model::storage::{HistogramSample, Rollup, Series, Wanted};
+use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
 
 use super::super::ast::{At, Borders, Call, Expr, Kind, Selector, Span, Subquery};
 use super::super::notes::Notes;
-use super::column::{Column, METADATA_LABELS, Point};
+use super::column::{Column, METADATA_LABELS, Point, is_absent};
 use super::parts::{Gather, Make};
 use super::{EvalError, Grid, RangeSeries, Run, Value, over_time, rates};
 
@@ -70,6 +71,15 @@ impl Frame {
 /// What is made of a series and its windows.
 type With<'w, T> = &'w (dyn Fn(&mut Run<'_>, Series, Frame) -> Result<Option<T>, EvalError> + Sync);
 
+fn is_range(arg: &Expr) -> bool {
+    matches!(arg.bare().kind, Kind::Matrix(..) | Kind::Subquery(_))
+}
+
+/// The range vector among a function's arguments.
+fn range_of(call: &Call) -> &Expr {
+    call.args.iter().find(|arg| is_range(arg)).expect("the parser checked the types").bare()
+}
+
 /// Range vectors with special borders make sense for these.
 const ANCHORED: [&str; 5] = ["changes", "delta", "increase", "rate", "resets"];
 const SMOOTHED: [&str; 3] = ["delta", "increase", "rate"];
@@ -83,8 +93,77 @@ impl Run<'_> {
         grid: Grid,
         make: Make<'_, G>,
     ) -> Result<G, EvalError> {
-        let is_range = |arg: &&Expr| matches!(arg.bare().kind, Kind::Matrix(..) | Kind::Subquery(_));
-        let range = call.args.iter().find(is_range).expect("the parser checked the types").bare();
+        let range = range_of(call);
+        match self.rolled(call, range, grid)? {
+            Some(Rollup::Last) => self.rolled_mean(call, grid, make),
+            Some(Rollup::Count) => {
+                self.over_wanted(call, over_time::TOTAL, Wanted::Rolled(Rollup::Count), grid, make)
+            }
+            Some(column) => self.over_wanted(call, function, Wanted::Rolled(column), grid, make),
+            None => self.over_wanted(call, function, Wanted::All, grid, make),
+        }
+    }
+
+    /// What of rollups a function wants, if its windows reach back to where there may be nothing else. The mean, which
+    /// wants two of them, is marked by the last.
+    fn rolled(&self, call: &Call, range: &Expr, grid: Grid) -> Result<Option<Rollup>, EvalError> {
+        let (Kind::Matrix(selector, reach), Some(until)) = (&range.kind, self.storage.rolled_until()) else {
+            return Ok(None);
+        };
+        let offset_ms = self.reach(&selector.offset)?;
+        let (first, _) = self.selected_span(selector, offset_ms, grid);
+        if first - self.positive_reach(reach)? > until.0 {
+            return Ok(None);
+        }
+        Ok(match call.name {
+            "avg_over_time" => Some(Rollup::Last),
+            "min_over_time" => Some(Rollup::Min),
+            "max_over_time" => Some(Rollup::Max),
+            "sum_over_time" => Some(Rollup::Sum),
+            "count_over_time" => Some(Rollup::Count),
+            _ => None,
+        })
+    }
+
+    /// The mean of windows of which rollups may be a part: a sum by a count.
+    fn rolled_mean<G: Gather<Column>>(
+        &mut self,
+        call: &Call,
+        grid: Grid,
+        make: Make<'_, G>,
+    ) -> Result<G, EvalError> {
+        let mut column = |column: Rollup, function: WindowFn| -> Result<Vec<Column>, EvalError> {
+            self.over_wanted(call, function, Wanted::Rolled(column), grid, &Vec::new)
+        };
+        let sums = column(Rollup::Sum, over_time::SUM)?;
+        let counts = column(Rollup::Count, over_time::TOTAL)?;
+        let size: usize = counts.iter().map(Column::size).sum();
+        let counts: HashMap<Labels, Column> =
+            counts.into_iter().map(|column| (column.labels.clone(), column)).collect();
+        let mut found = make();
+        for mut sum in sums {
+            let Some(count) = counts.get(&sum.labels) else { continue };
+            for step in 0..grid.steps {
+                let (total, count) = (sum.floats[step], count.floats[step]);
+                let mean = (!is_absent(total) && !is_absent(count)).then(|| Point::Float(total / count));
+                sum.set(step, mean);
+            }
+            found.take(sum, self)?;
+        }
+        self.release(size);
+        Ok(found)
+    }
+
+    /// As [`Self::over_windows`], of what is wanted of each series.
+    fn over_wanted<G: Gather<Column>>(
+        &mut self,
+        call: &Call,
+        function: WindowFn,
+        wanted: Wanted,
+        grid: Grid,
+        make: Make<'_, G>,
+    ) -> Result<G, EvalError> {
+        let range = range_of(call);
         let mut params: [Vec<f64>; 2] = [Vec::new(), Vec::new()];
         let scalars = call.args.iter().filter(|arg| !is_range(arg));
         let scalar = scalars.clone().next().map(|arg| arg.bare().span).unwrap_or_default();
@@ -93,7 +172,7 @@ impl Run<'_> {
         }
         let rated = rates::Rated::of(call.name);
         let keeps_name = matches!(call.name, "last_over_time" | "first_over_time");
-        self.each_series(range, grid, call.name, make, &|run, series, frame| {
+        self.each_series(range, grid, call.name, wanted, make, &|run, series, frame| {
             let metric = series.labels.metric_name();
             let mut column = Column::empty(series.labels.clone(), grid.steps);
             column.drop_name = !keeps_name;
@@ -182,6 +261,7 @@ impl Run<'_> {
         range: &Expr,
         grid: Grid,
         function: &str,
+        wanted: Wanted,
         make: Make<'_, G>,
         with: With<'_, T>,
     ) -> Result<G, EvalError> {
@@ -191,7 +271,7 @@ impl Run<'_> {
                 Self::check_borders(selector, function)?;
                 let offset_ms = self.reach(&selector.offset)?;
                 let frame = Frame { range_ms, offset_ms, at: selector.at, borders: selector.borders };
-                self.each_stored(selector, frame, grid, make, with)
+                self.each_stored(selector, frame, grid, wanted, make, with)
             }
             Kind::Subquery(subquery) => self.each_inner(subquery, grid, make, with),
             _ => unreachable!("the parser checked the type"),
@@ -218,6 +298,7 @@ impl Run<'_> {
         selector: &Selector,
         frame: Frame,
         grid: Grid,
+        wanted: Wanted,
         make: Make<'_, G>,
         with: With<'_, T>,
     ) -> Result<G, EvalError> {
@@ -227,7 +308,7 @@ impl Run<'_> {
         let after = if frame.borders == Borders::Smoothed { lookback } else { 0 };
         let range =
             TimeRange { start: Timestamp(first - frame.range_ms - before + 1), end: Timestamp(last + after) };
-        self.stored(&selector.matchers, range, Wanted::All, make, &|run, mut series| {
+        self.stored(&selector.matchers, range, wanted, make, &|run, mut series| {
             series.samples.retain(|sample| !is_stale(sample.value));
             series.histograms.retain(|one| !one.histogram.is_stale());
             run.trace_resets(&mut series);
@@ -292,7 +373,7 @@ impl Run<'_> {
 
     /// The windows of the last step themselves.
     pub(super) fn last_windows(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<RangeSeries>, EvalError> {
-        self.each_series(expr.bare(), grid, "", &Vec::new, &|run, series, frame| {
+        self.each_series(expr.bare(), grid, "", Wanted::All, &Vec::new, &|run, series, frame| {
             let mut cursor = Cursor::new(&series);
             let window = cursor.window(run, frame, grid.end_ms());
             run.count_window(0, &window);
@@ -310,6 +391,7 @@ impl Run<'_> {
             range,
             grid,
             "absent_over_time",
+            Wanted::All,
             &Vec::new,
             &|run, series, frame| {
                 let mut cursor = Cursor::new(&series);

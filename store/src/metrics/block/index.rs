@@ -39,7 +39,7 @@ pub(crate) struct ChunkMeta {
     pub(super) offset: u64,
     pub(super) bytes: u32,
     pub(super) times: u32,
-    pub(super) kind: SampleKind,
+    pub(crate) kind: SampleKind,
 }
 
 /// A series as a block knows it.

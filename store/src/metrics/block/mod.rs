@@ -106,14 +106,21 @@ pub(crate) struct Block {
     damaged: AtomicBool,
 }
 
+/// What the name of a block's file ends with.
+const ENDING: &str = "block";
+/// That of a rollup.
+const ROLLUP_ENDING: &str = "rollup";
+
 /// The name of a block's file.
-pub(crate) fn file_name(number: u64, range: TimeRange) -> String {
-    format!("{number:010}-{}-{}.block", range.start.0, range.end.0)
+pub(crate) fn file_name(number: u64, range: TimeRange, is_rollup: bool) -> String {
+    let ending = if is_rollup { ROLLUP_ENDING } else { ENDING };
+    format!("{number:010}-{}-{}.{ending}", range.start.0, range.end.0)
 }
 
 /// The number in the name of a block's file, and its range, if it is one.
 pub(crate) fn parse_name(name: &str) -> Option<(u64, TimeRange)> {
-    let (number, times) = name.strip_suffix(".block")?.split_once('-')?;
+    let (name, ending) = name.rsplit_once('.')?;
+    let (number, times) = name.split_once('-').filter(|_| matches!(ending, ENDING | ROLLUP_ENDING))?;
     // A time before 1970 has a sign of its own.
     let middle = times.get(1..)?.find('-')? + 1;
     let (start, end) = (times[..middle].parse().ok()?, times[middle + 1..].parse().ok()?);
@@ -218,6 +225,11 @@ impl Block {
 
     pub(crate) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether it has rollups and no samples.
+    pub(crate) fn is_rollup(&self) -> bool {
+        self.path.extension().is_some_and(|ending| ending == ROLLUP_ENDING)
     }
 
     pub(crate) fn range(&self) -> TimeRange {

@@ -15,6 +15,7 @@ use crate::fs::{Disk, WriteFile};
 use crate::header::{self, HEADER_BYTES, MAGIC_BLOCK};
 use crate::metrics::chunk::{times, values};
 use crate::metrics::histograms::{self, CHUNK_MAX_HISTOGRAMS};
+use crate::metrics::rollup::Rolled;
 
 /// Samples of one column. Longer ones pack a little better and cost more where a query wants a moment.
 const COLUMN_SAMPLES: usize = 2880;
@@ -46,6 +47,7 @@ pub(crate) struct BlockWriter<'d> {
     rows: Vec<Row>,
     last: Option<Labels>,
     is_published: bool,
+    is_rollup: bool,
 }
 
 impl Drop for BlockWriter<'_> {
@@ -87,7 +89,27 @@ impl<'d> BlockWriter<'d> {
             rows: Vec::new(),
             last: None,
             is_published: false,
+            is_rollup: false,
         })
+    }
+
+    /// The block will have rollups, added with [`Self::add_rolled`].
+    pub(crate) fn of_rollups(mut self) -> Self {
+        self.is_rollup = true;
+        self
+    }
+
+    /// Adds the rollups of a series, greater than all before it.
+    pub(crate) fn add_rolled(&mut self, labels: &Labels, rolled: &Rolled) -> io::Result<()> {
+        let mut chunks = Vec::new();
+        for column in rolled.columns.iter().filter(|column| !column.is_empty()) {
+            self.add_floats(column, &mut chunks)?;
+            self.samples += column.len() as u64;
+        }
+        self.add_histograms(&rolled.histograms, &mut chunks)?;
+        self.samples += rolled.histograms.len() as u64;
+        self.add_row(labels, chunks);
+        Ok(())
     }
 
     /// Adds a series, greater than all before it, with samples ascending by time.
@@ -104,23 +126,40 @@ impl<'d> BlockWriter<'d> {
         let mut chunks = Vec::new();
         let pieces = samples.len().div_ceil(COLUMN_SAMPLES).max(1);
         for part in samples.chunks(samples.len().div_ceil(pieces).max(1)) {
-            let moments: Vec<i64> = part.iter().map(|sample| sample.timestamp.0).collect();
-            let numbers: Vec<f64> = part.iter().map(|sample| sample.value).collect();
-            let bytes = values::encode_small(&numbers);
-            chunks.push(((bytes.len() as u32) << 1, self.times_of(&moments)));
-            self.chunk(&bytes)?;
+            self.add_floats(part, &mut chunks)?;
         }
+        self.add_histograms(histograms, &mut chunks)?;
+        self.samples += (samples.len() + histograms.len()) as u64;
+        self.add_row(labels, chunks);
+        Ok(())
+    }
+
+    fn add_floats(&mut self, part: &[Sample], chunks: &mut Vec<(u32, u32)>) -> io::Result<()> {
+        let moments: Vec<i64> = part.iter().map(|sample| sample.timestamp.0).collect();
+        let numbers: Vec<f64> = part.iter().map(|sample| sample.value).collect();
+        let bytes = values::encode_small(&numbers);
+        chunks.push(((bytes.len() as u32) << 1, self.times_of(&moments)));
+        self.chunk(&bytes)
+    }
+
+    fn add_histograms(
+        &mut self,
+        histograms: &[HistogramSample],
+        chunks: &mut Vec<(u32, u32)>,
+    ) -> io::Result<()> {
         for part in histograms.chunks(CHUNK_MAX_HISTOGRAMS) {
             let moments: Vec<i64> = part.iter().map(|one| one.timestamp.0).collect();
             let bytes = histograms::encode_chunk(part);
             chunks.push(((bytes.len() as u32) << 1 | 1, self.times_of(&moments)));
             self.chunk(&bytes)?;
         }
-        self.samples += (samples.len() + histograms.len()) as u64;
+        Ok(())
+    }
+
+    fn add_row(&mut self, labels: &Labels, chunks: Vec<(u32, u32)>) {
         let terms = self.terms_of(labels);
         self.rows.push(Row { terms, chunks: chunks.into() });
         self.last = Some(labels.clone());
-        Ok(())
     }
 
     fn chunk(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -185,7 +224,7 @@ impl<'d> BlockWriter<'d> {
         self.out.append(&footer.encode())?;
         self.out.flush()?;
         self.out.file.sync()?;
-        let path = self.dir.join(file_name(self.number, range));
+        let path = self.dir.join(file_name(self.number, range, self.is_rollup));
         self.disk.rename(&self.temporary, &path)?;
         self.is_published = true;
         if let Err(error) = self.disk.sync_dir(&self.dir) {

@@ -1,0 +1,258 @@
+//! Rollups: what is left of a block when its samples are too old, if that is wanted.
+//!
+//! A rollup is a block with one place an hour for each series, and five columns: the last sample, the smallest, the
+//! largest, the sum and the count, each at the time of the last sample. Of a counter the samples around a reset are kept
+//! as well, so that an increase over hours is what it was. Native histograms keep the last of each hour.
+//!
+//! Invariants:
+//! - A moment is answered by samples or by rollups, and never by both: a rollup is seen once its block is not.
+//! - The columns of a series are its chunks of floats, in the order of [`Rollup`].
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use binnacle_model::histogram::ResetHint;
+use binnacle_model::sample::is_stale;
+use binnacle_model::storage::{HistogramSample, Rollup};
+use binnacle_model::time::millis;
+use binnacle_model::{Labels, Sample, Timestamp};
+
+use super::block::{Block, BlockError, BlockWriter, ChunkMeta, ChunkReader, Cut};
+use super::compact::{Drops, window_of};
+use super::{Metrics, SampleKind};
+
+/// Of a series, for one place.
+const ROLLUP: Duration = binnacle_model::storage::ROLLUP;
+
+/// Samples around resets that are kept of a series and a block.
+const RESETS_MAX: usize = 1000;
+
+/// Columns of a series.
+pub(super) const COLUMNS: usize = 5;
+
+/// What becomes of a series.
+#[derive(Debug, Default)]
+pub(crate) struct Rolled {
+    pub(crate) columns: [Vec<Sample>; COLUMNS],
+    pub(crate) histograms: Vec<HistogramSample>,
+}
+
+impl Rolled {
+    fn is_empty(&self) -> bool {
+        self.columns[0].is_empty() && self.histograms.is_empty()
+    }
+
+    fn of(labels: &Labels, samples: &[Sample], histograms: &[HistogramSample]) -> Self {
+        let hour = millis(ROLLUP);
+        let is_counter = ["_total", "_count", "_sum", "_bucket"]
+            .iter()
+            .any(|suffix| labels.metric_name().ends_with(suffix));
+        let mut rolled = Self::default();
+        let mut before: Option<Sample> = None;
+        let mut resets = 0;
+        for part in samples.chunk_by(|a, b| window_of(a.timestamp, hour) == window_of(b.timestamp, hour)) {
+            let numbers = || part.iter().filter(|sample| !is_stale(sample.value));
+            if is_counter {
+                for sample in numbers() {
+                    if let Some(before) = before.filter(|before| sample.value < before.value)
+                        && resets < RESETS_MAX
+                    {
+                        rolled.push_last(before);
+                        rolled.push_last(*sample);
+                        resets += 1;
+                    }
+                    before = Some(*sample);
+                }
+            }
+            if let Some(last) = numbers().next_back() {
+                rolled.push_last(*last);
+                let values = || numbers().map(|sample| sample.value);
+                let folded = [
+                    values().fold(f64::NAN, f64::min),
+                    values().fold(f64::NAN, f64::max),
+                    values().sum(),
+                    values().count() as f64,
+                ];
+                for (column, value) in rolled.columns[1..].iter_mut().zip(folded) {
+                    column.push(Sample { timestamp: last.timestamp, value });
+                }
+            }
+            if let Some(end) = part.last().filter(|sample| is_stale(sample.value)) {
+                rolled.push_last(*end);
+            }
+        }
+        rolled.histograms = last_histograms(histograms, hour);
+        rolled
+    }
+
+    fn push_last(&mut self, sample: Sample) {
+        let is_new = self.columns[0].last().is_none_or(|last| last.timestamp < sample.timestamp);
+        if is_new {
+            self.columns[0].push(sample);
+        }
+    }
+
+    fn drop(&mut self, drops: Drops<'_>, labels: &Labels) {
+        for column in &mut self.columns {
+            column.retain(|sample| !drops(sample.timestamp, labels));
+        }
+        self.histograms.retain(|one| !drops(one.timestamp, labels));
+    }
+}
+
+fn last_histograms(histograms: &[HistogramSample], hour: i64) -> Vec<HistogramSample> {
+    let hours = histograms.chunk_by(|a, b| window_of(a.timestamp, hour) == window_of(b.timestamp, hour));
+    let mut kept: Vec<HistogramSample> = hours.filter_map(|part| part.last().cloned()).collect();
+    for one in &mut kept {
+        // What it says of the one before it does not hold of the one an hour before it.
+        if matches!(one.histogram.hint, ResetHint::Reset | ResetHint::NotReset) {
+            Arc::make_mut(&mut one.histogram).hint = ResetHint::Unknown;
+        }
+    }
+    kept
+}
+
+/// Of a series' chunks in a rollup those of one column.
+pub(super) fn column_of(chunks: Vec<ChunkMeta>, column: Rollup) -> Vec<ChunkMeta> {
+    let is_floats = |chunk: &ChunkMeta| chunk.kind == SampleKind::Floats;
+    let mut kept: Vec<ChunkMeta> =
+        chunks.iter().copied().filter(is_floats).skip(column as usize).take(1).collect();
+    if column == Rollup::Last {
+        kept.extend(chunks.into_iter().filter(|chunk| !is_floats(chunk)));
+    }
+    kept
+}
+
+impl Metrics {
+    /// See [`binnacle_model::storage::Queryable::rolled_until`].
+    pub(crate) fn rolled_until(&self) -> Option<Timestamp> {
+        let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
+        blocks.iter().filter(|block| block.is_rollup()).map(|block| block.range().end).max()
+    }
+
+    /// Writes what is left of a block; `None` if there is nothing.
+    pub(super) fn roll_up(&self, block: &Arc<Block>) -> io::Result<Option<Arc<Block>>> {
+        let mut reader = ChunkReader::new(Arc::clone(block)).map_err(io::Error::other)?;
+        let (mut samples, mut histograms) = (Vec::new(), Vec::new());
+        let roll = |labels: &Labels, chunks: Vec<ChunkMeta>| {
+            samples.clear();
+            histograms.clear();
+            for chunk in chunks {
+                match reader.read(chunk, &mut samples, &mut histograms) {
+                    Err(error @ BlockError::Corrupt { .. }) => {
+                        tracing::error!(%error, series = %labels, "samples are missing from a rollup");
+                    }
+                    other => other?,
+                }
+            }
+            Ok(Rolled::of(labels, &samples, &histograms))
+        };
+        self.write_rollup(block, &[block.number], roll)
+    }
+
+    /// Writes a rollup anew, without what is to go.
+    pub(super) fn rewrite_rollup(
+        &self,
+        block: &Arc<Block>,
+        drops: Drops<'_>,
+    ) -> io::Result<Option<Arc<Block>>> {
+        let mut reader = ChunkReader::new(Arc::clone(block)).map_err(io::Error::other)?;
+        let roll = |labels: &Labels, chunks: Vec<ChunkMeta>| {
+            let mut rolled = Rolled::default();
+            let mut columns = 0;
+            for chunk in chunks {
+                let mut samples = Vec::new();
+                reader.read(chunk, &mut samples, &mut rolled.histograms)?;
+                if chunk.kind == SampleKind::Floats && columns < COLUMNS {
+                    rolled.columns[columns] = samples;
+                    columns += 1;
+                }
+            }
+            rolled.drop(drops, labels);
+            Ok(rolled)
+        };
+        self.write_rollup(block, &[], roll)
+    }
+
+    fn write_rollup(
+        &self,
+        block: &Arc<Block>,
+        sources: &[u64],
+        mut roll: impl FnMut(&Labels, Vec<ChunkMeta>) -> Result<Rolled, BlockError>,
+    ) -> io::Result<Option<Arc<Block>>> {
+        let number = self.take_block_number();
+        let mut writer = BlockWriter::create(&*self.disk, &self.dir, number)?.of_rollups();
+        let mut group = 0;
+        while let Some(rows) = block.group(group).map_err(io::Error::other)? {
+            group += 1;
+            for (labels, chunks) in rows {
+                let rolled = roll(&labels, chunks).map_err(io::Error::other)?;
+                if !rolled.is_empty() {
+                    writer.add_rolled(&labels, &rolled)?;
+                }
+            }
+        }
+        if writer.is_empty() {
+            return Ok(None);
+        }
+        let path = writer.finish(Cut::NONE, sources)?;
+        let opened = self.open_written(&path, number);
+        if opened.is_err() {
+            self.disk.remove_file(&path)?;
+        }
+        opened.map(Some)
+    }
+
+    /// Whether a block's rollup is there already: a crash may have kept the block from being removed.
+    pub(super) fn is_rolled_up(&self, block: &Block) -> bool {
+        let blocks = self.blocks();
+        let mut rollups = blocks.iter().filter(|other| other.is_rollup());
+        rollups.any(|rollup| rollup.sources().is_ok_and(|sources| sources.contains(&block.number)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use binnacle_model::STALE_NAN;
+
+    use super::*;
+
+    fn rolled(name: &str, samples: &[(i64, f64)]) -> Rolled {
+        let labels = Labels::new([("__name__", name)]).unwrap();
+        let samples: Vec<Sample> = samples
+            .iter()
+            .map(|(minute, value)| Sample { timestamp: Timestamp(minute * 60_000), value: *value })
+            .collect();
+        Rolled::of(&labels, &samples, &[])
+    }
+
+    fn shown(column: &[Sample]) -> Vec<(i64, f64)> {
+        column.iter().map(|sample| (sample.timestamp.0 / 60_000, sample.value)).collect()
+    }
+
+    #[test]
+    fn an_hour_becomes_five_numbers() {
+        let rolled = rolled("memory", &[(1, 5.0), (30, 2.0), (59, 3.0), (60, 9.0), (61, f64::NAN)]);
+        assert_eq!(shown(&rolled.columns[0])[0], (59, 3.0));
+        assert_eq!(shown(&rolled.columns[1]), [(59, 2.0), (61, 9.0)]);
+        assert_eq!(shown(&rolled.columns[2]), [(59, 5.0), (61, 9.0)]);
+        assert_eq!(shown(&rolled.columns[3])[0], (59, 10.0));
+        assert_eq!(shown(&rolled.columns[4]), [(59, 3.0), (61, 2.0)]);
+    }
+
+    #[test]
+    fn no_reset_of_a_counter_is_lost() {
+        let samples = [(1, 5.0), (2, 9.0), (3, 1.0), (59, 8.0), (60, 2.0), (119, 30.0)];
+        let rolled = rolled("orders_total", &samples);
+        assert_eq!(shown(&rolled.columns[0]), [(2, 9.0), (3, 1.0), (59, 8.0), (60, 2.0), (119, 30.0)]);
+    }
+
+    #[test]
+    fn the_end_of_a_series_stays_its_end() {
+        let rolled = rolled("up", &[(1, 1.0), (2, STALE_NAN)]);
+        assert_eq!(rolled.columns[0].len(), 2);
+        assert!(is_stale(rolled.columns[0][1].value));
+        assert_eq!(shown(&rolled.columns[4]), [(1, 1.0)]);
+    }
+}
