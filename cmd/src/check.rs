@@ -38,7 +38,11 @@ pub(crate) fn run(what: CheckCommand) -> ExitCode {
 fn check_config(path: &Path) -> Result<String, String> {
     let config = config::load(path).map_err(|error| format!("{error:#}"))?;
     config.warnings.iter().for_each(|warning| println!("  WARNING: {warning}"));
-    Ok(format!("{} targets, {} rule groups", config.targets.len(), config.groups.len()))
+    let remotes = match config.remotes.len() {
+        0 => String::new(),
+        count => format!(", {count} receivers of remote write"),
+    };
+    Ok(format!("{} targets, {} rule groups{remotes}", config.targets.len(), config.groups.len()))
 }
 
 fn check_alertmanager(path: &Path) -> Result<String, String> {

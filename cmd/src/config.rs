@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use binnacle_alerting::notify::{AlertmanagerConfig, parse_alertmanager};
 use binnacle_alerting::rules::{RuleGroup, parse_rules};
 use binnacle_alerting::slo::parse_slos;
+use binnacle_collector::remote_write::{RawRemoteWrite, RemoteConfig};
 use binnacle_collector::scrape::{Global, ScrapeConfig, Target};
 use binnacle_model::Labels;
 use binnacle_model::time::optional_duration;
@@ -37,7 +38,7 @@ struct RawConfig {
     storage: RawStorage,
     store: RawStore,
     alerting: Option<IgnoredAny>,
-    remote_write: Option<IgnoredAny>,
+    remote_write: Option<Vec<RawRemoteWrite>>,
     remote_read: Option<IgnoredAny>,
     scrape_config_files: Option<IgnoredAny>,
     tracing: Option<IgnoredAny>,
@@ -141,6 +142,8 @@ pub(crate) struct Config {
     pub(crate) log_retention: Option<Duration>,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
+    /// Servers that are sent what is stored.
+    pub(crate) remotes: Vec<RemoteConfig>,
     /// What the file says that changes nothing, or is unwise.
     pub(crate) warnings: Vec<String>,
     /// The file as it may be shown.
@@ -210,6 +213,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
             .push(format!("{file}: storage.logs.retention.time is above the 45d that are advised"));
     }
     (config.store_url, config.node) = (raw.store.url, raw.store.node);
+    add_remotes(file, raw.remote_write.unwrap_or_default(), dir, &mut config)?;
     Ok(config)
 }
 
@@ -242,10 +246,22 @@ fn read_tsdb(file: &str, tsdb: &RawTsdb, config: &mut Config) -> anyhow::Result<
     Ok(())
 }
 
+/// Names must differ: positions in the log and metrics go by them.
+fn add_remotes(file: &str, all: Vec<RawRemoteWrite>, dir: &Path, config: &mut Config) -> anyhow::Result<()> {
+    for raw in all {
+        let (remote, warnings) = raw.check(dir).map_err(|reason| anyhow::anyhow!("{file}: {reason}"))?;
+        if config.remotes.iter().any(|other| other.name() == remote.name()) {
+            bail!("{file}: remote_write {:?} is there twice; give each a name of its own", remote.name());
+        }
+        config.warnings.extend(warnings.into_iter().map(|warning| format!("{file}: {warning}")));
+        config.remotes.push(remote);
+    }
+    Ok(())
+}
+
 fn unused(file: &str, raw: &RawConfig) -> Vec<String> {
     let keys = [
         ("alerting", raw.alerting.is_some()),
-        ("remote_write", raw.remote_write.is_some()),
         ("remote_read", raw.remote_read.is_some()),
         ("scrape_config_files", raw.scrape_config_files.is_some()),
         ("tracing", raw.tracing.is_some()),
@@ -334,6 +350,20 @@ scrape_configs:
         let short = &config.short_retentions[0];
         assert_eq!((&*short.matchers[0].name, short.retention), ("env", Duration::from_hours(168)));
         assert_eq!(config.series_limit_per_job, Some(5));
+    }
+
+    #[test]
+    fn receivers_of_remote_write_are_read() {
+        let text =
+            "remote_write: [{url: 'http://a/w'}, {url: 'http://a/w', name: second, send_exemplars: true}]";
+        let config = parse("c.yml", text, Path::new(".")).unwrap();
+        assert_eq!((config.remotes.len(), config.remotes[1].name()), (2, "second"));
+        assert!(config.warnings[0].starts_with("c.yml: remote_write \"second\": send_exemplars"));
+        assert!(error("remote_write: [{url: 'http://a/'}, {url: 'http://a/'}]").contains("is there twice"));
+        assert!(error("remote_write: [{url: 'http://a/', queue: {}}]").starts_with("c.yml:1:"));
+        assert!(
+            error("remote_write: [{url: 'http://a/', oauth2: {x: y}}]").contains("oauth2 is not supported")
+        );
     }
 
     #[test]

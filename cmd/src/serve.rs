@@ -17,9 +17,10 @@ use binnacle_alerting::rules::{Evaluator, Settings};
 use binnacle_alerting::{AlertDb, http as alert_http};
 use binnacle_collector::forward::RemoteStore;
 use binnacle_collector::intake::Intake;
+use binnacle_collector::remote_write::{RemoteWrite, Telemetry as RemoteTelemetry};
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
 use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
-use binnacle_model::storage::{Admin, Appender, LogAppender};
+use binnacle_model::storage::{Admin, Appender, LogAppender, Queryable};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{Gate, ReadApi, Usage};
 use binnacle_query::promql::{Features, Limits, parse_selector};
@@ -131,8 +132,9 @@ pub(crate) async fn start(
     let external_url = args.external_url.clone().unwrap_or_else(|| url.clone());
     let mut registry = Registry::with_prefix("binnacle");
     let store = open_store(&args, &config, &mut registry)?;
-    let maintenance = Maintenance::start(Arc::clone(&store)).context("cannot start a thread")?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let remotes = start_remotes(&mut config, &store, &clock, &mut registry)?;
+    let maintenance = Maintenance::start(Arc::clone(&store)).context("cannot start a thread")?;
     let collector = binnacle_collector::Telemetry::new(&mut registry);
     let alerting = binnacle_alerting::Telemetry::new(&mut registry);
     register_build(&mut registry);
@@ -181,7 +183,40 @@ pub(crate) async fn start(
     evaluate.cancel();
     rules.close();
     rules.wait().await;
+    remotes.stop().await;
     close(maintenance, store).await
+}
+
+/// What sends to other servers. It stops after whatever is stored.
+struct Remotes {
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+impl Remotes {
+    async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.close();
+        self.tasks.wait().await;
+    }
+}
+
+/// Before the store is maintained, so that nothing of the log goes that is still to be sent.
+fn start_remotes(
+    config: &mut Config,
+    store: &Arc<Store>,
+    clock: &Arc<dyn Clock>,
+    registry: &mut Registry,
+) -> anyhow::Result<Remotes> {
+    let remotes = Remotes { tasks: TaskTracker::new(), stop: CancellationToken::new() };
+    let configs = std::mem::take(&mut config.remotes);
+    if !configs.is_empty() {
+        let telemetry = RemoteTelemetry::new(registry);
+        let opened = RemoteWrite::open(configs, &config.external_labels, &**store, clock, &telemetry)?;
+        let metrics: Arc<dyn Queryable> = store.clone();
+        opened.start(&metrics, &remotes.tasks, &remotes.stop);
+    }
+    Ok(remotes)
 }
 
 /// Waits for all that produces samples and lines.
@@ -426,6 +461,9 @@ pub(crate) fn collect(args: CollectArgs) -> anyhow::Result<()> {
         None => Config::default(),
     };
     config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if !config.remotes.is_empty() {
+        tracing::warn!("remote_write is not used by `collect`; the store that it sends to may have one");
+    }
     let runtime = runtime()?;
     runtime.block_on(run_collector(args, config))
 }

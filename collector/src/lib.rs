@@ -1,9 +1,11 @@
-//! Feeds it: scraping, host metrics, log tailing, intake and forwarding.
+//! Feeds it: scraping, host metrics, log tailing, intake and forwarding; and sends on what is stored.
 //!
 //! ```text
 //! targets ─► scrape ─┐                            ┌─ a store in this process
 //! this host ─► host ─┼─► Appender, LogAppender ───┤
 //! log files ─► tail ─┘                            └─ forward: a store across the network ─► intake
+//!
+//! the store's log ─► remote_write ─► other servers
 //! ```
 
 pub mod exposition;
@@ -11,6 +13,8 @@ pub mod forward;
 pub mod host;
 pub mod http;
 pub mod intake;
+pub mod relabel;
+pub mod remote_write;
 pub mod scrape;
 pub mod tail;
 mod telemetry;

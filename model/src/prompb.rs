@@ -151,30 +151,34 @@ impl TimeSeries {
         Self {
             labels: labels.iter().map(pair).collect(),
             samples: samples.iter().map(sample).collect(),
-            histograms: histograms.iter().map(|one| native(&one.histogram, one.timestamp.0)).collect(),
+            histograms: histograms.iter().map(NativeHistogram::new).collect(),
         }
     }
 }
 
-fn native(histogram: &Histogram, timestamp: i64) -> NativeHistogram {
-    NativeHistogram {
-        count_float: Some(histogram.count),
-        sum: histogram.sum,
-        schema: histogram.schema,
-        zero_threshold: histogram.zero_threshold,
-        zero_count_float: Some(histogram.zero_count),
-        negative_spans: spans(&histogram.negative),
-        negative_counts: histogram.negative.counts().to_vec(),
-        positive_spans: spans(&histogram.positive),
-        positive_counts: histogram.positive.counts().to_vec(),
-        reset_hint: match histogram.hint {
-            ResetHint::Unknown => 0,
-            ResetHint::Reset => 1,
-            ResetHint::NotReset => 2,
-            ResetHint::Gauge => 3,
-        },
-        timestamp,
-        custom_values: histogram.bounds.to_vec(),
+impl NativeHistogram {
+    /// The message of a histogram at its moment.
+    pub fn new(sample: &HistogramSample) -> Self {
+        let histogram: &Histogram = &sample.histogram;
+        Self {
+            count_float: Some(histogram.count),
+            sum: histogram.sum,
+            schema: histogram.schema,
+            zero_threshold: histogram.zero_threshold,
+            zero_count_float: Some(histogram.zero_count),
+            negative_spans: spans(&histogram.negative),
+            negative_counts: histogram.negative.counts().to_vec(),
+            positive_spans: spans(&histogram.positive),
+            positive_counts: histogram.positive.counts().to_vec(),
+            reset_hint: match histogram.hint {
+                ResetHint::Unknown => 0,
+                ResetHint::Reset => 1,
+                ResetHint::NotReset => 2,
+                ResetHint::Gauge => 3,
+            },
+            timestamp: sample.timestamp.0,
+            custom_values: histogram.bounds.to_vec(),
+        }
     }
 }
 

@@ -397,6 +397,63 @@ pub struct StoredBlock {
     pub sources: Vec<u64>,
 }
 
+/// A place in a store's log of metrics; means something to that store alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FeedPosition {
+    /// A file.
+    pub file: u64,
+    /// A record, and with it all before it.
+    pub sequence: u64,
+}
+
+/// What a series had at a moment.
+#[derive(Debug, Clone, PartialEq)]
+pub enum FeedValue {
+    /// A number.
+    Float(Sample),
+    /// A native histogram.
+    Histogram(HistogramSample),
+}
+
+/// Samples in the order in which they were stored.
+#[derive(Debug, Clone, Default)]
+pub struct FeedBatch {
+    /// Whether the numbers of all series that were told before are void.
+    pub forgets: bool,
+    /// Series that are new to the follower, by number. They come before the samples.
+    pub series: Vec<(u64, Labels)>,
+    /// By the number of their series. One that nobody named lost its name to damage.
+    pub samples: Vec<(u64, FeedValue)>,
+    /// Behind the last of the samples.
+    pub position: FeedPosition,
+    /// Records of the log that are gone, or damaged: what was in them is not known.
+    pub lost_records: u64,
+    /// Whether nothing more was durable.
+    pub is_end: bool,
+}
+
+/// The live side of a store of metrics, for whoever sends them on.
+pub trait MetricFeed: Send + Sync {
+    /// A follower that goes on where an earlier one of the same key was acknowledged, also by another process. One with
+    /// a new key begins with what is appended from now on. Start it before the store is maintained.
+    ///
+    /// # Errors
+    /// Its position cannot be read or saved.
+    fn follow(&self, key: &str) -> std::io::Result<Box<dyn MetricFollower>>;
+}
+
+/// Reads a store's samples once they are durable.
+pub trait MetricFollower: Send {
+    /// Waits a while for samples; answers some of them, perhaps none. Blocks.
+    ///
+    /// # Errors
+    /// The disk refused. Nothing is skipped; try again.
+    fn next(&mut self, wait: Duration) -> std::io::Result<FeedBatch>;
+
+    /// All up to here need not be answered again, also not after a restart. Durable when it returns.
+    fn acknowledge(&mut self, position: FeedPosition) -> std::io::Result<()>;
+}
+
 /// What an operator may do to stored metrics.
 pub trait Admin: Send + Sync {
     /// Copies all metrics, those in memory only if not `skip_head`, and answers the copy's name.

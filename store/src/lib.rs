@@ -30,8 +30,9 @@ use std::time::Duration;
 use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
     Admin, AppendError, AppendReport, Appender, Deadline, LabelSets, LogAppendReport, LogAppender, LogBar,
-    LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, Names, Queryable,
-    RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
+    LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, MetricFeed,
+    MetricFollower, Names, Queryable, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet,
+    StorageError, StoredBlock, Wanted,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
@@ -56,6 +57,9 @@ const MAINTAIN_EVERY: Duration = Duration::from_secs(30);
 
 /// Pause between two looks at a disk that refused a write.
 const RECOVER_EVERY: Duration = Duration::from_secs(1);
+
+/// What followers that are behind may keep of the log beyond what the store itself needs.
+const HELD_MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 /// How a store keeps its data.
 #[derive(Debug, Clone, Default)]
@@ -132,6 +136,7 @@ pub fn import_prometheus(
 /// The store of one data directory. Open it once per process.
 pub struct Store {
     clock: Arc<dyn Clock>,
+    disk: Arc<dyn Disk>,
     wal: Arc<Wal>,
     metrics: Metrics,
     logs: Logs,
@@ -211,11 +216,12 @@ impl Store {
             "write-ahead log replayed"
         );
         let wal = Arc::new(wal);
-        let space = Arc::new(Space::new(disk, dir));
+        let space = Arc::new(Space::new(Arc::clone(&disk), dir));
         let metrics = metrics.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone());
         metrics.finish_deletions();
         let logs = logs.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone()).map_err(io)?;
-        Ok(Self { clock, wal, metrics, logs, catalog, space, telemetry, dir: dir.to_path_buf(), lock: None })
+        let dir = dir.to_path_buf();
+        Ok(Self { clock, disk, wal, metrics, logs, catalog, space, telemetry, dir, lock: None })
     }
 
     /// Writes blocks that are due, expires what is too old, and removes WAL files not needed any more.
@@ -229,7 +235,10 @@ impl Store {
         let of_metrics = self.metrics.persisted_through(&sealed);
         let of_logs = self.logs.persisted_through(&sealed, &self.catalog)?;
         if let (Some(of_metrics), Some(of_logs)) = (of_metrics, of_logs) {
-            self.wal.remove_through(of_metrics.min(of_logs))?;
+            let held_max_bytes = if self.space.is_low() { 0 } else { HELD_MAX_BYTES };
+            if let Some(through) = self.wal.unheld_through(of_metrics.min(of_logs), held_max_bytes)? {
+                self.wal.remove_through(through)?;
+            }
         }
         let (bytes, syncs) = self.wal.written();
         self.telemetry.wal_written_bytes.set(bytes as i64);
@@ -373,6 +382,15 @@ impl Queryable for Store {
 
     fn blocks(&self) -> Result<Vec<StoredBlock>, StorageError> {
         self.metrics.stored_blocks()
+    }
+}
+
+impl MetricFeed for Store {
+    /// Its position is `remote_write/KEY.position` in the data directory.
+    fn follow(&self, key: &str) -> std::io::Result<Box<dyn MetricFollower>> {
+        let path = self.dir.join("remote_write").join(format!("{key}.position"));
+        let following = metrics::Following::open(Arc::clone(&self.disk), &path, Arc::clone(&self.wal))?;
+        Ok(Box::new(following))
     }
 }
 

@@ -11,4 +11,5 @@ mod house;
 mod import;
 mod peers;
 mod real;
+mod remote_write;
 mod support;

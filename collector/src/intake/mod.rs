@@ -26,7 +26,10 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::Telemetry;
 
 pub use otlp::try_read as try_read_otlp;
+#[cfg(test)]
+pub(crate) use remote_write::WireLabels;
 pub use remote_write::{WireError, encode_write_request, write_request};
+pub(crate) use remote_write::{put_bytes, put_labels, put_varint};
 pub use write_v2::write_request_v2;
 
 /// Longest body on the wire.

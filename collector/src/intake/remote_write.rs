@@ -518,7 +518,7 @@ pub fn encode_write_request<'a>(series: impl IntoIterator<Item = (&'a Labels, &'
 }
 
 /// Labels as a series has them.
-pub(super) fn put_labels<'l>(out: &mut Vec<u8>, labels: impl IntoIterator<Item = (&'l str, &'l str)>) {
+pub(crate) fn put_labels<'l>(out: &mut Vec<u8>, labels: impl IntoIterator<Item = (&'l str, &'l str)>) {
     let mut part = Vec::new();
     for (name, value) in labels {
         part.clear();
@@ -528,7 +528,7 @@ pub(super) fn put_labels<'l>(out: &mut Vec<u8>, labels: impl IntoIterator<Item =
     }
 }
 
-pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push(value as u8 | 0x80);
         value >>= 7;
@@ -536,7 +536,7 @@ pub(super) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     out.push(value as u8);
 }
 
-pub(super) fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
+pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
     out.push(number << 3 | 2);
     put_varint(out, bytes.len() as u64);
     out.extend_from_slice(bytes);

@@ -15,8 +15,8 @@
 //! - Nothing here reads the machine's clock or knows that HTTP exists.
 //!
 //! `checkpoint` saves the head beside the WAL, so that a start is quick. `select` reads, `compact` moves samples from
-//! the head into blocks and merges these, `delete` takes some out, `import` brings blocks of Prometheus in,
-//! `rollup` leaves an hourly rest of what expires.
+//! the head into blocks and merges these, `delete` takes some out, `import` brings blocks of Prometheus in, `follow` reads
+//! what is appended for those who send it on, `rollup` leaves an hourly rest of what expires.
 
 mod block;
 mod checkpoint;
@@ -24,6 +24,7 @@ mod chunk;
 mod compact;
 mod delete;
 mod exemplars;
+mod follow;
 mod head;
 mod histograms;
 mod import;
@@ -52,6 +53,7 @@ use checkpoint::{Loaded, Saved};
 use delete::Deletion;
 pub use delete::ShortRetention;
 use exemplars::Exemplars;
+pub(crate) use follow::Following;
 use head::{Head, Limits, Place};
 pub(crate) use import::find as find_prometheus;
 pub use import::{ImportCounts, ImportError, ImportOptions, ImportOutcome, ImportReport, ImportedBlock};

@@ -14,13 +14,17 @@
 //!
 //! Format: `store/docs/format/wal.md`.
 
+mod follow;
 mod reader;
 mod record;
 
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
+pub use follow::{Follower, Piece, Place, RecordView};
 pub use reader::{ReplayReport, WalOpenError};
 pub use record::{RECORD_MAX_BYTES, RecordKind};
 
@@ -107,6 +111,8 @@ struct State {
     error: Option<WalError>,
     written_bytes: u64,
     syncs: u64,
+    /// The first file that each follower still needs.
+    held: Vec<Weak<AtomicU64>>,
 }
 
 enum Writer {
@@ -166,6 +172,7 @@ impl Wal {
             error: None,
             written_bytes: 0,
             syncs: 0,
+            held: Vec::new(),
         };
         let dir = dir.to_path_buf();
         let state = Mutex::new(state);
@@ -236,6 +243,74 @@ impl Wal {
     /// Files that take no more records, ascending.
     pub fn sealed(&self) -> Vec<SealedFile> {
         self.lock().sealed.clone()
+    }
+
+    /// The last file up to `through` that no follower needs. Followers hold so many bytes at the most: one whose other
+    /// side is down for days must not fill the disk.
+    pub fn unheld_through(&self, through: WalFileId, max_bytes: u64) -> io::Result<Option<WalFileId>> {
+        let first_held = {
+            let mut state = self.lock();
+            state.held.retain(|held| held.strong_count() > 0);
+            let held = state.held.iter().filter_map(Weak::upgrade);
+            held.map(|held| held.load(Ordering::Relaxed)).min()
+        };
+        let Some(first_held) = first_held else { return Ok(Some(through)) };
+        let mut bytes = 0;
+        let mut unheld = None;
+        for file in self.sealed().into_iter().rev().filter(|file| file.id <= through) {
+            let path = reader::path_of(&self.dir, file.id);
+            if self.disk.exists(&path)? {
+                bytes += self.disk.open(&path)?.size()?;
+            }
+            if file.id.0 < first_held || bytes > max_bytes {
+                unheld = Some(file.id);
+                break;
+            }
+        }
+        Ok(unheld)
+    }
+
+    /// Where the next record will be, and the last one that was appended.
+    pub fn end(&self) -> Place {
+        let state = self.lock();
+        Place { file: state.file, sequence: state.last }
+    }
+
+    /// The oldest record that is still there, or rather the place before it.
+    pub fn beginning(&self) -> Place {
+        let state = self.lock();
+        Place { file: state.sealed.first().map_or(state.file, |file| file.id), sequence: Sequence(0) }
+    }
+
+    /// Keeps files from `file` on until the answer is dropped or holds another one.
+    fn hold(&self, file: WalFileId) -> Arc<AtomicU64> {
+        let held = Arc::new(AtomicU64::new(file.0));
+        self.lock().held.push(Arc::downgrade(&held));
+        held
+    }
+
+    /// Waits a while for a durable record behind `after`; answers the last one that is durable.
+    fn wait_durable(&self, after: Sequence, wait: Duration) -> Sequence {
+        let waited = self.moved.wait_timeout_while(self.lock(), wait, |state| state.durable <= after);
+        waited.unwrap_or_else(PoisonError::into_inner).0.durable
+    }
+
+    /// Whether a file takes no more records and all of them are durable. So is one that is gone.
+    fn is_whole(&self, file: WalFileId, durable: Sequence) -> bool {
+        let state = self.lock();
+        file < state.file && state.sealed.iter().all(|sealed| sealed.id != file || sealed.last <= durable)
+    }
+
+    /// The first file behind another one that is there or will be.
+    fn file_behind(&self, file: WalFileId) -> Option<WalFileId> {
+        let state = self.lock();
+        let sealed = state.sealed.iter().map(|sealed| sealed.id);
+        sealed.chain([state.file]).find(|id| *id > file)
+    }
+
+    /// The last record of a sealed file.
+    fn last_of(&self, file: WalFileId) -> Option<Sequence> {
+        self.lock().sealed.iter().find(|sealed| sealed.id == file).map(|sealed| sealed.last)
     }
 
     /// Removes sealed files up to and with `through`, whose records are kept elsewhere.

@@ -9,7 +9,7 @@ use crate::fs::{Disk, read_all};
 use crate::header::{self, HeaderError, MAGIC_WAL};
 
 /// A file may pass its size by one record and what was buffered with it.
-const FILE_READ_MAX_BYTES: u64 = 1 << 30;
+pub(super) const FILE_READ_MAX_BYTES: u64 = 1 << 30;
 
 /// Why a log could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -153,7 +153,7 @@ fn replay_file(
 }
 
 /// Where the next whole record begins, at `from` or later.
-fn next_record(bytes: &[u8], salt: u64, from: usize) -> Option<usize> {
+pub(super) fn next_record(bytes: &[u8], salt: u64, from: usize) -> Option<usize> {
     let mut at = from;
     while at + MAGIC.len() <= bytes.len() {
         let found = bytes[at..].windows(MAGIC.len()).position(|window| window == MAGIC)?;

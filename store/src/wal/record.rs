@@ -126,6 +126,13 @@ pub(super) fn decode(bytes: &[u8], salt: u64) -> Option<(Record<'_>, usize)> {
     Some((Record { sequence, kind, payload: &bytes[PREFIX_BYTES..size] }, size))
 }
 
+/// How long the record says it is that begins at the beginning of `bytes`, if one begins there.
+pub(super) fn size_said(bytes: &[u8]) -> Option<u64> {
+    let prefix = bytes.first_chunk::<8>().filter(|prefix| prefix[..4] == MAGIC)?;
+    let length = u32::from_le_bytes(prefix[4..].try_into().ok()?) as usize;
+    (length <= RECORD_MAX_BYTES).then_some((PREFIX_BYTES + length) as u64)
+}
+
 /// Whether a file may end in these bytes, which are no whole record, because a crash cut a write short.
 /// Writes begin with a record and files grow with what was written, so that anything else was damaged.
 pub(super) fn is_torn(end: &[u8]) -> bool {

@@ -1,0 +1,264 @@
+//! Relabelling as in Prometheus: rules that change labels, or say that what has them goes.
+//!
+//! ```text
+//! labels ─► rule ─► rule ─► … ─► labels, or nothing
+//!            └ joins the values of `source_labels`, matches `regex` against all of it, acts
+//! ```
+//!
+//! Follows `model/relabel/relabel.go` of Prometheus 3: defaults, checks, the order of labels in `labelmap`, and Go's
+//! references (`$1`, `${name}`, `$$`) in `replacement` and `target_label`.
+
+mod expand;
+mod md5;
+
+use binnacle_model::Labels;
+use regex::{Regex, RegexBuilder};
+use serde::Deserialize;
+
+use expand::expand;
+
+/// Compiled size of one regular expression.
+const REGEX_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+const SEPARATOR: &str = ";";
+const REGEX: &str = "(.*)";
+const REPLACEMENT: &str = "$1";
+
+/// What a rule does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(try_from = "String")]
+pub enum Action {
+    /// Sets the target to the replacement where the regex matches.
+    #[default]
+    Replace,
+    /// Goes on with what matches.
+    Keep,
+    /// Goes on with what does not match.
+    Drop,
+    /// Goes on with what equals the target.
+    KeepEqual,
+    /// Goes on with what differs from the target.
+    DropEqual,
+    /// Sets the target to a hash of the sources, below the modulus.
+    HashMod,
+    /// Copies labels whose names match to names that the replacement says.
+    LabelMap,
+    /// Removes labels whose names match.
+    LabelDrop,
+    /// Removes labels whose names do not match.
+    LabelKeep,
+    /// Sets the target to the sources in lower case.
+    Lowercase,
+    /// Sets the target to the sources in upper case.
+    Uppercase,
+}
+
+const ACTIONS: [Action; 11] = [
+    Action::Replace,
+    Action::Keep,
+    Action::Drop,
+    Action::KeepEqual,
+    Action::DropEqual,
+    Action::HashMod,
+    Action::LabelMap,
+    Action::LabelDrop,
+    Action::LabelKeep,
+    Action::Lowercase,
+    Action::Uppercase,
+];
+
+/// In any case, as Prometheus reads it.
+impl TryFrom<String> for Action {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let known = ACTIONS.into_iter().find(|action| action.name().eq_ignore_ascii_case(&text));
+        known.ok_or_else(|| format!("unknown relabel action {text:?}"))
+    }
+}
+
+impl Action {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Replace => "replace",
+            Self::Keep => "keep",
+            Self::Drop => "drop",
+            Self::KeepEqual => "keepequal",
+            Self::DropEqual => "dropequal",
+            Self::HashMod => "hashmod",
+            Self::LabelMap => "labelmap",
+            Self::LabelDrop => "labeldrop",
+            Self::LabelKeep => "labelkeep",
+            Self::Lowercase => "lowercase",
+            Self::Uppercase => "uppercase",
+        }
+    }
+
+    fn needs_target(self) -> bool {
+        use Action::{DropEqual, HashMod, KeepEqual, Lowercase, Replace, Uppercase};
+        matches!(self, Replace | HashMod | Lowercase | Uppercase | KeepEqual | DropEqual)
+    }
+}
+
+/// A rule as the operator wrote it. Nothing here has been checked.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRule {
+    source_labels: Vec<String>,
+    separator: Option<String>,
+    target_label: String,
+    regex: Option<String>,
+    modulus: u64,
+    replacement: Option<String>,
+    action: Action,
+}
+
+/// A rule.
+#[derive(Debug, Clone)]
+pub struct Rule {
+    source_labels: Vec<String>,
+    separator: String,
+    target_label: String,
+    regex: Regex,
+    is_default_regex: bool,
+    modulus: u64,
+    replacement: String,
+    action: Action,
+}
+
+/// Why a rule is none.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RuleError {
+    /// The regular expression.
+    #[error("regex {pattern:?} cannot be used: {reason}")]
+    Regex {
+        /// As written.
+        pattern: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// Keys that do not go together.
+    #[error("action {action}: {reason}")]
+    Keys {
+        /// Of the rule.
+        action: &'static str,
+        /// Which keys, and what to do.
+        reason: String,
+    },
+}
+
+impl TryFrom<RawRule> for Rule {
+    type Error = RuleError;
+
+    fn try_from(raw: RawRule) -> Result<Self, RuleError> {
+        check(&raw).map_err(|reason| RuleError::Keys { action: raw.action.name(), reason })?;
+        let RawRule { source_labels, separator, target_label, regex, modulus, replacement, action } = raw;
+        let pattern = regex.unwrap_or_else(|| REGEX.to_owned());
+        let anchored = RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(REGEX_MAX_BYTES).build();
+        let reason = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().to_owned();
+        let regex =
+            anchored.map_err(|error| RuleError::Regex { pattern: pattern.clone(), reason: reason(error) })?;
+        Ok(Self {
+            source_labels,
+            separator: separator.unwrap_or_else(|| SEPARATOR.to_owned()),
+            target_label,
+            regex,
+            is_default_regex: pattern == REGEX,
+            modulus,
+            replacement: replacement.unwrap_or_else(|| REPLACEMENT.to_owned()),
+            action,
+        })
+    }
+}
+
+/// Prometheus's own checks of what goes together.
+fn check(raw: &RawRule) -> Result<(), String> {
+    use Action::{DropEqual, HashMod, KeepEqual, LabelDrop, LabelKeep, LabelMap, Lowercase, Uppercase};
+    let action = raw.action;
+    let differs = |written: Option<&String>, default: &str| written.is_some_and(|written| written != default);
+    let (regex, separator, replacement) = (
+        differs(raw.regex.as_ref(), REGEX),
+        differs(raw.separator.as_ref(), SEPARATOR),
+        differs(raw.replacement.as_ref(), REPLACEMENT),
+    );
+    if action == HashMod && raw.modulus == 0 {
+        return Err("modulus is missing or zero; say how many values there may be".to_owned());
+    }
+    if action.needs_target() && raw.target_label.is_empty() {
+        return Err("target_label is missing".to_owned());
+    }
+    if raw.source_labels.iter().any(String::is_empty) {
+        return Err("source_labels has an empty name".to_owned());
+    }
+    if matches!(action, Lowercase | Uppercase | KeepEqual | DropEqual) && replacement {
+        return Err("replacement cannot be set; remove it".to_owned());
+    }
+    if action == LabelMap && raw.replacement.as_ref().is_some_and(String::is_empty) {
+        return Err("replacement is no label name".to_owned());
+    }
+    if matches!(action, KeepEqual | DropEqual) && (regex || separator || raw.modulus != 0) {
+        return Err("takes source_labels and target_label alone; remove the others".to_owned());
+    }
+    let others = !raw.source_labels.is_empty() || !raw.target_label.is_empty();
+    if matches!(action, LabelDrop | LabelKeep) && (others || raw.modulus != 0 || separator || replacement) {
+        return Err("takes regex alone; remove the others".to_owned());
+    }
+    Ok(())
+}
+
+impl Rule {
+    fn apply(&self, labels: Labels) -> Option<Labels> {
+        let values: Vec<&str> = self.source_labels.iter().map(|name| labels.value(name)).collect();
+        let value = values.join(&self.separator);
+        let keep = |holds: bool| holds.then(|| labels.clone());
+        match self.action {
+            Action::Drop => keep(!self.regex.is_match(&value)),
+            Action::Keep => keep(self.regex.is_match(&value)),
+            Action::DropEqual => keep(labels.value(&self.target_label) != value),
+            Action::KeepEqual => keep(labels.value(&self.target_label) == value),
+            Action::Replace => Some(self.replace(labels, &value)),
+            Action::Lowercase => Some(labels.with(&self.target_label, &value.to_lowercase())),
+            Action::Uppercase => Some(labels.with(&self.target_label, &value.to_uppercase())),
+            Action::HashMod => {
+                let rest = md5::last_eight(value.as_bytes()) % self.modulus;
+                Some(labels.with(&self.target_label, &rest.to_string()))
+            }
+            Action::LabelMap => {
+                let mut mapped = labels.clone();
+                for label in &labels {
+                    if let Some(found) = self.regex.captures(&label.name) {
+                        let name = expand(&self.replacement, &found, &self.regex);
+                        if !name.is_empty() {
+                            mapped = mapped.with(&name, &label.value);
+                        }
+                    }
+                }
+                Some(mapped)
+            }
+            Action::LabelDrop => Some(labels.filtered(|label| !self.regex.is_match(&label.name))),
+            Action::LabelKeep => Some(labels.filtered(|label| self.regex.is_match(&label.name))),
+        }
+    }
+
+    fn replace(&self, labels: Labels, value: &str) -> Labels {
+        // What most rules without a source are; the regex matches anything.
+        let is_constant = !self.target_label.contains('$') && !self.replacement.contains('$');
+        if value.is_empty() && self.is_default_regex && is_constant {
+            return labels.with(&self.target_label, &self.replacement);
+        }
+        let Some(found) = self.regex.captures(value) else { return labels };
+        let target = expand(&self.target_label, &found, &self.regex);
+        if target.is_empty() {
+            return labels;
+        }
+        labels.with(&target, &expand(&self.replacement, &found, &self.regex))
+    }
+}
+
+/// Labels after all rules, in order; `None` if one of them lets what has them go.
+pub fn relabel(labels: &Labels, rules: &[Rule]) -> Option<Labels> {
+    rules.iter().try_fold(labels.clone(), |labels, rule| rule.apply(labels))
+}
+
+#[cfg(test)]
+mod tests;

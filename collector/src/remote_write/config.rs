@@ -1,0 +1,593 @@
+//! `remote_write:` of a `prometheus.yml`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use binnacle_model::time::optional_duration;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
+use xxhash_rust::xxh3::xxh3_64;
+
+use crate::relabel::{RawRule, Rule};
+
+/// Text that is shown to nobody.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub(super) struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("<secret>")
+    }
+}
+
+impl Secret {
+    /// What is to be sent, and nothing else.
+    pub(super) fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One of `remote_write:` as the operator wrote it. Nothing here has been checked.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RawRemoteWrite {
+    url: String,
+    name: String,
+    #[serde(with = "optional_duration")]
+    remote_timeout: Option<Duration>,
+    headers: BTreeMap<String, Secret>,
+    write_relabel_configs: Vec<RawRule>,
+    send_exemplars: bool,
+    send_native_histograms: bool,
+    protobuf_message: Option<String>,
+    basic_auth: Option<RawBasicAuth>,
+    authorization: Option<RawAuthorization>,
+    bearer_token: Option<Secret>,
+    bearer_token_file: Option<PathBuf>,
+    queue_config: RawQueue,
+    metadata_config: RawMetadata,
+    tls_config: RawTls,
+    // Of no meaning here.
+    follow_redirects: Option<IgnoredAny>,
+    enable_http2: Option<IgnoredAny>,
+    round_robin_dns: Option<IgnoredAny>,
+    // They decide where samples go or who may send them, and are refused.
+    oauth2: Option<IgnoredAny>,
+    sigv4: Option<IgnoredAny>,
+    azuread: Option<IgnoredAny>,
+    google_iam: Option<IgnoredAny>,
+    proxy_url: Option<IgnoredAny>,
+    no_proxy: Option<IgnoredAny>,
+    proxy_from_environment: Option<IgnoredAny>,
+    proxy_connect_header: Option<IgnoredAny>,
+    http_headers: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawBasicAuth {
+    username: String,
+    username_file: Option<PathBuf>,
+    password: Option<Secret>,
+    password_file: Option<PathBuf>,
+    username_ref: Option<IgnoredAny>,
+    password_ref: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawAuthorization {
+    #[serde(rename = "type")]
+    kind: String,
+    credentials: Option<Secret>,
+    credentials_file: Option<PathBuf>,
+    credentials_ref: Option<IgnoredAny>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawQueue {
+    capacity: Option<usize>,
+    max_shards: Option<usize>,
+    min_shards: Option<usize>,
+    max_samples_per_send: Option<usize>,
+    #[serde(with = "optional_duration")]
+    batch_send_deadline: Option<Duration>,
+    #[serde(with = "optional_duration")]
+    min_backoff: Option<Duration>,
+    #[serde(with = "optional_duration")]
+    max_backoff: Option<Duration>,
+    retry_on_http_429: Option<bool>,
+    #[serde(with = "optional_duration")]
+    sample_age_limit: Option<Duration>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawMetadata {
+    send: Option<bool>,
+    #[serde(with = "optional_duration")]
+    send_interval: Option<Duration>,
+    max_samples_per_send: Option<usize>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawTls {
+    ca_file: Option<PathBuf>,
+    cert_file: Option<PathBuf>,
+    key_file: Option<PathBuf>,
+    insecure_skip_verify: bool,
+    server_name: Option<IgnoredAny>,
+    min_version: Option<IgnoredAny>,
+    max_version: Option<IgnoredAny>,
+    ca: Option<IgnoredAny>,
+    cert: Option<IgnoredAny>,
+    key: Option<IgnoredAny>,
+    ca_ref: Option<IgnoredAny>,
+    cert_ref: Option<IgnoredAny>,
+    key_ref: Option<IgnoredAny>,
+}
+
+/// A text that stands in the file, or in one that the file names and that is read again for each request.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    Text(Secret),
+    File(PathBuf),
+}
+
+/// Who we say that we are.
+#[derive(Debug, Clone)]
+pub(super) enum Auth {
+    None,
+    Basic { username: Source, password: Source },
+    Header { kind: String, credentials: Source },
+}
+
+/// Which of the two messages is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Message {
+    V1,
+    V2,
+}
+
+/// How samples wait.
+#[derive(Debug, Clone)]
+pub(super) struct Queue {
+    /// Samples of one shard.
+    pub(super) capacity: usize,
+    pub(super) max_shards: usize,
+    pub(super) min_shards: usize,
+    pub(super) max_samples_per_send: usize,
+    pub(super) batch_send_deadline: Duration,
+    pub(super) min_backoff: Duration,
+    pub(super) max_backoff: Duration,
+    pub(super) retry_on_429: bool,
+    pub(super) sample_age_limit: Option<Duration>,
+}
+
+/// When descriptions of metrics are sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct MetadataSends {
+    pub(super) interval: Duration,
+    pub(super) max_per_send: usize,
+}
+
+#[derive(Debug, Clone, Default)]
+pub(super) struct Tls {
+    pub(super) ca_file: Option<PathBuf>,
+    /// Certificate and key.
+    pub(super) identity: Option<(PathBuf, PathBuf)>,
+    pub(super) insecure_skip_verify: bool,
+}
+
+/// One receiver, as the program trusts it.
+#[derive(Debug, Clone)]
+pub struct RemoteConfig {
+    key: String,
+    pub(super) name: String,
+    pub(super) url: Url,
+    pub(super) timeout: Duration,
+    pub(super) headers: HeaderMap,
+    pub(super) rules: Vec<Rule>,
+    pub(super) histograms: bool,
+    pub(super) message: Message,
+    pub(super) auth: Auth,
+    pub(super) queue: Queue,
+    pub(super) metadata: Option<MetadataSends>,
+    pub(super) tls: Tls,
+}
+
+/// A URL that does not show its password.
+#[derive(Clone)]
+pub(super) struct Url(pub(super) reqwest::Url);
+
+impl fmt::Display for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = self.0.clone();
+        if shown.password().is_some() {
+            // A URL with a host takes a password.
+            let _ = shown.set_password(Some("xxxxx"));
+        }
+        f.write_str(shown.as_str())
+    }
+}
+
+impl fmt::Debug for Url {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// Prometheus's own defaults, but for 429: what it throws away there is kept here.
+impl From<&RawQueue> for Queue {
+    fn from(raw: &RawQueue) -> Self {
+        Self {
+            capacity: raw.capacity.unwrap_or(10_000),
+            max_shards: raw.max_shards.unwrap_or(50),
+            min_shards: raw.min_shards.unwrap_or(1),
+            max_samples_per_send: raw.max_samples_per_send.unwrap_or(2000),
+            batch_send_deadline: raw.batch_send_deadline.unwrap_or(Duration::from_secs(5)),
+            min_backoff: raw.min_backoff.unwrap_or(Duration::from_millis(30)),
+            max_backoff: raw.max_backoff.unwrap_or(Duration::from_secs(5)),
+            retry_on_429: raw.retry_on_http_429.unwrap_or(true),
+            sample_age_limit: raw.sample_age_limit.filter(|limit| !limit.is_zero()),
+        }
+    }
+}
+
+/// Headers that the protocol or another key decides.
+const RESERVED: [&str; 13] = [
+    "authorization",
+    "host",
+    "content-encoding",
+    "content-length",
+    "content-type",
+    "x-prometheus-remote-write-version",
+    "user-agent",
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "www-authenticate",
+    "accept-encoding",
+];
+
+/// Bounds of `queue_config`, far beyond what anybody sets.
+const SHARDS_MAX: usize = 1000;
+const CAPACITY_MAX: usize = 10_000_000;
+const SAMPLES_PER_SEND_MAX: usize = 100_000;
+
+impl RawRemoteWrite {
+    /// The receiver, and warnings about keys that change nothing here. Files are relative to `dir`.
+    ///
+    /// # Errors
+    /// A sentence that names the receiver, the key and what to do.
+    pub fn check(self, dir: &Path) -> Result<(RemoteConfig, Vec<String>), String> {
+        if self.url.is_empty() {
+            return Err("remote_write: url is missing".to_owned());
+        }
+        let url = self.url().map_err(|reason| format!("remote_write {:?}: url {reason}", self.name))?;
+        let place = if self.name.is_empty() {
+            format!("remote_write {url}")
+        } else {
+            format!("remote_write {:?}", self.name)
+        };
+        let told = |reason: String| format!("{place}: {reason}");
+        self.refuse().map_err(told)?;
+        let warnings = self.warnings().into_iter().map(told).collect();
+        let queue = self.queue().map_err(told)?;
+        let metadata = self.metadata().map_err(told)?;
+        let message = match self.protobuf_message.as_deref() {
+            None | Some("" | "prometheus.WriteRequest") => Message::V1,
+            Some("io.prometheus.write.v2.Request") => Message::V2,
+            Some(other) => {
+                return Err(told(format!(
+                    "protobuf_message {other:?} is unknown; say prometheus.WriteRequest or io.prometheus.write.v2.Request"
+                )));
+            }
+        };
+        let timeout = self.remote_timeout.unwrap_or(Duration::from_secs(30));
+        if timeout.is_zero() {
+            return Err(told("remote_timeout must not be zero".to_owned()));
+        }
+        let headers = self.headers().map_err(told)?;
+        let tls = self.tls(dir).map_err(told)?;
+        let auth = self.auth(dir).map_err(told)?;
+        let mut rules = Vec::new();
+        for (at, raw) in self.write_relabel_configs.into_iter().enumerate() {
+            let rule = Rule::try_from(raw);
+            rules.push(rule.map_err(|error| told(format!("write_relabel_configs[{at}]: {error}")))?);
+        }
+        let histograms = self.send_native_histograms || message == Message::V2;
+        let key = format!("{:016x}", xxh3_64(format!("{}\n{url}", self.name).as_bytes()));
+        let made = RemoteConfig {
+            name: if self.name.is_empty() { key[..6].to_owned() } else { self.name },
+            key,
+            url,
+            timeout,
+            headers,
+            rules,
+            histograms,
+            message,
+            auth,
+            queue,
+            metadata,
+            tls,
+        };
+        Ok((made, warnings))
+    }
+
+    fn url(&self) -> Result<Url, String> {
+        // The text is not repeated: it may hold a password.
+        let url = reqwest::Url::parse(&self.url).map_err(|error| format!("cannot be read: {error}"))?;
+        if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() {
+            return Err("must begin with http:// or https:// and a host".to_owned());
+        }
+        Ok(Url(url))
+    }
+
+    fn refuse(&self) -> Result<(), String> {
+        let RawTls {
+            server_name, min_version, max_version, ca, cert, key, ca_ref, cert_ref, key_ref, ..
+        } = &self.tls_config;
+        let basic = self.basic_auth.as_ref();
+        let authorization = self.authorization.as_ref();
+        let keys = [
+            ("oauth2", &self.oauth2),
+            ("sigv4", &self.sigv4),
+            ("azuread", &self.azuread),
+            ("google_iam", &self.google_iam),
+            ("proxy_url", &self.proxy_url),
+            ("no_proxy", &self.no_proxy),
+            ("proxy_from_environment", &self.proxy_from_environment),
+            ("proxy_connect_header", &self.proxy_connect_header),
+            ("http_headers", &self.http_headers),
+            ("tls_config.server_name", server_name),
+            ("tls_config.min_version", min_version),
+            ("tls_config.max_version", max_version),
+            ("tls_config.ca", ca),
+            ("tls_config.cert", cert),
+            ("tls_config.key", key),
+            ("tls_config.ca_ref", ca_ref),
+            ("tls_config.cert_ref", cert_ref),
+            ("tls_config.key_ref", key_ref),
+            ("basic_auth.username_ref", basic.map_or(&None, |basic| &basic.username_ref)),
+            ("basic_auth.password_ref", basic.map_or(&None, |basic| &basic.password_ref)),
+            ("authorization.credentials_ref", authorization.map_or(&None, |one| &one.credentials_ref)),
+        ];
+        match keys.iter().find(|(_, there)| there.is_some()) {
+            None => Ok(()),
+            Some((key, _)) => {
+                Err(format!("{key} is not supported by this release; remove it to go on without"))
+            }
+        }
+    }
+
+    fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for (key, there) in [
+            ("follow_redirects", &self.follow_redirects),
+            ("enable_http2", &self.enable_http2),
+            ("round_robin_dns", &self.round_robin_dns),
+        ] {
+            if there.is_some() {
+                warnings.push(format!("{key} is not used by this release"));
+            }
+        }
+        if self.send_exemplars {
+            warnings.push("send_exemplars is not used by this release: exemplars are not sent".to_owned());
+        }
+        warnings
+    }
+
+    fn queue(&self) -> Result<Queue, String> {
+        let queue = Queue::from(&self.queue_config);
+        for (key, value, max) in [
+            ("capacity", queue.capacity, CAPACITY_MAX),
+            ("max_shards", queue.max_shards, SHARDS_MAX),
+            ("min_shards", queue.min_shards, SHARDS_MAX),
+            ("max_samples_per_send", queue.max_samples_per_send, SAMPLES_PER_SEND_MAX),
+        ] {
+            if !(1..=max).contains(&value) {
+                return Err(format!("queue_config.{key} must be between 1 and {max}"));
+            }
+        }
+        if queue.min_shards > queue.max_shards {
+            return Err("queue_config.min_shards is larger than max_shards".to_owned());
+        }
+        if queue.min_backoff > queue.max_backoff {
+            return Err("queue_config.min_backoff is longer than max_backoff".to_owned());
+        }
+        if queue.batch_send_deadline.is_zero() || queue.min_backoff.is_zero() {
+            return Err("queue_config.batch_send_deadline and min_backoff must not be zero".to_owned());
+        }
+        Ok(queue)
+    }
+
+    fn metadata(&self) -> Result<Option<MetadataSends>, String> {
+        let raw = &self.metadata_config;
+        let sends = MetadataSends {
+            interval: raw.send_interval.unwrap_or(Duration::from_mins(1)),
+            max_per_send: raw.max_samples_per_send.unwrap_or(2000),
+        };
+        if sends.interval.is_zero() || sends.max_per_send == 0 {
+            return Err("metadata_config.send_interval and max_samples_per_send must not be zero".to_owned());
+        }
+        Ok(raw.send.unwrap_or(true).then_some(sends))
+    }
+
+    fn headers(&self) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        for (name, value) in &self.headers {
+            let lower = name.to_ascii_lowercase();
+            if RESERVED.contains(&lower.as_str()) {
+                return Err(format!(
+                    "headers: {name} cannot be set here; credentials belong into basic_auth or authorization"
+                ));
+            }
+            let name = HeaderName::from_bytes(lower.as_bytes())
+                .map_err(|_| format!("headers: {name:?} is no header"))?;
+            let mut value = HeaderValue::from_str(value.reveal())
+                .map_err(|_| format!("headers: the value of {name} cannot stand in a header"))?;
+            value.set_sensitive(true);
+            headers.insert(name, value);
+        }
+        Ok(headers)
+    }
+
+    fn tls(&self, dir: &Path) -> Result<Tls, String> {
+        let RawTls { ca_file, cert_file, key_file, insecure_skip_verify, .. } = &self.tls_config;
+        let identity = match (cert_file, key_file) {
+            (Some(cert), Some(key)) => Some((dir.join(cert), dir.join(key))),
+            (None, None) => None,
+            _ => return Err("tls_config: cert_file and key_file go together".to_owned()),
+        };
+        let ca_file = ca_file.as_ref().map(|file| dir.join(file));
+        Ok(Tls { ca_file, identity, insecure_skip_verify: *insecure_skip_verify })
+    }
+
+    fn auth(&self, dir: &Path) -> Result<Auth, String> {
+        let ways = [
+            self.basic_auth.is_some(),
+            self.authorization.is_some(),
+            self.bearer_token.is_some(),
+            self.bearer_token_file.is_some(),
+        ];
+        if ways.iter().filter(|there| **there).count() > 1 {
+            return Err(
+                "at most one of basic_auth, authorization, bearer_token and bearer_token_file may be there"
+                    .to_owned(),
+            );
+        }
+        let one = |key: &str, text: Option<&Secret>, file: Option<&PathBuf>| match (text, file) {
+            (Some(_), Some(_)) => Err(format!("{key} and {key}_file must not both be there")),
+            (Some(text), None) => Ok(Some(Source::Text(text.clone()))),
+            (None, Some(file)) => Ok(Some(Source::File(dir.join(file)))),
+            (None, None) => Ok(None),
+        };
+        if let Some(basic) = &self.basic_auth {
+            let username = Some(Secret(basic.username.clone())).filter(|name| !name.reveal().is_empty());
+            let username = one("basic_auth.username", username.as_ref(), basic.username_file.as_ref())?;
+            let password = one("basic_auth.password", basic.password.as_ref(), basic.password_file.as_ref())?;
+            let nothing = || Source::Text(Secret::default());
+            return Ok(Auth::Basic {
+                username: username.unwrap_or_else(nothing),
+                password: password.unwrap_or_else(nothing),
+            });
+        }
+        let bearer = one("bearer_token", self.bearer_token.as_ref(), self.bearer_token_file.as_ref())?;
+        if let Some(credentials) = bearer {
+            return Ok(Auth::Header { kind: "Bearer".to_owned(), credentials });
+        }
+        let Some(raw) = &self.authorization else { return Ok(Auth::None) };
+        let credentials =
+            one("authorization.credentials", raw.credentials.as_ref(), raw.credentials_file.as_ref())?;
+        let kind = if raw.kind.trim().is_empty() { "Bearer" } else { raw.kind.trim() };
+        if kind.eq_ignore_ascii_case("basic") {
+            return Err("authorization.type cannot be basic; say basic_auth instead".to_owned());
+        }
+        let Some(credentials) = credentials else {
+            return Err("authorization.credentials or credentials_file is missing".to_owned());
+        };
+        Ok(Auth::Header { kind: kind.to_owned(), credentials })
+    }
+}
+
+impl RemoteConfig {
+    /// Under which its position is kept: the same as long as name and URL are, whatever else changes.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
+    /// What it is called in metrics and logs.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(yaml: &str) -> Result<(RemoteConfig, Vec<String>), String> {
+        let raw: RawRemoteWrite = serde_saphyr::from_str(yaml).unwrap();
+        raw.check(Path::new("/etc/b"))
+    }
+
+    #[test]
+    fn a_full_section_is_understood_and_shows_no_secret() {
+        let (config, warnings) = check(
+            "
+            url: https://me:hunter2@example.org/write
+            name: far
+            remote_timeout: 10s
+            headers: {X-Scope-OrgID: hunter2}
+            send_native_histograms: true
+            protobuf_message: io.prometheus.write.v2.Request
+            authorization: {type: Token, credentials: hunter2}
+            queue_config: {capacity: 5, max_shards: 4, min_shards: 2, max_samples_per_send: 3, batch_send_deadline: 1s,
+              min_backoff: 1ms, max_backoff: 2ms, retry_on_http_429: false, sample_age_limit: 1h}
+            metadata_config: {send: false}
+            tls_config: {ca_file: ca.pem, insecure_skip_verify: true}
+            write_relabel_configs: [{source_labels: [a], regex: b, action: drop}]
+            round_robin_dns: true
+            send_exemplars: true
+            ",
+        )
+        .unwrap();
+        assert_eq!((config.message, config.queue.min_shards), (Message::V2, 2));
+        assert_eq!(config.tls.ca_file.as_deref(), Some(Path::new("/etc/b/ca.pem")));
+        assert_eq!(config.queue.sample_age_limit, Some(Duration::from_hours(1)));
+        assert!(config.metadata.is_none() && !config.queue.retry_on_429);
+        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        let shown = format!("{config:?} {}", config.url);
+        assert!(!shown.contains("hunter2"), "{shown}");
+    }
+
+    #[test]
+    fn errors_name_receiver_and_key() {
+        for (yaml, want) in [
+            ("name: x", "url is missing"),
+            ("url: 'ftp://a/b'", "url must begin with http://"),
+            ("url: 'http://me:hunter2@[x/'", "cannot be read"),
+            ("{url: 'http://a/', name: n, oauth2: {a: b}}", "remote_write \"n\": oauth2 is not supported"),
+            (
+                "{url: 'http://a/', tls_config: {min_version: TLS13}}",
+                "tls_config.min_version is not supported",
+            ),
+            ("{url: 'http://a/', sigv4: {}}", "remote_write http://a/: sigv4 is not supported"),
+            ("{url: 'http://a/', queue_config: {min_shards: 9, max_shards: 2}}", "min_shards is larger"),
+            ("{url: 'http://a/', queue_config: {capacity: 0}}", "queue_config.capacity must be"),
+            ("{url: 'http://a/', protobuf_message: v3}", "protobuf_message \"v3\" is unknown"),
+            ("{url: 'http://a/', headers: {Authorization: x}}", "Authorization cannot be set here"),
+            ("{url: 'http://a/', bearer_token: a, bearer_token_file: b}", "at most one of"),
+            ("{url: 'http://a/', basic_auth: {password: a, password_file: b}}", "must not both"),
+            ("{url: 'http://a/', authorization: {type: basic, credentials: b}}", "say basic_auth instead"),
+            ("{url: 'http://a/', authorization: {}}", "credentials or credentials_file is missing"),
+            (
+                "{url: 'http://a/', write_relabel_configs: [{action: hashmod}]}",
+                "write_relabel_configs[0]: action hashmod",
+            ),
+        ] {
+            let error = check(yaml).unwrap_err();
+            assert!(error.contains(want) && !error.contains("hunter2"), "{error} of {yaml}");
+        }
+        let unknown = serde_saphyr::from_str::<RawRemoteWrite>("{url: 'http://a/', urll: 1}").unwrap_err();
+        assert!(unknown.to_string().contains("urll"), "{unknown}");
+    }
+
+    #[test]
+    fn the_position_stays_while_name_and_url_do() {
+        let key = |yaml: &str| check(yaml).unwrap().0.key().to_owned();
+        let plain = key("url: 'http://a/w'");
+        assert_eq!(plain, key("{url: 'http://a/w', remote_timeout: 1s}"));
+        assert_ne!(plain, key("{url: 'http://a/w', name: n}"));
+        assert_eq!(key("url: 'http://u:1@a/w'"), key("url: 'http://u:2@a/w'"));
+        assert_eq!(plain[..6], *check("url: 'http://a/w'").unwrap().0.name());
+    }
+}

@@ -1,0 +1,198 @@
+//! One request, and what its answer means.
+
+use std::time::Duration;
+
+use base64::Engine;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
+use reqwest::{StatusCode, redirect};
+
+use super::config::{Auth, Message, RemoteConfig, Source, Tls, Url};
+
+/// Bytes of a refusal that are shown.
+const REASON_MAX_BYTES: usize = 512;
+
+/// A receiver may not send us away for longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_mins(5);
+
+/// Why a receiver cannot be spoken to at all.
+#[derive(Debug, thiserror::Error)]
+#[error("remote_write {name:?}: {reason}")]
+pub struct ClientError {
+    name: String,
+    reason: String,
+}
+
+/// What became of a request.
+#[derive(Debug)]
+pub(super) enum Sent {
+    /// The receiver has it.
+    Taken,
+    /// The receiver will never take it.
+    Refused(String),
+    /// It may take it later, after a while if it said so.
+    Retry { reason: String, after: Option<Duration> },
+}
+
+/// Sends bodies to one receiver.
+pub(super) struct Poster {
+    client: reqwest::Client,
+    url: Url,
+    headers: HeaderMap,
+    auth: Auth,
+    retry_on_429: bool,
+}
+
+impl Poster {
+    pub(super) fn new(config: &RemoteConfig) -> Result<Self, ClientError> {
+        let failed = |reason: String| ClientError { name: config.name.clone(), reason };
+        let client = client(&config.tls, config.timeout).map_err(failed)?;
+        Ok(Self {
+            client,
+            url: config.url.clone(),
+            headers: config.headers.clone(),
+            auth: config.auth.clone(),
+            retry_on_429: config.queue.retry_on_429,
+        })
+    }
+
+    /// Sends a body of `message` in snappy's block format.
+    pub(super) async fn send(&self, message: Message, body: Vec<u8>) -> Sent {
+        let retry = |reason: String| Sent::Retry { reason, after: None };
+        let (content_type, version) = match message {
+            Message::V1 => ("application/x-protobuf", "0.1.0"),
+            Message::V2 => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
+        };
+        let request = self
+            .client
+            .post(self.url.0.clone())
+            .headers(self.headers.clone())
+            .header("content-type", content_type)
+            .header("content-encoding", "snappy")
+            .header("x-prometheus-remote-write-version", version)
+            .body(body);
+        let request = match self.authorization().await {
+            Ok(None) => request,
+            Ok(Some(value)) => request.header(AUTHORIZATION, value),
+            Err(reason) => return retry(reason),
+        };
+        match request.send().await {
+            Ok(response) => self.judge(message, response).await,
+            Err(error) => retry(chain(&error.without_url())),
+        }
+    }
+
+    async fn judge(&self, message: Message, response: reqwest::Response) -> Sent {
+        let status = response.status();
+        if status.is_success() {
+            let says_what_it_has = response.headers().keys().any(|name| {
+                name.as_str().starts_with("x-prometheus-remote-write-") && name.as_str().ends_with("-written")
+            });
+            if message == Message::V2 && !says_what_it_has {
+                return Sent::Refused(format!(
+                    "{status}, but no word of what was written: it knows remote write 1.0 only; say protobuf_message: prometheus.WriteRequest"
+                ));
+            }
+            return Sent::Taken;
+        }
+        let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let after = seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
+        let reason = format!("{status}: {}", beginning(response).await);
+        let is_busy = status == StatusCode::TOO_MANY_REQUESTS && self.retry_on_429;
+        if status.is_server_error() || is_busy {
+            Sent::Retry { reason, after }
+        } else {
+            Sent::Refused(reason)
+        }
+    }
+
+    async fn authorization(&self) -> Result<Option<HeaderValue>, String> {
+        let text = match &self.auth {
+            Auth::None => return Ok(None),
+            Auth::Basic { username, password } => {
+                let pair = format!("{}:{}", read(username).await?, read(password).await?);
+                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
+            }
+            Auth::Header { kind, credentials } => format!("{kind} {}", read(credentials).await?),
+        };
+        let mut value = HeaderValue::from_str(&text)
+            .map_err(|_| "the credentials hold bytes that cannot stand in a header".to_owned())?;
+        value.set_sensitive(true);
+        Ok(Some(value))
+    }
+}
+
+async fn read(source: &Source) -> Result<String, String> {
+    match source {
+        Source::Text(text) => Ok(text.reveal().to_owned()),
+        Source::File(path) => {
+            let text = tokio::fs::read_to_string(path).await;
+            let text = text.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+            Ok(text.trim().to_owned())
+        }
+    }
+}
+
+/// The first bytes of an answer, as one line.
+async fn beginning(mut response: reqwest::Response) -> String {
+    let mut bytes = Vec::new();
+    while bytes.len() < REASON_MAX_BYTES {
+        match response.chunk().await {
+            Ok(Some(chunk)) => bytes.extend_from_slice(&chunk),
+            _ => break,
+        }
+    }
+    bytes.truncate(REASON_MAX_BYTES);
+    String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// An error with its causes; reqwest alone says little.
+fn chain(error: &reqwest::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(inner) = cause {
+        text.push_str(&format!(": {inner}"));
+        cause = inner.source();
+    }
+    text
+}
+
+fn client(tls: &Tls, timeout: Duration) -> Result<reqwest::Client, String> {
+    let file = |path: &std::path::Path| {
+        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+    };
+    let mut authorities = Vec::new();
+    if let Some(path) = &tls.ca_file {
+        authorities = reqwest::Certificate::from_pem_bundle(&file(path)?)
+            .map_err(|error| format!("{} holds no certificates: {error}", path.display()))?;
+    }
+    let mut identity = None;
+    if let Some((cert, key)) = &tls.identity {
+        let pem = [file(cert)?, b"\n".to_vec(), file(key)?].concat();
+        identity = Some(reqwest::Identity::from_pem(&pem).map_err(|error| {
+            format!("{} and {} are no certificate and key: {error}", cert.display(), key.display())
+        })?);
+    }
+    let builder = |authorities: Option<Vec<reqwest::Certificate>>| {
+        let mut builder = reqwest::Client::builder()
+            .connect_timeout(timeout.min(Duration::from_secs(10)))
+            .timeout(timeout)
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .tls_danger_accept_invalid_certs(tls.insecure_skip_verify)
+            .user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")));
+        if let Some(identity) = identity.clone() {
+            builder = builder.identity(identity);
+        }
+        match authorities {
+            Some(authorities) => builder.tls_certs_only(authorities),
+            None => builder,
+        }
+    };
+    let made = if tls.ca_file.is_some() {
+        builder(Some(authorities)).build()
+    } else {
+        // A machine without CA certificates can still reach plain HTTP.
+        builder(None).build().or_else(|_| builder(Some(Vec::new())).build())
+    };
+    made.map_err(|error| format!("cannot speak TLS: {}", chain(&error)))
+}
