@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics chaos-metrics peers differential fuzz conformance clean
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-replay chaos-metrics peers differential fuzz conformance clean
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -51,7 +51,7 @@ fmt:
 	cargo fmt --all
 
 bench: ui
-	cargo bench --workspace --locked
+	cargo bench --workspace --locked --bench exposition --bench load --bench wal
 
 # Beside Prometheus and VictoriaMetrics on the same data, some 15 minutes. The load generator lies outside of this
 # repository; ARGS="--only 100k --servers binnacle,victoriametrics" runs a part.
@@ -60,6 +60,10 @@ BENCH ?= ../shared/bench
 bench-metrics: ui
 	cargo build --profile bench --bin binnacle --locked
 	python3 cmd/benches/peers/metrics.py --bench $(BENCH) --binnacle $(or $(CARGO_TARGET_DIR),target)/release/binnacle $(ARGS)
+
+# How long a start takes after two hours at 50,000 samples a second, some ten minutes; BINNACLE_RATE is another rate.
+bench-replay:
+	cargo bench --workspace --locked --bench replay
 
 # Prometheus 3 and VictoriaMetrics of Debian unstable, unpacked into the cache folder.
 peers:

@@ -9,6 +9,7 @@ use anyhow::{Context, bail};
 use binnacle_alerting::notify::{AlertmanagerConfig, parse_alertmanager};
 use binnacle_alerting::rules::{RuleGroup, parse_rules};
 use binnacle_alerting::slo::parse_slos;
+use binnacle_collector::intake::OtlpOptions;
 use binnacle_collector::remote_write::{RawRemoteWrite, RemoteConfig};
 use binnacle_collector::scrape::{Global, ScrapeConfig, Target};
 use binnacle_model::Labels;
@@ -42,7 +43,7 @@ struct RawConfig {
     remote_read: Option<IgnoredAny>,
     scrape_config_files: Option<IgnoredAny>,
     tracing: Option<IgnoredAny>,
-    otlp: Option<IgnoredAny>,
+    otlp: OtlpOptions,
     runtime: Option<IgnoredAny>,
 }
 
@@ -134,8 +135,11 @@ pub(crate) struct Config {
     /// Of all blocks of metrics.
     pub(crate) metric_retention_bytes: Option<u64>,
     /// Series that are kept for a shorter time.
+    /// How OTLP's names are translated.
+    pub(crate) otlp: OtlpOptions,
     /// Of the hourly rest of samples that have expired; `None` keeps none.
     pub(crate) rollup_retention: Option<Duration>,
+    /// Series that are kept for a shorter time.
     pub(crate) short_retentions: Vec<ShortRetention>,
     /// Active series of one job.
     pub(crate) series_limit_per_job: Option<usize>,
@@ -196,6 +200,11 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
             config.groups.extend(read(&path.display().to_string(), &text).map_err(all_of)?);
         }
     }
+    raw.otlp.check().map_err(|reason| anyhow::anyhow!("{file}: otlp: {reason}"))?;
+    config
+        .warnings
+        .extend(raw.otlp.unused().map(|key| format!("{file}: otlp.{key} is not used by this release")));
+    config.otlp = raw.otlp;
     config.evaluation_interval = Some(raw.global.evaluation_interval());
     config.external_labels =
         Labels::new(raw.global.external_labels).with_context(|| format!("{file}: global.external_labels"))?;
@@ -265,7 +274,6 @@ fn unused(file: &str, raw: &RawConfig) -> Vec<String> {
         ("remote_read", raw.remote_read.is_some()),
         ("scrape_config_files", raw.scrape_config_files.is_some()),
         ("tracing", raw.tracing.is_some()),
-        ("otlp", raw.otlp.is_some()),
         ("runtime", raw.runtime.is_some()),
         ("storage.exemplars", raw.storage.exemplars.is_some()),
         ("storage.tsdb.out_of_order_time_window", raw.storage.tsdb.out_of_order_time_window.is_some()),

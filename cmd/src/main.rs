@@ -19,6 +19,7 @@ use std::io::IsTerminal;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
@@ -94,6 +95,52 @@ struct ServeArgs {
     /// Answer requests that copy stored metrics, under /api/v1/admin/tsdb/.
     #[arg(long, alias = "web.enable-admin-api")]
     enable_admin_api: bool,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// What one query may use, by Prometheus's names.
+#[derive(Debug, Clone, Args)]
+struct LimitArgs {
+    /// Samples that a query may hold in memory at once, 16 bytes each; a series counts as eight of them.
+    #[arg(long = "query-max-samples", alias = "query.max-samples", default_value_t = 50_000_000)]
+    max_samples: usize,
+    /// After which a query is ended.
+    #[arg(long = "query-timeout", alias = "query.timeout", default_value = "2m", value_parser = binnacle_model::time::parse_duration)]
+    timeout: Duration,
+    /// Queries that run at once; others wait for their turn. Default: two for each core, and four at least.
+    #[arg(long = "query-max-concurrency", alias = "query.max-concurrency")]
+    max_concurrency: Option<usize>,
+    /// For how long a sample counts as the present one.
+    #[arg(long = "query-lookback-delta", alias = "query.lookback-delta", default_value = "5m", value_parser = binnacle_model::time::parse_duration)]
+    lookback_delta: Duration,
+}
+
+impl Default for LimitArgs {
+    fn default() -> Self {
+        let limits = binnacle_query::promql::Limits::default();
+        Self {
+            max_samples: limits.max_samples,
+            timeout: Duration::from_mins(2),
+            max_concurrency: None,
+            lookback_delta: limits.lookback,
+        }
+    }
+}
+
+impl LimitArgs {
+    fn limits(&self) -> binnacle_query::promql::Limits {
+        binnacle_query::promql::Limits {
+            max_samples: self.max_samples,
+            lookback: self.lookback_delta,
+            ..binnacle_query::promql::Limits::default()
+        }
+    }
+
+    fn places(&self) -> usize {
+        let usual = || std::thread::available_parallelism().map_or(4, |cores| cores.get() * 2).max(4);
+        self.max_concurrency.map_or_else(usual, |places| places.max(1))
+    }
 }
 
 #[derive(Debug, Clone, Args)]

@@ -23,7 +23,7 @@ use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
 use binnacle_model::storage::{Admin, Appender, LogAppender, Queryable};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{Gate, ReadApi, Usage};
-use binnacle_query::promql::{Features, Limits, parse_selector};
+use binnacle_query::promql::{Features, parse_selector};
 use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, Store, Telemetry};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -34,7 +34,6 @@ use crate::config::{self, Config};
 use crate::status::{self, Status};
 use crate::{CollectArgs, ServeArgs, own_page, server, web};
 
-const QUERY_TIMEOUT: Duration = Duration::from_mins(2);
 const SELF_INTERVAL: Duration = Duration::from_secs(15);
 const SELF_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -165,8 +164,9 @@ pub(crate) async fn start(
         alerting,
         (&rules, &evaluate),
     )?;
-    let api = read_api(&store, &clock, features, &config, args.enable_admin_api, &stop);
-    let intake = Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone());
+    let api = read_api(&store, &clock, features, &config, &args, &stop);
+    let intake =
+        Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone(), config.otlp.clone());
     let router = Router::new()
         .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry)))
         .merge(binnacle_query::http::router(api))
@@ -271,21 +271,21 @@ fn read_api(
     clock: &Arc<dyn Clock>,
     features: Features,
     config: &Config,
-    enable_admin_api: bool,
+    args: &ServeArgs,
     stop: &CancellationToken,
 ) -> Arc<ReadApi> {
     let usage = Usage::new(clock.now());
     let rules = config.groups.iter().flat_map(|group| &group.rules);
     rules.for_each(|rule| usage.note(&rule.expr, clock.now()));
     Arc::new(ReadApi {
-        admin: enable_admin_api.then(|| Arc::clone(store) as Arc<dyn Admin>),
+        admin: args.enable_admin_api.then(|| Arc::clone(store) as Arc<dyn Admin>),
         metrics: store.clone(),
         logs: store.clone(),
         feed: store.clone(),
         clock: Arc::clone(clock),
-        limits: Limits::default(),
+        limits: args.limits.limits(),
         features,
-        gate: Gate::new(query_places(), QUERY_TIMEOUT),
+        gate: Gate::new(args.limits.places(), args.limits.timeout),
         stop: stop.clone(),
         external_labels: config.external_labels.clone(),
         usage,
@@ -295,10 +295,6 @@ fn read_api(
 
 fn read_selector(text: &str) -> Result<Vec<binnacle_model::Matcher>, String> {
     parse_selector(text).map_err(|error| error.to_string())
-}
-
-fn query_places() -> usize {
-    std::thread::available_parallelism().map_or(4, |cores| cores.get() * 2).max(4)
 }
 
 /// This host and this process, as targets.
@@ -361,7 +357,7 @@ fn start_alerting(
         interval: config.evaluation_interval.unwrap_or(Duration::from_mins(1)),
         external_labels: config.external_labels.clone(),
         external_url: external_url.to_owned(),
-        limits: Limits::default(),
+        limits: args.limits.limits(),
     };
     let evaluator = Evaluator::new(
         config.groups.clone(),

@@ -40,6 +40,7 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
 /// Flags by name, as text.
 pub(crate) fn flags_of(args: &ServeArgs) -> Map<String, Value> {
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let duration = binnacle_model::time::format_duration;
     let pairs = [
         ("data", Some(args.data.display().to_string())),
         ("listen", Some(args.listen.to_string())),
@@ -48,6 +49,10 @@ pub(crate) fn flags_of(args: &ServeArgs) -> Map<String, Value> {
         ("external-url", args.external_url.as_ref().map(|url| without_password(url).unwrap_or(url.clone()))),
         ("enable-feature", Some(args.enable_feature.join(","))),
         ("enable-admin-api", Some(args.enable_admin_api.to_string())),
+        ("query.max-samples", Some(args.limits.max_samples.to_string())),
+        ("query.timeout", Some(duration(args.limits.timeout))),
+        ("query.max-concurrency", Some(args.limits.places().to_string())),
+        ("query.lookback-delta", Some(duration(args.limits.lookback_delta))),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.unwrap_or_default().into())).collect()
 }

@@ -229,8 +229,9 @@ impl Store {
     /// A failure leaves everything as it was, and the next call tries again.
     pub fn maintain(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let now = self.clock.now();
+        let save_marks = || self.logs.save_marks(&self.catalog);
         // One part that fails keeps no other from being done.
-        let done = [self.logs.expire(now), self.recover(), self.metrics.maintain(now)];
+        let done = [self.logs.expire(now), self.recover(), self.metrics.maintain(now, &save_marks)];
         let sealed = self.wal.sealed();
         let of_metrics = self.metrics.persisted_through(&sealed);
         let of_logs = self.logs.persisted_through(&sealed, &self.catalog)?;
@@ -276,7 +277,8 @@ impl Store {
         if let Err(error) = self.wal.commit_all() {
             tracing::error!(%error, "the last samples may not be on disk");
         }
-        if let Err(error) = self.metrics.close() {
+        let save_marks = || self.logs.save_marks(&self.catalog);
+        if let Err(error) = self.metrics.close(&save_marks) {
             tracing::warn!(%error, "no checkpoint; the next start replays the whole log");
         }
     }
@@ -427,6 +429,16 @@ impl LogFeed for Store {
     }
 }
 
+/// How nice maintenance is: queries and writes come first, and it still gets its share of a busy machine.
+const NICENESS: i32 = 5;
+
+fn yield_to_others() {
+    let own = rustix::thread::gettid();
+    if let Err(error) = rustix::process::setpriority_process(Some(own), NICENESS) {
+        tracing::debug!(%error, "maintenance runs with the priority of all others");
+    }
+}
+
 /// The thread that calls [`Store::maintain`] every half minute.
 pub struct Maintenance {
     stop: Arc<(Mutex<bool>, Condvar)>,
@@ -439,6 +451,7 @@ impl Maintenance {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let told = Arc::clone(&stop);
         let run = move || {
+            yield_to_others();
             let (flag, changed) = &*told;
             let mut stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
             while !*stopped {

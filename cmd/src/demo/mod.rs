@@ -100,6 +100,7 @@ fn plan(args: &DemoArgs, shop: &shop::Shop, logs_dir: &Path) -> anyhow::Result<P
         external_url: None,
         enable_feature: Vec::new(),
         enable_admin_api: false,
+        limits: crate::LimitArgs::default(),
     };
     let own_targets = Some(Duration::from_secs(5));
     Ok(Plan { args, config, alertmanager: Some(alertmanager), own_targets })

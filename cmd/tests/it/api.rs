@@ -330,10 +330,12 @@ async fn pages_are_imported_and_names_are_searched() {
     assert_eq!(found, (200, format!("{line}\n{{\"status\":\"success\",\"has_more\":false}}\n")));
     let (_, lines) = search("label_values?label=shop&start=0&batch_size=1&limit=2").await;
     let trailer = "{\"status\":\"success\",\"has_more\":true}\n";
-    let batches = "{\"results\":[{\"value\":\"s0\"}]}\n{\"results\":[{\"value\":\"s1\"}]}\n";
+    let batches = "{\"results\":[{\"name\":\"s0\",\"value\":\"s0\"}]}\n{\"results\":[{\"name\":\"s1\",\"value\":\"s1\"}]}\n";
     assert_eq!(lines, format!("{batches}{trailer}"));
     assert!(search("label_names?start=0&match[]=shop_ok").await.1.contains("__name__"));
     assert_eq!(search("label_values").await.0, 400, "whose values?");
+    let nothing = "{\"results\":[]}\n{\"status\":\"success\",\"has_more\":false}\n";
+    assert_eq!(search("metric_names?search[]=nosuch").await.1, nothing);
     let (_, body) = get(&format!("{}/api/v1/status/tsdb/blocks", server.url)).await;
     assert_eq!(body["data"]["blocks"], json!([]), "nothing is two hours old");
     let (status, body) = get(&format!("{}/api/v1/targets/metadata", server.url)).await;

@@ -43,6 +43,8 @@ pub enum Line<'a> {
         value: f64,
         /// Its time, where the page says one.
         timestamp: Option<Timestamp>,
+        /// What stands for it, on a page of OpenMetrics.
+        exemplar: Option<PageExemplar<'a>>,
     },
     /// `# TYPE name kind`
     Type(&'a str, &'a str),
@@ -50,6 +52,17 @@ pub enum Line<'a> {
     Help(&'a str, &'a str),
     /// `# UNIT name unit`
     Unit(&'a str, &'a str),
+}
+
+/// One of what a sample counts.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct PageExemplar<'a> {
+    /// Its labels in braces, as they stand on the page; see [`decode_series`].
+    pub labels: &'a [u8],
+    /// What was measured.
+    pub value: f64,
+    /// When, where the page says it.
+    pub timestamp: Option<Timestamp>,
 }
 
 /// Why a page is refused, and where.
@@ -190,31 +203,34 @@ fn sample<'a>(
         timestamp = Some(parse_time(&line[at..end], format).ok_or((at, "the timestamp is no number"))?);
         rest = skip_spaces(line, end);
     }
+    let mut found = None;
     if rest < line.len() {
-        // An exemplar: checked, and kept by nobody yet.
         if format == Format::Text || !line[rest..].starts_with(b"# {") {
             return Err((rest, "unexpected text after the sample"));
         }
-        exemplar(line, rest + 2)?;
+        found = Some(exemplar(line, rest + 2)?);
     }
-    see(Line::Sample { series, value, timestamp });
+    see(Line::Sample { series, value, timestamp, exemplar: found });
     Ok(())
 }
 
-fn exemplar(line: &[u8], start: usize) -> Result<(), Failure> {
+fn exemplar(line: &[u8], start: usize) -> Result<PageExemplar<'_>, Failure> {
     let end = labels_end(line, start, false)?;
+    let labels = &line[start..end];
     let at = skip_spaces(line, end);
     let value_end = word_end(line, at);
-    parse_float(&line[at..value_end]).ok_or((at, "the exemplar's value is no number"))?;
+    let value = parse_float(&line[at..value_end]).ok_or((at, "the exemplar's value is no number"))?;
     let at = skip_spaces(line, value_end);
+    let mut timestamp = None;
     if at < line.len() {
         let end = word_end(line, at);
-        parse_float(&line[at..end]).ok_or((at, "the exemplar's time is no number"))?;
+        let time = parse_time(&line[at..end], Format::OpenMetrics);
+        timestamp = Some(time.ok_or((at, "the exemplar's time is no number"))?);
         if skip_spaces(line, end) < line.len() {
             return Err((end, "unexpected text after the exemplar"));
         }
     }
-    Ok(())
+    Ok(PageExemplar { labels, value, timestamp })
 }
 
 fn word_end(line: &[u8], start: usize) -> usize {

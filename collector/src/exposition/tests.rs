@@ -7,7 +7,7 @@ use super::*;
 fn samples(page: &str, format: Format) -> Result<Vec<(String, f64, Option<i64>)>, String> {
     let mut found = Vec::new();
     parse(page.as_bytes(), format, |line| {
-        if let Line::Sample { series, value, timestamp } = line {
+        if let Line::Sample { series, value, timestamp, .. } = line {
             let mut pairs = decode_series(series).unwrap();
             pairs.sort();
             let text: Vec<String> = pairs.iter().map(|(n, v)| format!("{n}={v}")).collect();

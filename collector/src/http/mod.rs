@@ -1,18 +1,21 @@
 //! `/api/v1/targets`, `/api/v1/targets/metadata` and `/api/v1/scrape_pools`.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::{Query, State};
-use axum::http::StatusCode;
+use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use binnacle_model::Matcher;
+use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::scrape::{Health, Target};
+use crate::scrape::{Described, Health, Target};
 
 type Targets = State<Arc<Shown>>;
 
@@ -82,23 +85,22 @@ async fn metadata(State(shown): Targets, Query(wanted): Query<Wanted>) -> Respon
             Err(reason) => return bad("match_target", &reason),
         },
     };
-    let metric = wanted.metric.as_deref().filter(|metric| !metric.is_empty());
-    let mut found = Vec::new();
+    let metric = wanted.metric.filter(|metric| !metric.is_empty());
     let is_meant = |target: &&Arc<Target>| {
         matchers.iter().all(|matcher| matcher.matches(target.labels.value(&matcher.name)))
     };
+    let is_wanted = |name: &str| metric.as_deref().is_none_or(|metric| metric == name);
+    let mut count = 0;
+    let mut found: Vec<(Arc<Target>, Described)> = Vec::new();
     for target in shown.targets.iter().filter(is_meant) {
-        if found.len() >= limit {
+        if count >= limit {
             break;
         }
         let described = target.described();
-        let labels = labels_json(target);
-        for (name, one) in described.iter().filter(|(name, _)| metric.is_none_or(|metric| metric == name)) {
-            let mut shown = json!({ "target": labels, "type": one.kind, "help": one.help, "unit": one.unit });
-            if metric.is_none() {
-                shown["metric"] = Value::from(name.as_str());
-            }
-            found.push(shown);
+        let of_target = described.iter().filter(|(name, _)| is_wanted(name)).count();
+        if of_target > 0 {
+            count += of_target;
+            found.push((Arc::clone(target), described));
         }
     }
     if found.is_empty() {
@@ -106,7 +108,28 @@ async fn metadata(State(shown): Targets, Query(wanted): Query<Wanted>) -> Respon
         let body = json!({ "status": "error", "errorType": "not_found", "error": error });
         return (StatusCode::NOT_FOUND, Json(body)).into_response();
     }
-    Json(json!({ "status": "success", "data": found })).into_response()
+    let targets = found.into_iter().enumerate().map(move |(at, (target, described))| {
+        let mut text = String::from(if at == 0 { "{\"status\":\"success\",\"data\":[" } else { "," });
+        push_described(&mut text, &target, &described, metric.as_deref());
+        text
+    });
+    // A target at a time: thousands of them say the same.
+    let all = targets.chain(std::iter::once("]}".to_owned())).map(Ok::<_, Infallible>);
+    ([(header::CONTENT_TYPE, "application/json")], Body::from_stream(stream::iter(all))).into_response()
+}
+
+/// What one target says of a metric, or of all.
+fn push_described(text: &mut String, target: &Target, described: &Described, metric: Option<&str>) {
+    let labels = labels_json(target);
+    let wanted = described.iter().filter(|(name, _)| metric.is_none_or(|metric| metric == name));
+    for (at, (name, one)) in wanted.enumerate() {
+        let mut shown = json!({ "target": labels, "type": one.kind, "help": one.help, "unit": one.unit });
+        if metric.is_none() {
+            shown["metric"] = Value::from(name.as_str());
+        }
+        text.push_str(if at == 0 { "" } else { "," });
+        text.push_str(&shown.to_string());
+    }
 }
 
 fn labels_json(target: &Target) -> Value {

@@ -25,7 +25,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Telemetry;
 
-pub use otlp::try_read as try_read_otlp;
+pub use otlp::{OtlpOptions, TranslationStrategy, try_read as try_read_otlp};
 #[cfg(test)]
 pub(crate) use remote_write::WireLabels;
 pub use remote_write::{WireError, encode_write_request, write_request};
@@ -44,6 +44,9 @@ const DECODED_MAX_BYTES: usize = 64 * 1024 * 1024 - 4096;
 /// Writes under way at once; each holds a body and a thread that waits for the disk.
 const MAX_WRITES: usize = 32;
 
+/// Pages of any length under way at once; each holds some megabytes for as long as its sender takes.
+const MAX_IMPORTS: usize = 8;
+
 /// What the handlers share.
 pub struct Intake {
     metrics: Arc<dyn Appender>,
@@ -51,6 +54,9 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     telemetry: Telemetry,
     places: Arc<Semaphore>,
+    /// For pages of any length, which take their places part by part.
+    imports: Arc<Semaphore>,
+    otlp: Arc<OtlpOptions>,
 }
 
 impl Intake {
@@ -60,9 +66,11 @@ impl Intake {
         logs: Arc<dyn LogAppender>,
         clock: Arc<dyn Clock>,
         telemetry: Telemetry,
+        otlp: OtlpOptions,
     ) -> Arc<Self> {
         let places = Arc::new(Semaphore::new(MAX_WRITES));
-        Arc::new(Self { metrics, logs, clock, telemetry, places })
+        let (imports, otlp) = (Arc::new(Semaphore::new(MAX_IMPORTS)), Arc::new(otlp));
+        Arc::new(Self { metrics, logs, clock, telemetry, places, imports, otlp })
     }
 
     /// A place for one write, taken before its body is read.

@@ -53,6 +53,9 @@ impl Asked {
                     let (name, value) = value.split_once('=').ok_or_else(|| {
                         Refusal::Bad(format!("extra_label {value:?} is not of the form name=value"))
                     })?;
+                    if name.is_empty() || value.is_empty() {
+                        return Err(Refusal::Bad("extra_label has no name or no value".to_owned()));
+                    }
                     asked.extra = asked.extra.with(name, value);
                 }
                 "timestamp" => {
@@ -102,7 +105,7 @@ impl Import {
         let mut metadata: BTreeMap<&str, Metadata> = BTreeMap::new();
         let at = self.asked.at;
         let parsed = parse_part(part, self.format, self.lines, self.has_ended, |line| match line {
-            Line::Sample { series, value, timestamp } => {
+            Line::Sample { series, value, timestamp, .. } => {
                 samples.push(Sample { timestamp: timestamp.unwrap_or(at), value });
                 match rows.last_mut() {
                     Some((last, range)) if *last == series => range.end += 1,
@@ -119,7 +122,10 @@ impl Import {
             .map(|(labels, range)| RawSeries { labels, samples: &samples[range.clone()], histograms: &[] })
             .collect();
         if !batch.is_empty() {
-            let report = metrics.append(&batch, &self.asked)?;
+            let report = metrics.append(&batch, &self.asked).map_err(|error| match Refusal::from(error) {
+                Refusal::Bad(reason) => self.broken(&reason),
+                other => other,
+            })?;
             self.stored += report.appended + report.duplicate;
             self.refused.add(&report);
         }
@@ -210,6 +216,7 @@ impl Plain {
 pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) -> Result<Response, Refusal> {
     let format = Format::of_content_type(header_text(request.headers(), "content-type"));
     let mut plain = Plain::of(header_text(request.headers(), "content-encoding"))?;
+    let _import = Arc::clone(&intake.imports).try_acquire_owned().map_err(|_| Refusal::Busy(5))?;
     let asked = Asked::read(request.uri().query().unwrap_or_default(), intake.clock.now())?;
     let mut import =
         Import { format, asked, lines: 0, has_ended: false, stored: 0, refused: AppendReport::default() };
@@ -237,8 +244,11 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
     import.finish()
 }
 
+/// Stores a part as soon as there is a place: whoever sends much waits for its turn, and need not begin again.
 async fn store(intake: &Arc<Intake>, mut import: Import, part: Vec<u8>) -> Result<Import, Refusal> {
-    let place = intake.place()?;
+    let place = timeout(BODY_TIMEOUT, Arc::clone(&intake.places).acquire_owned()).await;
+    let place = place.map_err(|_| import.broken(&format!("no place to write within {BODY_TIMEOUT:?}")))?;
+    let place = place.map_err(|_| import.broken("the server stops"))?;
     let metrics = Arc::clone(&intake.metrics);
     intake.run(place, move || import.take(&part, &*metrics).map(|()| import)).await
 }
@@ -282,7 +292,13 @@ mod tests {
         assert_eq!(asked.extra.value("a"), "b=c");
         assert_eq!(asked.at, Timestamp(1_700_000_000_000));
         assert_eq!(asked.decode(b"m{a=\"x\"}").unwrap().to_string(), "m{a=\"b=c\"}");
-        for query in ["extra_label=a", "timestamp=soon", "extra_lable=a%3Db"] {
+        for query in [
+            "extra_label=a",
+            "extra_label=%3Dx",
+            "extra_label=__name__%3D",
+            "timestamp=soon",
+            "extra_lable=a%3Db",
+        ] {
             assert!(Asked::read(query, Timestamp(5)).is_err(), "{query}");
         }
     }

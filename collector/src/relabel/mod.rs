@@ -9,9 +9,9 @@
 //! references (`$1`, `${name}`, `$$`) in `replacement` and `target_label`.
 
 mod expand;
-mod md5;
 
 use binnacle_model::Labels;
+use md5::{Digest, Md5};
 use regex::{Regex, RegexBuilder};
 use serde::Deserialize;
 
@@ -220,7 +220,10 @@ impl Rule {
             Action::Lowercase => Some(labels.with(&self.target_label, &value.to_lowercase())),
             Action::Uppercase => Some(labels.with(&self.target_label, &value.to_uppercase())),
             Action::HashMod => {
-                let rest = md5::last_eight(value.as_bytes()) % self.modulus;
+                // As in Prometheus: the last eight bytes of the MD5, most significant first.
+                let digest = Md5::digest(value.as_bytes());
+                let number = digest[8..].iter().fold(0, |sum: u64, byte| sum << 8 | u64::from(*byte));
+                let rest = number % self.modulus;
                 Some(labels.with(&self.target_label, &rest.to_string()))
             }
             Action::LabelMap => {

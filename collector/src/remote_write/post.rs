@@ -98,7 +98,8 @@ impl Poster {
         let after = seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
         let reason = format!("{status}: {}", beginning(response).await);
         let is_busy = status == StatusCode::TOO_MANY_REQUESTS && self.retry_on_429;
-        if status.is_server_error() || is_busy {
+        // Somebody stands in between for a while: what is dropped now would be lost for good.
+        if status.is_server_error() || status.is_redirection() || is_busy {
             Sent::Retry { reason, after }
         } else {
             Sent::Refused(reason)
@@ -132,6 +133,9 @@ async fn read(source: &Source) -> Result<String, String> {
     }
 }
 
+/// One behind the other.
+const REDIRECTS_MAX: usize = 5;
+
 /// The first bytes of an answer, as one line.
 async fn beginning(mut response: reqwest::Response) -> String {
     let mut bytes = Vec::new();
@@ -156,6 +160,19 @@ fn chain(error: &reqwest::Error) -> String {
     text
 }
 
+/// Follows what keeps method and body, to the same host: credentials go nowhere else.
+fn same_host() -> redirect::Policy {
+    redirect::Policy::custom(|attempt| {
+        let keeps_body = matches!(attempt.status().as_u16(), 307 | 308);
+        let is_same = attempt.previous().first().is_some_and(|first| first.host() == attempt.url().host());
+        if keeps_body && is_same && attempt.previous().len() <= REDIRECTS_MAX {
+            attempt.follow()
+        } else {
+            attempt.stop()
+        }
+    })
+}
+
 fn client(tls: &Tls, timeout: Duration) -> Result<reqwest::Client, String> {
     let file = |path: &std::path::Path| {
         std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
@@ -176,7 +193,7 @@ fn client(tls: &Tls, timeout: Duration) -> Result<reqwest::Client, String> {
         let mut builder = reqwest::Client::builder()
             .connect_timeout(timeout.min(Duration::from_secs(10)))
             .timeout(timeout)
-            .redirect(redirect::Policy::none())
+            .redirect(same_host())
             .no_proxy()
             .tls_danger_accept_invalid_certs(tls.insecure_skip_verify)
             .user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")));

@@ -27,8 +27,9 @@ const SAVE_EVERY: Duration = Duration::from_secs(2);
 /// Between two looks whether the shards keep up.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
-/// For a stop to deliver what the log has. As Prometheus's `storage.remote.flush-deadline`.
-const FLUSH_DEADLINE: Duration = Duration::from_mins(1);
+/// For a stop to deliver what the log has; the rest is delivered after the next start. The store must still be closed
+/// within the half minute that Kubernetes gives.
+const FLUSH_DEADLINE: Duration = Duration::from_secs(8);
 
 /// Pieces of the log under way. A shard that is stuck must not let the others run on for ever.
 const PIECES_MAX: usize = 10_000;
@@ -200,7 +201,7 @@ impl Reader {
         follower
     }
 
-    /// More shards if they were what the log waited for, and the receiver took what they had; fewer if nothing waited.
+    /// More shards if they were what the log waited for, and the receiver took what they had.
     async fn adjust(&mut self, span: Duration) {
         let blocked = std::mem::take(&mut self.shards.blocked);
         let has_failed = self.delivery.retries.swap(0, Ordering::Relaxed) > 0;

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use binnacle_model::labels::LabelsError;
-use binnacle_model::storage::{Appender, Metadata, RawSeries, SeriesDecoder};
+use binnacle_model::storage::{
+    AppendError, Appender, Exemplar, Metadata, RawExemplar, RawSeries, SeriesDecoder,
+};
 use binnacle_model::time::Clock;
 use binnacle_model::{Labels, STALE_NAN, Sample, Timestamp};
 use tokio::time::{self, MissedTickBehavior};
@@ -14,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Telemetry;
-use crate::exposition::{Format, Line, decode_series, parse};
+use crate::exposition::{Format, Line, PageExemplar, decode_series, parse};
 
 /// Longest page, decompressed.
 const PAGE_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -174,6 +176,8 @@ struct Scraped {
     metadata: Option<Described>,
     /// Series to which the page gave times of its own: they need no staleness marker.
     timed: HashSet<u64>,
+    /// With the bytes that name their series.
+    exemplars: Vec<(Box<[u8]>, Exemplar)>,
 }
 
 impl Run {
@@ -297,14 +301,16 @@ impl Run {
         let mut series: Vec<(Box<[u8]>, Sample)> = Vec::with_capacity(self.before.len());
         let mut metadata: HashMap<&str, Metadata> = HashMap::new();
         let keeps_times = self.target.honor_timestamps;
+        let mut exemplars = Vec::new();
         let mut timed = HashSet::new();
         parse(page, format, |line| match line {
-            Line::Sample { series: raw, value, timestamp } => {
+            Line::Sample { series: raw, value, timestamp, exemplar } => {
                 let own_time = timestamp.filter(|_| keeps_times);
                 if own_time.is_some() {
                     timed.insert(xxh3_64(raw));
                 }
                 series.push((raw.into(), Sample { timestamp: own_time.unwrap_or(began), value }));
+                exemplars.extend(exemplar.and_then(|one| read_exemplar(raw, &one, began)));
             }
             Line::Type(name, kind) => kind.clone_into(&mut metadata.entry(name).or_default().kind),
             Line::Help(name, help) => help.clone_into(&mut metadata.entry(name).or_default().help),
@@ -323,7 +329,7 @@ impl Run {
         let is_new = hash != self.described;
         self.described = hash;
         let metadata = is_new.then(|| self.descriptions.share(hash, metadata));
-        Ok(Scraped { series, metadata, timed })
+        Ok(Scraped { series, metadata, timed, exemplars })
     }
 
     /// Staleness markers for the series of the last scrape that are not in this one.
@@ -355,7 +361,16 @@ impl Run {
                 })
                 .collect();
             let decoder = TargetLabels::of(&target);
-            appender.append(&batch, &decoder).map(|_| ())
+            appender.append(&batch, &decoder)?;
+            let exemplars: Vec<RawExemplar<'_>> = scraped
+                .exemplars
+                .iter()
+                .map(|(series, exemplar)| RawExemplar { series, exemplar: exemplar.clone() })
+                .collect();
+            if !exemplars.is_empty() {
+                appender.append_exemplars(&exemplars, &decoder);
+            }
+            Ok::<_, AppendError>(())
         })
         .await;
         let failure = match stored {
@@ -366,6 +381,13 @@ impl Run {
         tracing::warn!(target = %self.target.source, error = %failure, "scrape was not stored");
         format!("scrape was not stored: {failure}")
     }
+}
+
+/// An exemplar of a page. One with labels that cannot be used is left out: its sample is sound.
+fn read_exemplar(series: &[u8], one: &PageExemplar<'_>, began: Timestamp) -> Option<(Box<[u8]>, Exemplar)> {
+    let labels = Labels::new(decode_series(one.labels).ok()?).ok()?;
+    let timestamp = one.timestamp.unwrap_or(began);
+    Some((series.into(), Exemplar { labels, value: one.value, timestamp }))
 }
 
 /// An error with what caused it, without the URL, which everybody sees beside it.
@@ -431,7 +453,7 @@ mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
 
     use binnacle_model::LogTime;
-    use binnacle_model::storage::{AppendError, AppendReport};
+    use binnacle_model::storage::AppendReport;
 
     use super::*;
 

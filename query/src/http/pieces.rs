@@ -1,14 +1,22 @@
-//! Long answers, made as the client takes them: a slow client costs the rows, and not their text as well.
+//! Long answers, made as the client takes them: a slow client costs the rows, and not their text as well. One that takes
+//! nothing for a while costs nothing any more.
 
-use std::convert::Infallible;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
-use futures_util::stream;
+use futures_util::{Stream, stream};
+use tokio::task::JoinSet;
 
 /// A piece is sent as soon as it has so many bytes. An answer of one piece has a `Content-Length`.
 const PIECE_BYTES: usize = 256 * 1024;
+
+/// A client that takes no piece for so long gets no more; what it would have got is let go of.
+const STALL: Duration = Duration::from_mins(1);
 
 /// Text between `head` and `tail`, of which `push` adds a row at a time.
 struct Pieces<I, P> {
@@ -56,8 +64,41 @@ where
     if pieces.tail.is_none() {
         return (kind, first).into_response();
     }
-    let all = std::iter::once(first).chain(pieces).map(Ok::<_, Infallible>);
-    (kind, Body::from_stream(stream::iter(all))).into_response()
+    (kind, Body::from_stream(stalling(std::iter::once(first).chain(pieces), STALL))).into_response()
+}
+
+/// Pieces for as long as the client takes them.
+fn stalling(
+    pieces: impl Iterator<Item = String> + Send + 'static,
+    stall: Duration,
+) -> impl Stream<Item = io::Result<String>> {
+    let shared = Arc::new(Mutex::new((0u64, Some(pieces))));
+    let watched = Arc::downgrade(&shared);
+    // Ends with the stream.
+    let mut watch = JoinSet::new();
+    watch.spawn(async move {
+        let mut seen = None;
+        loop {
+            tokio::time::sleep(stall).await;
+            let Some(shared) = watched.upgrade() else { return };
+            let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.replace(state.0) == Some(state.0) {
+                state.1 = None;
+                return;
+            }
+        }
+    });
+    stream::poll_fn(move |_| {
+        let _ = &watch;
+        let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0 += 1;
+        Poll::Ready(match &mut state.1 {
+            Some(pieces) => pieces.next().map(Ok),
+            None => {
+                Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for a minute")))
+            }
+        })
+    })
 }
 
 #[cfg(test)]
@@ -66,6 +107,22 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+
+    #[tokio::test]
+    async fn whoever_takes_nothing_gets_no_more() {
+        use futures_util::StreamExt;
+
+        let kept = Arc::new(());
+        let of_rows = Arc::clone(&kept);
+        let pieces = (0..10).map(move |n| format!("{n}{}", Arc::strong_count(&of_rows)));
+        let mut stream = std::pin::pin!(stalling(pieces, Duration::from_millis(5)));
+        assert_eq!(stream.next().await.unwrap().unwrap(), "02");
+        while Arc::strong_count(&kept) > 1 {
+            // Until the rows are gone.
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+        assert!(stream.next().await.unwrap().is_err());
+    }
 
     #[tokio::test]
     async fn a_long_answer_comes_in_pieces_and_whole() {

@@ -5,9 +5,12 @@
 //!
 //! ```text
 //! answer  := batch* trailer
-//! batch   := {"results":[{"name":…,"score":…,"type":…,"help":…,"unit":…},…]}      "value" for values
-//! trailer := {"status":"success","has_more":…,"warnings":[…]}
+//! batch   := {"results":[{"name":…,"score":…,"type":…,"help":…,"unit":…},…],"warnings":[…]}
+//! trailer := {"status":"success","has_more":…}
 //! ```
+//!
+//! There is one batch at least, and the first says the warnings. A value is said as `value` as well as `name`: releases
+//! differ in this.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -36,8 +39,8 @@ const BATCH: usize = 100;
 const TERMS_MAX: usize = 32;
 const TERM_MAX_BYTES: usize = 1024;
 
-/// Names between two looks at the deadline.
-const NAMES_PER_CHECK: usize = 1024;
+/// Comparisons of a letter with a letter between two looks at the deadline.
+const WORK_PER_CHECK: usize = 10_000_000;
 
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Fuzzy {
@@ -136,20 +139,21 @@ enum Order {
 }
 
 fn order(params: &Params, terms: &Terms) -> Result<Order, ApiError> {
-    let direction = match params.get("sort_dir") {
-        None | Some("" | "asc") => Order::Ascending,
+    let sorts = params.get("sort_by").filter(|by| !by.is_empty());
+    let direction = match params.get("sort_dir").filter(|direction| !direction.is_empty()) {
+        Some(_) if sorts != Some("alpha") => {
+            return Err(ApiError::parameter("sort_dir", "goes with sort_by=alpha"));
+        }
+        None | Some("asc") => Order::Ascending,
         Some("dsc") => Order::Descending,
         Some(other) => {
             return Err(ApiError::parameter("sort_dir", format!("{other:?} is neither asc nor dsc")));
         }
     };
-    match params.get("sort_by") {
-        None | Some("" | "alpha") => Ok(direction),
+    match sorts {
+        None | Some("alpha") => Ok(direction),
         Some("score") if terms.any.is_empty() => {
             Err(ApiError::parameter("sort_by", "score needs a term: add search[]"))
-        }
-        Some("score") if direction == Order::Descending => {
-            Err(ApiError::parameter("sort_dir", "goes with sort_by=alpha: the best score always comes first"))
         }
         Some("score") => Ok(Order::Score),
         Some(other) => Err(ApiError::parameter("sort_by", format!("{other:?} is neither alpha nor score"))),
@@ -159,16 +163,17 @@ fn order(params: &Params, terms: &Terms) -> Result<Order, ApiError> {
 fn flag(params: &Params, name: &'static str, default: bool) -> Result<bool, ApiError> {
     match params.get(name) {
         None | Some("") => Ok(default),
-        Some("true" | "1" | "t") => Ok(true),
-        Some("false" | "0" | "f") => Ok(false),
+        // As Go's `ParseBool`.
+        Some("1" | "t" | "T" | "true" | "TRUE" | "True") => Ok(true),
+        Some("0" | "f" | "F" | "false" | "FALSE" | "False") => Ok(false),
         Some(other) => Err(ApiError::parameter(name, format!("{other:?} is neither true nor false"))),
     }
 }
 
 fn positive(params: &Params, name: &'static str, default: usize) -> Result<usize, ApiError> {
-    match params.count(name)?.unwrap_or(default) {
+    match params.count(name)?.filter(|count| *count > 0).unwrap_or(default) {
         count if (1..=LIMIT_MAX).contains(&count) => Ok(count),
-        _ => Err(ApiError::parameter(name, format!("must be between 1 and {LIMIT_MAX}"))),
+        _ => Err(ApiError::parameter(name, format!("must be {LIMIT_MAX} at most"))),
     }
 }
 
@@ -212,8 +217,8 @@ async fn search(api: &Arc<ReadApi>, params: &Params, among: Among) -> Result<Res
     let (limit, batch) = (positive(params, "limit", LIMIT)?, positive(params, "batch_size", BATCH)?);
     let shows_score = flag(params, "include_score", false)?;
     let is_metric = matches!(among, Among::MetricNames);
-    let described = (is_metric && flag(params, "include_metadata", false)?).then(|| api.metrics.metadata());
-    let word = if matches!(among, Among::ValuesOf(_)) { "value" } else { "name" };
+    let describes = is_metric && flag(params, "include_metadata", false)?;
+    let is_value = matches!(among, Among::ValuesOf(_));
     let selectors = any_selector(params)?;
     let metrics = Arc::clone(&api.metrics);
     let work = move |deadline: &Deadline| {
@@ -223,18 +228,18 @@ async fn search(api: &Arc<ReadApi>, params: &Params, among: Among) -> Result<Res
             Among::ValuesOf(label) => metrics.label_values(label, matchers, range, deadline),
         })?;
         let (best, has_more) = best(&found, &terms, order, limit, deadline)?;
-        Ok((best, has_more, found.warnings))
+        Ok((best, has_more, found.warnings, describes.then(|| metrics.metadata())))
     };
-    let (best, has_more, warnings) = api.gate.run(params.asked(now), None, work).await?;
-    let mut trailer = json!({ "status": "success", "has_more": has_more });
-    if !warnings.is_empty() {
-        trailer["warnings"] = Value::from(warnings);
-    }
+    let (best, has_more, warnings, described) = api.gate.run(params.asked(now), None, work).await?;
+    let trailer = json!({ "status": "success", "has_more": has_more });
     let shown: Vec<Value> = best
         .into_iter()
         .map(|(name, score)| {
             let mut one = Map::new();
-            one.insert(word.to_owned(), Value::from(&*name));
+            one.insert("name".to_owned(), Value::from(&*name));
+            if is_value {
+                one.insert("value".to_owned(), Value::from(&*name));
+            }
             if shows_score {
                 one.insert("score".to_owned(), Value::from(score));
             }
@@ -247,9 +252,16 @@ async fn search(api: &Arc<ReadApi>, params: &Params, among: Among) -> Result<Res
             Value::Object(one)
         })
         .collect();
-    let batches: Vec<Vec<Value>> = shown.chunks(batch).map(<[Value]>::to_vec).collect();
-    let push = |out: &mut String, _: usize, batch: Vec<Value>| {
-        out.push_str(&json!({ "results": batch }).to_string());
+    let mut batches: Vec<Vec<Value>> = shown.chunks(batch).map(<[Value]>::to_vec).collect();
+    if batches.is_empty() {
+        batches.push(Vec::new());
+    }
+    let push = move |out: &mut String, at: usize, batch: Vec<Value>| {
+        let mut line = json!({ "results": batch });
+        if at == 0 && !warnings.is_empty() {
+            line["warnings"] = Value::from(warnings.clone());
+        }
+        out.push_str(&line.to_string());
         out.push('\n');
     };
     let kind = "application/x-ndjson; charset=utf-8";
@@ -267,9 +279,16 @@ fn best(
     deadline: &Deadline,
 ) -> Result<(Vec<Scored>, bool), ApiError> {
     let mut met = Vec::new();
-    for (count, name) in found.names.iter().enumerate() {
-        if count % NAMES_PER_CHECK == 0 && deadline.is_over() {
-            return Err(StorageError::Deadline.into());
+    let letters: usize = terms.any.iter().map(String::len).sum();
+    let mut work = WORK_PER_CHECK;
+    for name in &found.names {
+        // Of each letter of a name with each of the terms, at the most.
+        work += name.len() * letters + 1;
+        if work > WORK_PER_CHECK {
+            work = 0;
+            if deadline.is_over() {
+                return Err(StorageError::Deadline.into());
+            }
         }
         let Some(score) = terms.score(name) else { continue };
         met.push((Arc::clone(name), score));
@@ -328,11 +347,11 @@ mod tests {
             "fuzz_threshold=101",
             "fuzz_threshold=x",
             "fuzz_alg=levenshtein",
-            "limit=0",
             "limit=10001",
             "sort_by=score",
             "sort_by=size",
-            "sort_dir=up",
+            "sort_by=alpha&sort_dir=up",
+            "sort_dir=asc",
             "search[]=a&sort_by=score&sort_dir=dsc",
             "case_sensitive=maybe",
         ] {

@@ -448,14 +448,28 @@ impl Logs {
             let Some(through) = through else { return Ok(None) };
             (through, std::mem::take(&mut marks.changed))
         };
-        if let Err(error) = catalog.save_marks(&changed) {
+        Ok(self.save(changed, catalog)?.then_some(through.id))
+    }
+
+    /// Saves the marks of all lines that are in the log, so that a start need not read it for them.
+    pub(crate) fn save_marks(&self, catalog: &Catalog) -> io::Result<()> {
+        let changed = std::mem::take(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner).changed);
+        let saved = self.save(changed, catalog).map_err(io::Error::other)?;
+        saved.then_some(()).ok_or_else(|| io::Error::other("the log of the marks is not durable"))
+    }
+
+    /// Answers whether the marks are saved: they are not while their lines are not durable.
+    fn save(&self, changed: HashMap<FileId, u64>, catalog: &Catalog) -> rusqlite::Result<bool> {
+        // A mark must not outlive the line that it stands for.
+        let is_durable = self.shared.wal.commit_all().is_ok();
+        let saved = if is_durable { catalog.save_marks(&changed) } else { Ok(()) };
+        if saved.is_err() || !is_durable {
             let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
             for (file, mark) in changed {
                 marks.changed.entry(file).or_insert(mark);
             }
-            return Err(error);
         }
-        Ok(Some(through.id))
+        saved.map(|()| is_durable)
     }
 
     /// Commits what is queued and ends the thread.

@@ -7,7 +7,7 @@
 //! file    := header section*                      header: "bchk", version 1
 //! section := length:u32 crc:u32 payload           CRC-32C of the payload
 //! payload := 0 state | 1 group | 2 groups:varint  the last of them ends the file
-//! state   := files ranges newest
+//! state   := files ranges newest next_block:varint cut_file:varint
 //! files   := count (file:varint sequence:varint)*     of the log, sealed; the head has all that they say
 //! ranges  := count (file:varint start:zigzag end:zigzag)*
 //! newest  := 0 | 1 time:zigzag
@@ -18,6 +18,7 @@ use std::collections::HashMap;
 use std::io;
 use std::path::Path;
 use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
 
 use super::Metrics;
 use super::block::Cut;
@@ -62,6 +63,8 @@ pub(super) struct Loaded {
     pub(super) head: Head,
     pub(super) names: HashMap<u64, Place>,
     pub(super) saved: Saved,
+    /// No block that comes has a lower number.
+    pub(super) next_block: u64,
 }
 
 /// Reads the checkpoint in `dir` into a head that `make` makes. `None` if there is none, or if it cannot be read;
@@ -131,6 +134,9 @@ fn read(file: &dyn ReadFile, cut: Cut, mut head: Head) -> io::Result<Loaded> {
     let (kind, payload) = sections.next()?;
     let state = (kind == STATE).then(|| SavedState::decode(payload)).flatten();
     let state = state.ok_or_else(|| damaged(HEADER_BYTES as u64))?;
+    if state.cut_file > cut.wal_file {
+        return Err(io::Error::other("a block that it relies on is gone"));
+    }
     let mut loader = Loader::default();
     if state.through().is_some_and(|through| through <= cut.wal_file) {
         // It was written before a block was.
@@ -147,8 +153,9 @@ fn read(file: &dyn ReadFile, cut: Cut, mut head: Head) -> io::Result<Loaded> {
         groups += 1;
     }
     let saved = Saved { bytes: sections.at, files: state.files.clone(), cut: None };
+    let next_block = state.next_block;
     head.restore_state(state);
-    Ok(Loaded { head, names: loader.names, saved })
+    Ok(Loaded { head, names: loader.names, saved, next_block })
 }
 
 /// A file of sections being written.
@@ -172,44 +179,48 @@ impl Writer {
     }
 }
 
+/// Called once the log's files are sealed: whoever else needs them must be done with them before a start skips them.
+pub(super) type Before<'b> = &'b dyn Fn() -> io::Result<()>;
+
 impl Metrics {
     /// Writes a checkpoint if enough has come since the last one, or if blocks have most of it by now. The caller
     /// holds `moving`.
-    pub(super) fn checkpoint_if_due(&self) -> io::Result<()> {
+    pub(super) fn checkpoint_if_due(&self, before: Before<'_>) -> io::Result<()> {
         let is_due = {
             let (head, saved) = (self.head(), self.saved());
             let least = self.options.checkpoint_bytes.max(saved.bytes / 2);
             head.unsaved_bytes() >= least || (saved.bytes > 0 && head.last_cut() != saved.cut)
         };
-        if is_due { self.checkpoint() } else { Ok(()) }
+        if is_due { self.checkpoint(before) } else { Ok(()) }
     }
 
     /// Writes a checkpoint at a clean stop, so that the next start is a quick one.
-    pub(crate) fn close(&self) -> io::Result<()> {
+    pub(crate) fn close(&self, before: Before<'_>) -> io::Result<()> {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         let is_worth = self.head().unsaved_bytes() >= CLOSE_MIN_BYTES;
-        if is_worth { self.checkpoint() } else { Ok(()) }
+        if is_worth { self.checkpoint(before) } else { Ok(()) }
     }
 
     fn saved(&self) -> std::sync::MutexGuard<'_, Saved> {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn checkpoint(&self) -> io::Result<()> {
+    pub(super) fn checkpoint(&self, before: Before<'_>) -> io::Result<()> {
         if self.has_pending_deletions() || self.space.is_low() {
             // The deletions' records are needed; and the room is needed for the log.
             return Ok(());
         }
+        let next_block = self.next_block.load(Ordering::Relaxed);
+        let cut_file = self.blocks().iter().map(|block| block.cut().wal_file).max().unwrap_or_default();
         let (places, state, unsaved, cut) = {
             let mut head = self.head();
             if head.is_parked() {
                 return Ok(());
             }
-            let (state, unsaved) = head.seal(&self.wal);
+            let (state, unsaved) = head.seal(&self.wal, next_block, cut_file);
             (head.places(), state, unsaved, head.last_cut())
         };
-        // What is not in the log must not be in the head of the next start alone.
-        self.wal.commit_all().map_err(io::Error::other)?;
+        before()?;
         let path = self.dir.join(NAME);
         let files = state.files.clone();
         let bytes = if places.is_empty() {
@@ -221,10 +232,15 @@ impl Metrics {
         } else {
             let temporary = path.with_extension("tmp");
             let written = self.write_checkpoint(&temporary, &places, &state);
-            if written.is_err() {
+            if written.is_err() && self.disk.exists(&temporary)? {
                 self.disk.remove_file(&temporary)?;
             }
             let bytes = written?;
+            // Samples that came meanwhile are in it: what is not in the log must not be in the next head alone.
+            if let Err(error) = self.wal.commit_all() {
+                self.disk.remove_file(&temporary)?;
+                return Err(io::Error::other(error));
+            }
             self.disk.rename(&temporary, &path)?;
             self.disk.sync_dir(&self.dir)?;
             tracing::debug!(path = %path.display(), bytes, series = places.len(), "checkpoint written");

@@ -1,6 +1,6 @@
 //! Compaction: samples of the head become blocks, blocks of a day become one, old ones go.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
@@ -116,6 +116,23 @@ impl Metrics {
         Ok(Arc::new(block))
     }
 
+    /// Publishes a block, or leaves nothing of it.
+    pub(super) fn publish(
+        &self,
+        writer: BlockWriter<'_>,
+        number: u64,
+        cut: Cut,
+        sources: &[u64],
+    ) -> io::Result<Arc<Block>> {
+        let path = writer.finish(cut, sources)?;
+        let opened = self.open_written(&path, number);
+        if opened.is_err() {
+            // Nobody would know of it before the next start.
+            self.disk.remove_file(&path)?;
+        }
+        opened
+    }
+
     /// A number that no block ever had.
     pub(super) fn take_block_number(&self) -> u64 {
         self.next_block.fetch_add(1, Ordering::Relaxed)
@@ -171,12 +188,8 @@ impl Metrics {
         }
         let cut = sources.iter().map(|block| block.cut()).max_by_key(|cut| cut.wal_file);
         let numbers: Vec<u64> = sources.iter().map(|block| block.number).collect();
-        let path = writer.finish(cut.unwrap_or(Cut::NONE), &numbers)?;
-        let new = self.open_written(&path, number);
-        if new.is_err() {
-            self.disk.remove_file(&path)?;
-        }
-        self.swap(sources, Some(new?));
+        let new = self.publish(writer, number, cut.unwrap_or(Cut::NONE), &numbers)?;
+        self.swap(sources, Some(new));
         sources.iter().try_for_each(|source| self.retire(source))
     }
 
@@ -218,12 +231,17 @@ impl Metrics {
 
     pub(super) fn expire(&self, now: Timestamp) -> io::Result<()> {
         let oldest = now.minus(self.options.retention);
-        if let Some(rollups) = self.options.rollup_retention {
-            self.roll_up_expired(oldest, now.minus(rollups))?;
-        }
         let oldest_rollup = now.minus(self.options.rollup_retention.unwrap_or_default());
-        let is_kept =
-            |block: &Block| block.range().end >= if block.is_rollup() { oldest_rollup } else { oldest };
+        let rolled = self.roll_up_expired(oldest, oldest_rollup);
+        let is_kept = |block: &Block| {
+            let oldest = match self.options.rollup_retention {
+                _ if block.is_rollup() => oldest_rollup,
+                // It waits for the rest of its day, or for its rollup to be written; not where there is no room.
+                Some(_) if rolled.is_ok() || !self.space.is_low() => oldest_rollup,
+                _ => oldest,
+            };
+            block.range().end >= oldest
+        };
         let gone: Vec<Arc<Block>> = {
             let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
             let (kept, mut gone): (Vec<_>, Vec<_>) = blocks.drain(..).partition(|block| is_kept(block));
@@ -237,25 +255,41 @@ impl Metrics {
             tracing::info!(path = %block.path().display(), "block expired");
         }
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
-        lost.retain(|lost| lost.range.end >= oldest);
-        Ok(())
+        lost.retain(|lost| lost.range.end >= oldest.min(oldest_rollup));
+        rolled
     }
 
-    /// Puts rollups in the place of blocks that are too old, but not older than `oldest_rollup`.
+    /// Puts rollups in the place of blocks of days that are too old, but not older than `oldest_rollup`. A day that fails
+    /// holds up no other.
     fn roll_up_expired(&self, oldest: Timestamp, oldest_rollup: Timestamp) -> io::Result<()> {
-        let is_due = |block: &Arc<Block>| {
-            !block.is_rollup() && block.range().end < oldest && block.range().end >= oldest_rollup
-        };
-        for block in self.blocks().into_iter().filter(is_due) {
-            let rollup = if self.is_rolled_up(&block) {
-                None
-            } else {
-                self.space.with_reserve(|| self.roll_up(&block))?
-            };
-            self.swap(std::slice::from_ref(&block), rollup);
-            self.retire(&block)?;
+        if self.options.rollup_retention.is_none() {
+            return Ok(());
         }
-        Ok(())
+        let mut days: BTreeMap<i64, Vec<Arc<Block>>> = BTreeMap::new();
+        let day = binnacle_model::time::millis(DAY);
+        for block in self.blocks().into_iter().filter(|block| !block.is_rollup()) {
+            days.entry(window_of(block.range().end, day)).or_default().push(block);
+        }
+        let is_due = |block: &Arc<Block>| (oldest_rollup..oldest).contains(&block.range().end);
+        let mut outcome = Ok(());
+        for blocks in days.into_values().filter(|blocks| blocks.iter().all(is_due)) {
+            let (done, due): (Vec<_>, Vec<_>) =
+                blocks.into_iter().partition(|block| self.is_rolled_up(block));
+            let rolled = match due[..] {
+                [] => Ok(None),
+                _ => self.space.with_reserve(|| self.roll_up(&due)),
+            };
+            let replaced = rolled.and_then(|rollup| {
+                let gone: Vec<Arc<Block>> = due.into_iter().chain(done).collect();
+                self.swap(&gone, rollup);
+                gone.iter().try_for_each(|block| self.retire(block))
+            });
+            if let Err(error) = &replaced {
+                tracing::error!(%error, "blocks were not rolled up");
+            }
+            outcome = outcome.and(replaced);
+        }
+        outcome
     }
 
     /// Writes all that is in the store into blocks in `dir`, as a store of its own.
@@ -282,13 +316,14 @@ fn copy_out(places: &[Place], copy: impl Fn(&[Place]) -> Vec<(Labels, Held)>) ->
     series
 }
 
-/// The oldest blocks, taken out until the rest fits.
+/// The oldest blocks, taken out until the rest fits; those with samples before rollups, which are small.
 fn over_budget(blocks: &mut Vec<Arc<Block>>, budget: Option<u64>) -> Vec<Arc<Block>> {
     let mut gone = Vec::new();
     let Some(budget) = budget else { return gone };
     let mut bytes: u64 = blocks.iter().map(|block| block.bytes()).sum();
     while bytes > budget {
-        let oldest = blocks.iter().enumerate().min_by_key(|(_, block)| block.range().end);
+        let order = |block: &Arc<Block>| (block.is_rollup(), block.range().end);
+        let oldest = blocks.iter().enumerate().min_by_key(|(_, block)| order(block));
         let Some((at, _)) = oldest else { break };
         let block = blocks.remove(at);
         bytes -= block.bytes();
@@ -335,7 +370,7 @@ impl Source {
 /// Samples for which it holds are left out on their way into another block.
 pub(super) type Drops<'m> = &'m dyn Fn(Timestamp, &Labels) -> bool;
 
-fn copy_merged(
+pub(super) fn copy_merged(
     blocks: &[Arc<Block>],
     writer: &mut BlockWriter<'_>,
     drops: Option<Drops<'_>>,

@@ -101,10 +101,11 @@ impl Metrics {
             let mut head = self.head();
             deletions.iter().map(|one| head.delete(&self.wal, one)).max()
         };
+        // Before the log answers: what it writes later is done then, too.
+        self.deletions.lock().unwrap_or_else(PoisonError::into_inner).extend(deletions);
         if let Some(sequence) = sequence {
             self.wal.commit(sequence).map_err(io::Error::other)?;
         }
-        self.deletions.lock().unwrap_or_else(PoisonError::into_inner).extend(deletions);
         self.delete_pending()
     }
 

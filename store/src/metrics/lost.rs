@@ -14,6 +14,7 @@ use crate::fs::Disk;
 use crate::wal::WalFileId;
 
 const BLOCK: &str = "block";
+const ROLLUP: &str = "rollup";
 const WAL: &str = "wal";
 
 /// Samples that are missing.
@@ -28,7 +29,7 @@ pub(super) struct Lost {
 impl Lost {
     fn parse(path: PathBuf) -> Option<Self> {
         let extension = path.extension()?.to_str()?;
-        if extension != BLOCK && extension != WAL {
+        if ![BLOCK, ROLLUP, WAL].contains(&extension) {
             return None;
         }
         let (_, times) = path.file_stem()?.to_str()?.split_once('-')?;

@@ -158,6 +158,8 @@ pub(crate) struct Opening {
     names: HashMap<u64, Place>,
     /// What a checkpoint already has.
     saved: Saved,
+    /// That a checkpoint knows of: others may be gone by now.
+    next_block: u64,
     deletions: Vec<Deletion>,
 }
 
@@ -200,11 +202,29 @@ impl Opening {
         let span = binnacle_model::time::millis(options.block_span);
         let make = || Head::new(span, Arc::clone(&shared));
         let loaded = checkpoint::load(&*disk, dir, cut, make).map_err(read)?;
-        let Loaded { head, names, saved } =
-            loaded.unwrap_or_else(|| Loaded { head: make(), names: HashMap::new(), saved: Saved::default() });
+        let Loaded { head, names, saved, next_block } = loaded.unwrap_or_else(|| Loaded {
+            head: make(),
+            names: HashMap::new(),
+            saved: Saved::default(),
+            next_block: 1,
+        });
         let dir = dir.to_path_buf();
         let deletions = Vec::new();
-        Ok(Self { disk, dir, options, blocks, shared, lost, cut, head, seed, names, saved, deletions })
+        Ok(Self {
+            disk,
+            dir,
+            options,
+            blocks,
+            shared,
+            lost,
+            cut,
+            head,
+            seed,
+            names,
+            saved,
+            next_block,
+            deletions,
+        })
     }
 
     /// Takes one record of samples back in. Answers whether it was well formed.
@@ -261,11 +281,13 @@ impl Opening {
 
     /// The engine, ready.
     pub(crate) fn finish(self, wal: Arc<Wal>, space: Arc<Space>, telemetry: Telemetry) -> Metrics {
-        let Self { disk, dir, options, blocks, shared, lost, head, seed, deletions, saved, .. } = self;
+        let Self {
+            disk, dir, options, blocks, shared, lost, head, seed, deletions, saved, next_block, ..
+        } = self;
         let numbers = blocks.iter().map(|block| block.number);
         let numbers =
             numbers.chain(lost.iter().map(Lost::number)).chain(deletions.iter().map(|one| one.last_block));
-        let next_block = AtomicU64::new(numbers.max().unwrap_or(0) + 1);
+        let next_block = AtomicU64::new((numbers.max().unwrap_or(0) + 1).max(next_block));
         let (exemplars, deletions, looked_at) = (Mutex::default(), Mutex::new(deletions), Mutex::default());
         let (head, blocks, lost) = (Mutex::new(head), RwLock::new(blocks), Mutex::new(lost));
         let (moving, saved) = (Mutex::new(()), Mutex::new(saved));
@@ -357,7 +379,13 @@ impl Metrics {
 
     /// Writes blocks if the head has spans that are over, merges those of days that are over, and removes
     /// what is too old.
-    pub(crate) fn maintain(&self, now: Timestamp) -> io::Result<()> {
+    ///
+    /// Whoever else needs the log lets go of what is sealed in `before_checkpoint`.
+    pub(crate) fn maintain(
+        &self,
+        now: Timestamp,
+        before_checkpoint: &dyn Fn() -> io::Result<()>,
+    ) -> io::Result<()> {
         let _moving = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
         // First what makes room. One step that fails keeps no other from being done.
         let done = [
@@ -373,7 +401,7 @@ impl Metrics {
             self.expire_selected(now);
             self.merge_days(now);
         }
-        let saved = self.checkpoint_if_due();
+        let saved = self.checkpoint_if_due(before_checkpoint);
         let blocks = self.blocks();
         blocks.iter().for_each(|block| block.rest());
         self.head().rest();

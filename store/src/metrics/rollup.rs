@@ -19,7 +19,7 @@ use binnacle_model::time::millis;
 use binnacle_model::{Labels, Sample, Timestamp};
 
 use super::block::{Block, BlockError, BlockWriter, ChunkMeta, ChunkReader, Cut};
-use super::compact::{Drops, window_of};
+use super::compact::{Drops, copy_merged, window_of};
 use super::{Metrics, SampleKind};
 
 /// Of a series, for one place.
@@ -39,11 +39,12 @@ pub(crate) struct Rolled {
 }
 
 impl Rolled {
-    fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.columns[0].is_empty() && self.histograms.is_empty()
     }
 
-    fn of(labels: &Labels, samples: &[Sample], histograms: &[HistogramSample]) -> Self {
+    /// What is left of samples and histograms, each ascending.
+    pub(crate) fn of(labels: &Labels, samples: &[Sample], histograms: &[HistogramSample]) -> Self {
         let hour = millis(ROLLUP);
         let is_counter = ["_total", "_count", "_sum", "_bucket"]
             .iter()
@@ -55,6 +56,10 @@ impl Rolled {
             let numbers = || part.iter().filter(|sample| !is_stale(sample.value));
             if is_counter {
                 for sample in numbers() {
+                    if before.is_none() {
+                        // The block before this one may end higher.
+                        rolled.push_last(*sample);
+                    }
                     if let Some(before) = before.filter(|before| sample.value < before.value)
                         && resets < RESETS_MAX
                     {
@@ -84,6 +89,22 @@ impl Rolled {
         }
         rolled.histograms = last_histograms(histograms, hour);
         rolled
+    }
+
+    /// Reads what [`BlockWriter::add_rolled`] wrote.
+    fn read(reader: &mut ChunkReader, chunks: Vec<ChunkMeta>) -> Result<Self, BlockError> {
+        let mut rolled = Self::default();
+        let mut columns = rolled.columns.iter_mut();
+        for chunk in chunks {
+            let mut samples = Vec::new();
+            reader.read(chunk, &mut samples, &mut rolled.histograms)?;
+            if chunk.kind == SampleKind::Floats
+                && let Some(column) = columns.next()
+            {
+                *column = samples;
+            }
+        }
+        Ok(rolled)
     }
 
     fn push_last(&mut self, sample: Sample) {
@@ -131,24 +152,13 @@ impl Metrics {
         blocks.iter().filter(|block| block.is_rollup()).map(|block| block.range().end).max()
     }
 
-    /// Writes what is left of a block; `None` if there is nothing.
-    pub(super) fn roll_up(&self, block: &Arc<Block>) -> io::Result<Option<Arc<Block>>> {
-        let mut reader = ChunkReader::new(Arc::clone(block)).map_err(io::Error::other)?;
-        let (mut samples, mut histograms) = (Vec::new(), Vec::new());
-        let roll = |labels: &Labels, chunks: Vec<ChunkMeta>| {
-            samples.clear();
-            histograms.clear();
-            for chunk in chunks {
-                match reader.read(chunk, &mut samples, &mut histograms) {
-                    Err(error @ BlockError::Corrupt { .. }) => {
-                        tracing::error!(%error, series = %labels, "samples are missing from a rollup");
-                    }
-                    other => other?,
-                }
-            }
-            Ok(Rolled::of(labels, &samples, &histograms))
-        };
-        self.write_rollup(block, &[block.number], roll)
+    /// Writes what is left of blocks of one day, each moment of a series once; `None` if there is nothing.
+    pub(super) fn roll_up(&self, blocks: &[Arc<Block>]) -> io::Result<Option<Arc<Block>>> {
+        let number = self.take_block_number();
+        let mut writer = BlockWriter::create(&*self.disk, &self.dir, number)?.of_rollups();
+        copy_merged(blocks, &mut writer, None).map_err(io::Error::other)?;
+        let sources: Vec<u64> = blocks.iter().map(|block| block.number).collect();
+        self.publish_rollup(writer, number, &sources)
     }
 
     /// Writes a rollup anew, without what is to go.
@@ -157,51 +167,41 @@ impl Metrics {
         block: &Arc<Block>,
         drops: Drops<'_>,
     ) -> io::Result<Option<Arc<Block>>> {
-        let mut reader = ChunkReader::new(Arc::clone(block)).map_err(io::Error::other)?;
-        let roll = |labels: &Labels, chunks: Vec<ChunkMeta>| {
-            let mut rolled = Rolled::default();
-            let mut columns = 0;
-            for chunk in chunks {
-                let mut samples = Vec::new();
-                reader.read(chunk, &mut samples, &mut rolled.histograms)?;
-                if chunk.kind == SampleKind::Floats && columns < COLUMNS {
-                    rolled.columns[columns] = samples;
-                    columns += 1;
-                }
-            }
-            rolled.drop(drops, labels);
-            Ok(rolled)
-        };
-        self.write_rollup(block, &[], roll)
-    }
-
-    fn write_rollup(
-        &self,
-        block: &Arc<Block>,
-        sources: &[u64],
-        mut roll: impl FnMut(&Labels, Vec<ChunkMeta>) -> Result<Rolled, BlockError>,
-    ) -> io::Result<Option<Arc<Block>>> {
         let number = self.take_block_number();
         let mut writer = BlockWriter::create(&*self.disk, &self.dir, number)?.of_rollups();
+        let mut reader = ChunkReader::new(Arc::clone(block)).map_err(io::Error::other)?;
         let mut group = 0;
         while let Some(rows) = block.group(group).map_err(io::Error::other)? {
             group += 1;
             for (labels, chunks) in rows {
-                let rolled = roll(&labels, chunks).map_err(io::Error::other)?;
-                if !rolled.is_empty() {
-                    writer.add_rolled(&labels, &rolled)?;
+                match Rolled::read(&mut reader, chunks) {
+                    Ok(mut rolled) => {
+                        rolled.drop(drops, &labels);
+                        writer.add_rolled(&labels, &rolled)?;
+                    }
+                    // Columns are told apart by their order: without one of them the others mean nothing.
+                    Err(error @ BlockError::Corrupt { .. }) => {
+                        tracing::error!(%error, series = %labels, "rollups of a series could not be read");
+                    }
+                    Err(error) => return Err(io::Error::other(error)),
                 }
             }
         }
+        let own = block.sources().map_err(io::Error::other)?;
+        let sources: Vec<u64> = own.into_iter().chain([block.number]).collect();
+        self.publish_rollup(writer, number, &sources)
+    }
+
+    fn publish_rollup(
+        &self,
+        writer: BlockWriter<'_>,
+        number: u64,
+        sources: &[u64],
+    ) -> io::Result<Option<Arc<Block>>> {
         if writer.is_empty() {
             return Ok(None);
         }
-        let path = writer.finish(Cut::NONE, sources)?;
-        let opened = self.open_written(&path, number);
-        if opened.is_err() {
-            self.disk.remove_file(&path)?;
-        }
-        opened.map(Some)
+        self.publish(writer, number, Cut::NONE, sources).map(Some)
     }
 
     /// Whether a block's rollup is there already: a crash may have kept the block from being removed.
@@ -245,7 +245,8 @@ mod tests {
     fn no_reset_of_a_counter_is_lost() {
         let samples = [(1, 5.0), (2, 9.0), (3, 1.0), (59, 8.0), (60, 2.0), (119, 30.0)];
         let rolled = rolled("orders_total", &samples);
-        assert_eq!(shown(&rolled.columns[0]), [(2, 9.0), (3, 1.0), (59, 8.0), (60, 2.0), (119, 30.0)]);
+        let want = [(1, 5.0), (2, 9.0), (3, 1.0), (59, 8.0), (60, 2.0), (119, 30.0)];
+        assert_eq!(shown(&rolled.columns[0]), want);
     }
 
     #[test]

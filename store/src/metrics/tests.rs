@@ -63,7 +63,7 @@ fn open(disk: &SimDisk) -> Result<(Metrics, Arc<Wal>), String> {
 
 /// As [`crate::Store::maintain`] does it.
 fn maintain(metrics: &Metrics, wal: &Wal, now: Timestamp) -> io::Result<()> {
-    metrics.maintain(now)?;
+    metrics.maintain(now, &|| Ok(()))?;
     match metrics.persisted_through(&wal.sealed()) {
         Some(through) => wal.remove_through(through),
         None => Ok(()),
@@ -371,7 +371,7 @@ fn a_checkpoint_says_what_the_log_says() {
             maintain(&metrics, &wal, at).unwrap();
         }
     }
-    metrics.checkpoint().unwrap();
+    metrics.checkpoint(&|| Ok(())).unwrap();
     let more = [Sample { timestamp: Timestamp(20_001 * 900 + 50 * minute), value: 4.5 }];
     let batch = [RawSeries { labels: b"m1", samples: &more, histograms: &[] }];
     metrics.append(&batch, &Plain, more[0].timestamp).unwrap();

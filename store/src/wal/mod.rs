@@ -36,7 +36,7 @@ const FILE_MAX_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What every file must say again does not count as its size, up to so many times the size of others: else the files
 /// of many series would say little but their labels.
-const REPEATED_MAX_TIMES: u64 = 4;
+const REPEATED_MAX_TIMES: u64 = 2;
 
 /// What may wait for the disk. An append that finds more waits for the sync under way.
 const BUFFER_MAX_BYTES: usize = 64 * 1024 * 1024;

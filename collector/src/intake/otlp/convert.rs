@@ -18,6 +18,7 @@ use binnacle_model::labels::METRIC_NAME;
 use binnacle_model::storage::{Exemplar as KeptExemplar, HistogramSample, Metadata};
 use binnacle_model::{STALE_NAN, Sample, Timestamp};
 
+use super::OtlpOptions;
 use super::message::{
     AnyValue, Buckets, Exemplar, ExponentialPoint, Histogram, HistogramPoint, KeyValue, Metric, NumberPoint,
     Request, Resource, ResourceMetrics, SummaryPoint,
@@ -68,6 +69,7 @@ pub(super) struct Converted {
     pub(super) rejected: usize,
     pub(super) reason: Option<String>,
     label_bytes: usize,
+    options: Arc<OtlpOptions>,
 }
 
 /// Labels that all points of a resource have.
@@ -77,8 +79,8 @@ struct Origin {
     newest: Option<Timestamp>,
 }
 
-pub(super) fn convert(request: &Request) -> Converted {
-    let mut out = Converted::default();
+pub(super) fn convert(request: &Request, options: &Arc<OtlpOptions>) -> Converted {
+    let mut out = Converted { options: Arc::clone(options), ..Converted::default() };
     for one in &request.resource_metrics {
         out.resource(one);
     }
@@ -89,7 +91,9 @@ impl Converted {
     fn resource(&mut self, one: &ResourceMetrics) {
         let mut origin = Origin::default();
         if let Some(resource) = &one.resource {
-            origin.labels = identity(resource);
+            let promoted = resource.attributes.iter().filter(|one| self.options.promotes(&one.key));
+            origin.labels = to_labels(promoted, self.escapes());
+            origin.labels.extend(identity(resource));
         }
         for metric in one.scope_metrics.iter().flat_map(|scope| &scope.metrics) {
             self.metric(metric, &mut origin);
@@ -97,6 +101,10 @@ impl Converted {
         if let (Some(resource), Some(newest)) = (&one.resource, origin.newest) {
             self.target_info(resource, &origin, newest);
         }
+    }
+
+    fn escapes(&self) -> bool {
+        self.options.translation_strategy.escapes()
     }
 
     fn metric(&mut self, metric: &Metric, origin: &mut Origin) {
@@ -147,7 +155,7 @@ impl Converted {
     /// The metric's name; notes what it says of itself.
     fn name(&mut self, metric: &Metric, kind: Kind, shown: &str, points: usize) -> String {
         self.points += points;
-        let name = metric_name(&metric.name, &metric.unit, kind);
+        let name = metric_name(&metric.name, &metric.unit, kind, self.options.translation_strategy);
         if points > 0 && self.metadata.len() < MAX_METADATA {
             let (help, unit) = (metric.description.clone(), metric.unit.clone());
             self.metadata.push((name.clone(), Metadata { kind: shown.to_owned(), help, unit }));
@@ -214,7 +222,7 @@ impl Converted {
         let value = point.as_double.or(point.as_int.map(|whole| whole as f64)).unwrap_or(0.0);
         let value = if point.flags & NO_RECORDED_VALUE == 0 { value } else { STALE_NAN };
         let timestamp = origin.moment(point.time_unix_nano);
-        let labels = origin.labels_of(&point.attributes);
+        let labels = origin.labels_of(&point.attributes, self.escapes());
         let series = self.push_value(name, &labels, None, Sample { timestamp, value });
         series.exemplars = exemplars_of(&point.exemplars);
     }
@@ -238,7 +246,7 @@ impl Converted {
         let is_stale = point.flags & NO_RECORDED_VALUE != 0;
         let timestamp = origin.moment(point.time_unix_nano);
         let at = |value: f64| Sample { timestamp, value: if is_stale { STALE_NAN } else { value } };
-        let labels = origin.labels_of(&point.attributes);
+        let labels = origin.labels_of(&point.attributes, self.escapes());
         if let Some(sum) = point.sum {
             self.push_value(&format!("{name}_sum"), &labels, None, at(sum));
         }
@@ -271,7 +279,7 @@ impl Converted {
             Err(reason) => return self.reject(1, format!("metric {name:?}: {reason}")),
         };
         let timestamp = origin.moment(point.time_unix_nano);
-        let labels = origin.labels_of(&point.attributes);
+        let labels = origin.labels_of(&point.attributes, self.escapes());
         let series = self.push(name, &labels, None);
         series.histogram = Some(HistogramSample { timestamp, histogram: Arc::new(native) });
         series.exemplars = exemplars_of(&point.exemplars);
@@ -284,7 +292,7 @@ impl Converted {
         let is_stale = point.flags & NO_RECORDED_VALUE != 0;
         let timestamp = origin.moment(point.time_unix_nano);
         let at = |value: f64| Sample { timestamp, value: if is_stale { STALE_NAN } else { value } };
-        let labels = origin.labels_of(&point.attributes);
+        let labels = origin.labels_of(&point.attributes, self.escapes());
         self.push_value(&format!("{name}_sum"), &labels, None, at(point.sum));
         self.push_value(&format!("{name}_count"), &labels, None, at(point.count as f64));
         for one in &point.quantile_values {
@@ -295,8 +303,10 @@ impl Converted {
 
     /// What is known of the resource besides who it is.
     fn target_info(&mut self, resource: &Resource, origin: &Origin, newest: Timestamp) {
-        let describing = resource.attributes.iter().filter(|one| !IDENTIFYING.contains(&&*one.key));
-        let mut labels = to_labels(describing);
+        let keeps_all = self.options.keep_identifying_resource_attributes;
+        let describing =
+            resource.attributes.iter().filter(|one| keeps_all || !IDENTIFYING.contains(&&*one.key));
+        let mut labels = to_labels(describing, self.escapes());
         if labels.is_empty() || origin.labels.is_empty() {
             return;
         }
@@ -331,19 +341,19 @@ impl Origin {
     }
 
     /// Those of a point; who it is wins over what a point says of itself.
-    fn labels_of(&self, attributes: &[KeyValue]) -> BTreeMap<String, String> {
-        let mut labels = to_labels(attributes.iter());
+    fn labels_of(&self, attributes: &[KeyValue], escapes: bool) -> BTreeMap<String, String> {
+        let mut labels = to_labels(attributes.iter(), escapes);
         labels.extend(self.labels.clone());
         labels
     }
 }
 
 /// Several attributes may come to one name; their values stand one behind the other.
-fn to_labels<'k>(attributes: impl Iterator<Item = &'k KeyValue>) -> BTreeMap<String, String> {
+fn to_labels<'k>(attributes: impl Iterator<Item = &'k KeyValue>, escapes: bool) -> BTreeMap<String, String> {
     let sorted: BTreeMap<&str, &KeyValue> = attributes.map(|one| (&*one.key, one)).collect();
     let mut labels: BTreeMap<String, String> = BTreeMap::new();
     for one in sorted.into_values() {
-        let Some(name) = label_name(&one.key) else { continue };
+        let Some(name) = label_name(&one.key, escapes) else { continue };
         let value = value_text(one.value.as_ref());
         labels
             .entry(name)
@@ -409,7 +419,7 @@ fn exemplars_of(all: &[Exemplar]) -> Vec<KeptExemplar> {
 }
 
 fn exemplar(one: &Exemplar) -> Option<KeptExemplar> {
-    let mut labels = to_labels(one.filtered_attributes.iter());
+    let mut labels = to_labels(one.filtered_attributes.iter(), true);
     labels.insert("trace_id".to_owned(), hexadecimal(&one.trace_id));
     labels.insert("span_id".to_owned(), hexadecimal(&one.span_id));
     let value = one.as_double.or(one.as_int.map(|whole| whole as f64))?;

@@ -10,6 +10,7 @@
 mod convert;
 mod message;
 mod names;
+mod options;
 #[cfg(test)]
 mod tests;
 mod weigh;
@@ -28,6 +29,7 @@ use super::remote_write::WireLabels;
 use super::{Intake, Refusal, header_text, read_body};
 use convert::{Converted, convert};
 use message::{Answer, PartialSuccess, Status};
+pub use options::{OtlpOptions, TranslationStrategy};
 
 /// Longest body once decompressed: what is read of it is several times as large.
 const OTLP_MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -101,11 +103,11 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
     };
     let place = intake.place()?;
     let body = read_body(request.into_body()).await?;
-    let metrics = Arc::clone(&intake.metrics);
+    let (metrics, options) = (Arc::clone(&intake.metrics), Arc::clone(&intake.otlp));
     let (converted, report) = intake
         .run(place, move || {
             let plain = if is_gzip { gunzip(&body)? } else { body.to_vec() };
-            let converted = convert(&encoding.read(&plain)?);
+            let converted = convert(&encoding.read(&plain)?, &options);
             metrics.append_metadata(&converted.metadata);
             let report = metrics.append(&batch(&converted), &WireLabels)?;
             metrics.append_exemplars(&exemplars(&converted), &WireLabels);
@@ -149,5 +151,5 @@ fn gunzip(body: &[u8]) -> Result<Vec<u8>, Refusal> {
 #[doc(hidden)]
 pub fn try_read(body: &[u8], is_json: bool) -> usize {
     let encoding = if is_json { Encoding::Json } else { Encoding::Protobuf };
-    encoding.read(body).map_or(0, |request| convert(&request).series.len())
+    encoding.read(body).map_or(0, |request| convert(&request, &Arc::default()).series.len())
 }

@@ -1,5 +1,7 @@
-//! Names of OpenTelemetry as Prometheus writes them: underscores for what it does not take, the unit and the kind as
-//! endings (its translation strategy `UnderscoreEscapingWithSuffixes`).
+//! Names of OpenTelemetry as Prometheus writes them: underscores for what it did not take before 3.0, the unit and the
+//! kind as endings, each unless the translation strategy leaves it out.
+
+use super::TranslationStrategy;
 
 /// What decides on the ending of a name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,7 +54,42 @@ const PER_UNITS: [(&str, &str); 7] = [
 ];
 
 /// The name of a metric.
-pub(super) fn metric_name(name: &str, unit: &str, kind: Kind) -> String {
+pub(super) fn metric_name(name: &str, unit: &str, kind: Kind, strategy: TranslationStrategy) -> String {
+    match (strategy.escapes(), strategy.has_endings()) {
+        (true, true) => escaped_with_endings(name, unit, kind),
+        (true, false) => escaped(name),
+        (false, true) => with_endings(name, unit, kind),
+        (false, false) => name.to_owned(),
+    }
+}
+
+fn escaped(name: &str) -> String {
+    let kept = |c: char| if is_foreign(c) { '_' } else { c };
+    let name: String = name.chars().map(kept).collect();
+    if name.starts_with(|c: char| c.is_ascii_digit()) { format!("_{name}") } else { name }
+}
+
+fn with_endings(name: &str, unit: &str, kind: Kind) -> String {
+    let (main, per) = unit.split_once('/').unwrap_or((unit, ""));
+    let (main, per) = (unit_word(main, &UNITS), unit_word(per, &PER_UNITS));
+    let mut name = name.to_owned();
+    let mut put = |word: String| {
+        if !name.ends_with(&word) {
+            name.push('_');
+            name.push_str(&word);
+        }
+    };
+    let per = if per.is_empty() { String::new() } else { format!("per_{per}") };
+    [main, per].into_iter().filter(|word| !word.is_empty()).for_each(&mut put);
+    match kind {
+        Kind::Counter => put("total".to_owned()),
+        Kind::Gauge if unit == "1" => put("ratio".to_owned()),
+        _ => {}
+    }
+    name
+}
+
+fn escaped_with_endings(name: &str, unit: &str, kind: Kind) -> String {
     let mut tokens: Vec<String> =
         name.split(is_foreign).filter(|part| !part.is_empty()).map(String::from).collect();
     let (main, per) = unit.split_once('/').unwrap_or((unit, ""));
@@ -93,7 +130,10 @@ fn unit_word(unit: &str, words: &[(&str, &str)]) -> String {
 }
 
 /// The name of a label; `None` if nothing of it can be kept.
-pub(super) fn label_name(key: &str) -> Option<String> {
+pub(super) fn label_name(key: &str, escapes: bool) -> Option<String> {
+    if !escapes {
+        return (!key.is_empty()).then(|| key.to_owned());
+    }
     let name: String = key.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
     if name.chars().all(|c| c == '_') {
         return None;
@@ -129,8 +169,22 @@ mod tests {
             ("größe", "", Kind::Gauge, "gr_e"),
         ];
         for (name, unit, kind, want) in cases {
-            assert_eq!(metric_name(name, unit, kind), want, "{name} {unit}");
+            let strategy = TranslationStrategy::UnderscoreEscapingWithSuffixes;
+            assert_eq!(metric_name(name, unit, kind, strategy), want, "{name} {unit}");
         }
+    }
+
+    #[test]
+    fn other_strategies_leave_something_out() {
+        use TranslationStrategy::{
+            NoTranslation, NoUTF8EscapingWithSuffixes, UnderscoreEscapingWithoutSuffixes,
+        };
+
+        let name = |strategy| metric_name("http.requests", "By/s", Kind::Counter, strategy);
+        assert_eq!(name(UnderscoreEscapingWithoutSuffixes), "http_requests");
+        assert_eq!(name(NoUTF8EscapingWithSuffixes), "http.requests_bytes_per_second_total");
+        assert_eq!(name(NoTranslation), "http.requests");
+        assert_eq!(label_name("http.method", false).as_deref(), Some("http.method"));
     }
 
     #[test]
@@ -145,7 +199,7 @@ mod tests {
             ("", None),
         ];
         for (key, want) in cases {
-            assert_eq!(label_name(key).as_deref(), want, "{key}");
+            assert_eq!(label_name(key, true).as_deref(), want, "{key}");
         }
     }
 }

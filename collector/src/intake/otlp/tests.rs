@@ -1,5 +1,7 @@
 //! Requests as an OpenTelemetry SDK sends them, in both encodings.
 
+use std::collections::BTreeSet;
+
 use binnacle_model::Timestamp;
 use binnacle_model::storage::SeriesDecoder;
 
@@ -12,6 +14,10 @@ use super::message::{
 use super::*;
 
 const NOW_NS: u64 = 1_700_000_000_123_000_000;
+
+fn converted_of(request: &message::Request) -> Converted {
+    convert(request, &Arc::default())
+}
 
 fn pair(key: &str, value: &str) -> KeyValue {
     let value = AnyValue { string_value: Some(value.to_owned()), ..AnyValue::default() };
@@ -79,7 +85,7 @@ fn gauges_and_sums_are_named_and_carry_their_resource() {
     }];
     let sum = Sum { data_points: vec![point], aggregation_temporality: 2, is_monotonic: true };
     let sum = Metric { name: "requests".into(), sum: Some(sum), ..Metric::default() };
-    let converted = convert(&request(vec![gauge, sum]));
+    let converted = converted_of(&request(vec![gauge, sum]));
     assert_eq!(
         texts(&converted),
         [
@@ -117,7 +123,7 @@ fn explicit_histograms_and_summaries_become_classic_series() {
     };
     let summary =
         Metric { name: "s".into(), summary: Some(Summary { data_points: vec![point] }), ..Metric::default() };
-    let converted = convert(&request(vec![histogram, summary]));
+    let converted = converted_of(&request(vec![histogram, summary]));
     assert_eq!(
         texts(&converted)[..8],
         [
@@ -148,7 +154,7 @@ fn exponential_histograms_become_native_ones() {
             ..ExponentialPoint::default()
         };
         let data = ExponentialHistogram { data_points: vec![point], aggregation_temporality: 2 };
-        convert(&request(vec![Metric {
+        converted_of(&request(vec![Metric {
             name: "e".into(),
             exponential_histogram: Some(data),
             ..Metric::default()
@@ -179,7 +185,7 @@ fn deltas_are_refused_and_the_rest_is_kept() {
         }),
         ..Metric::default()
     };
-    let converted = convert(&request(vec![sum(1), sum(2), sum(0)]));
+    let converted = converted_of(&request(vec![sum(1), sum(2), sum(0)]));
     assert_eq!((converted.series.len(), converted.rejected), (3, 4));
     assert!(converted.reason.unwrap().contains("\"m1\": its temporality is not cumulative"));
 }
@@ -189,7 +195,7 @@ fn what_was_not_recorded_ends_its_series() {
     let point = NumberPoint { flags: 1, ..number(5.0) };
     let metric =
         Metric { name: "g".into(), gauge: Some(Gauge { data_points: vec![point] }), ..Metric::default() };
-    let converted = convert(&request(vec![metric]));
+    let converted = converted_of(&request(vec![metric]));
     assert!(binnacle_model::sample::is_stale(converted.series[0].sample.unwrap().value));
 }
 
@@ -203,7 +209,7 @@ fn both_encodings_say_the_same() {
     let from_json = Encoding::Json.read(json.as_bytes()).unwrap();
     let from_protobuf = Encoding::Protobuf.read(&from_json.encode_to_vec()).unwrap();
     assert_eq!(from_json, from_protobuf);
-    let converted = convert(&from_json);
+    let converted = converted_of(&from_json);
     let shown: Vec<String> =
         converted.series.iter().map(|one| WireLabels.decode(&one.labels).unwrap().to_string()).collect();
     assert_eq!(shown, [r#"a_b_bytes{job="cart"}"#, r#"target_info{job="cart", list="[1,true]", n="5"}"#]);
@@ -254,7 +260,7 @@ proptest::proptest! {
 fn json_may_leave_out_and_quote() {
     let json = r#"{"resourceMetrics":[{"resource":null,"scopeMetrics":[{"metrics":[{"name":"a","gauge":{"dataPoints":[
         {"timeUnixNano":"1700000000123000000","asInt":1,"flags":"0","attributes":null,"exemplars":null}]},"sum":null}]}]}]}"#;
-    assert_eq!(texts(&convert(&Encoding::Json.read(json.as_bytes()).unwrap())), ["a 1"]);
+    assert_eq!(texts(&converted_of(&Encoding::Json.read(json.as_bytes()).unwrap())), ["a 1"]);
 }
 
 #[test]
@@ -268,13 +274,13 @@ fn a_point_cannot_become_more_than_its_share() {
     };
     let histogram = Histogram { data_points: vec![point.clone()], aggregation_temporality: 2 };
     let metric = Metric { name: "h".into(), histogram: Some(histogram), ..Metric::default() };
-    let converted = convert(&request(vec![metric]));
+    let converted = converted_of(&request(vec![metric]));
     assert_eq!((converted.series.len(), converted.rejected), (0, 1));
     assert!(converted.reason.unwrap().contains("128 MiB"));
     let odd = HistogramPoint { explicit_bounds: vec![2.0, 1.0], bucket_counts: vec![1; 3], ..point };
     let histogram = Histogram { data_points: vec![odd], aggregation_temporality: 2 };
     let metric = Metric { name: "h".into(), histogram: Some(histogram), ..Metric::default() };
-    assert!(convert(&request(vec![metric])).reason.unwrap().contains("do not ascend"));
+    assert!(converted_of(&request(vec![metric])).reason.unwrap().contains("do not ascend"));
 }
 
 #[test]
@@ -295,4 +301,29 @@ fn values_of_attributes_are_written_as_go_does() {
     assert_eq!(text(list(vec![double(1.0), double(1.5)])), "[1,1.5]");
     assert_eq!(text(map(vec![("b", double(2.0)), ("a", double(1.0))])), r#"{"a":1,"b":2}"#);
     assert_eq!(text(bytes), "AQL/BA==");
+}
+
+#[test]
+fn a_resource_gives_its_series_what_is_promoted() {
+    let json = r#"{"resourceMetrics":[{"resource":{"attributes":[
+        {"key":"service.name","value":{"stringValue":"shop"}},
+        {"key":"k8s.pod.name","value":{"stringValue":"p1"}},
+        {"key":"host.name","value":{"stringValue":"h"}}]},
+        "scopeMetrics":[{"metrics":[{"name":"a.b","gauge":{"dataPoints":[{"asInt":"1","timeUnixNano":"1"}]}}]}]}]}"#;
+    let request = Encoding::Json.read(json.as_bytes()).unwrap();
+    let text = |options: OtlpOptions| texts(&convert(&request, &Arc::new(options))).join(" | ");
+    let promoted = BTreeSet::from(["k8s.pod.name".to_owned()]);
+    let some = OtlpOptions { promote_resource_attributes: promoted.clone(), ..OtlpOptions::default() };
+    assert!(text(some).starts_with("a_b{job=\"shop\",k8s_pod_name=\"p1\"} 1"));
+    let all = OtlpOptions {
+        promote_all_resource_attributes: true,
+        ignore_resource_attributes: promoted,
+        translation_strategy: TranslationStrategy::NoTranslation,
+        ..OtlpOptions::default()
+    };
+    let shown = text(all);
+    assert!(shown.contains("host.name") && shown.contains("a.b") && shown.contains("job"), "{shown}");
+    assert!(shown.split(" | ").next().is_some_and(|own| !own.contains("k8s")), "{shown}");
+    let keeps = OtlpOptions { keep_identifying_resource_attributes: true, ..OtlpOptions::default() };
+    assert!(text(keeps).contains("service_name=\"shop\""));
 }

@@ -121,7 +121,10 @@ impl<'g> Folds<'g> {
         let at = self.groups.of(&column.labels);
         let span = self.span;
         self.fold_of(at, &column.labels, run)?.add(column, span, &mut run.notes);
-        run.release(column.size());
+        // A quantile keeps all values, and sums of histograms are as large as these.
+        if self.op != AggregateOp::Quantile && !column.has_histograms() {
+            run.release(column.size());
+        }
         run.check()
     }
 

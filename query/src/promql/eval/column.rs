@@ -28,6 +28,9 @@ pub(super) enum Point {
     Histogram(Arc<Histogram>),
 }
 
+/// What a column takes beside its samples, in samples of 16 bytes.
+const SERIES_SIZE: usize = 8;
+
 /// A series with a place for every step. A step has a float, a histogram, or nothing.
 #[derive(Debug, Clone)]
 pub(super) struct Column {
@@ -106,7 +109,7 @@ impl Column {
     /// Samples that it holds, as the query's budget counts them.
     pub(super) fn size(&self) -> usize {
         let histograms = self.histograms.iter().flatten().map(|one| one.size_in_samples());
-        self.floats.len() + histograms.sum::<usize>()
+        SERIES_SIZE + self.floats.len() + histograms.sum::<usize>()
     }
 }
 

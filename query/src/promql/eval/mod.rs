@@ -51,7 +51,7 @@ pub use stats::SampleStats;
 /// What a query may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Samples held at once, those of columns included.
+    /// Samples of 16 bytes held at once, those of columns included; a series counts as eight of them.
     pub max_samples: usize,
     /// How old a sample may be and still count as the present one.
     pub lookback: Duration,
@@ -350,7 +350,10 @@ impl Run<'_> {
 
     /// Lets go of samples that were counted.
     fn release(&self, samples: usize) {
-        self.held.fetch_sub(samples, Ordering::Relaxed);
+        // What was counted a little short when it was made must not make a debt.
+        let less = |held: usize| Some(held.saturating_sub(samples));
+        // The closure always answers.
+        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
     }
 
     /// Columns as storage gave them, in the order in which they are wanted.

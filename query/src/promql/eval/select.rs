@@ -143,9 +143,9 @@ impl Run<'_> {
         let range = TimeRange { start: Timestamp(lookback.start(first) + 1), end: Timestamp(last) };
         let wanted = if grid.steps == 1 { Wanted::Newest } else { Wanted::All };
         let columns = self.stored(&selector.matchers, range, wanted, &Vec::new, &|run, series| {
-            run.hold(grid.steps)?;
             let mut latest = Latest::of(&series);
             let mut column = Column::empty(series.labels.clone(), grid.steps);
+            run.hold(column.size())?;
             for step in 0..grid.steps {
                 let moment = run.moment(selector.at, grid.at(step)) - offset_ms;
                 let found = latest.at(moment).filter(|(time, _)| lookback.holds(*time, moment));

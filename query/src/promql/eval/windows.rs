@@ -144,8 +144,14 @@ impl Run<'_> {
         for mut sum in sums {
             let Some(count) = counts.get(&sum.labels) else { continue };
             for step in 0..grid.steps {
-                let (total, count) = (sum.floats[step], count.floats[step]);
-                let mean = (!is_absent(total) && !is_absent(count)).then(|| Point::Float(total / count));
+                let count = count.floats[step];
+                let mean = sum.point(step).filter(|_| !is_absent(count)).map(|total| match total {
+                    Point::Float(total) => Point::Float(total / count),
+                    Point::Histogram(mut total) => {
+                        Arc::make_mut(&mut total).scale(1.0 / count);
+                        Point::Histogram(total)
+                    }
+                });
                 sum.set(step, mean);
             }
             found.take(sum, self)?;

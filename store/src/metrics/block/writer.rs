@@ -93,7 +93,7 @@ impl<'d> BlockWriter<'d> {
         })
     }
 
-    /// The block will have rollups, added with [`Self::add_rolled`].
+    /// The block will have rollups of the samples that are added, or those of [`Self::add_rolled`].
     pub(crate) fn of_rollups(mut self) -> Self {
         self.is_rollup = true;
         self
@@ -101,6 +101,9 @@ impl<'d> BlockWriter<'d> {
 
     /// Adds the rollups of a series, greater than all before it.
     pub(crate) fn add_rolled(&mut self, labels: &Labels, rolled: &Rolled) -> io::Result<()> {
+        if rolled.is_empty() {
+            return Ok(());
+        }
         let mut chunks = Vec::new();
         for column in rolled.columns.iter().filter(|column| !column.is_empty()) {
             self.add_floats(column, &mut chunks)?;
@@ -122,6 +125,9 @@ impl<'d> BlockWriter<'d> {
         debug_assert!(self.last.as_ref().is_none_or(|last| last < labels), "series out of order");
         if samples.is_empty() && histograms.is_empty() {
             return Ok(());
+        }
+        if self.is_rollup {
+            return self.add_rolled(labels, &Rolled::of(labels, samples, histograms));
         }
         let mut chunks = Vec::new();
         let pieces = samples.len().div_ceil(COLUMN_SAMPLES).max(1);

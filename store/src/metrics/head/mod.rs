@@ -592,6 +592,10 @@ impl Head {
 
 pub(crate) fn decode_labels(raw: &[u8], decoder: &dyn SeriesDecoder) -> Result<Labels, String> {
     let labels = decoder.decode(raw).map_err(|error| error.to_string())?;
+    // The log would not be read back with it.
+    if labels.iter().any(|label| label.name.is_empty()) {
+        return Err("a label has no name".to_owned());
+    }
     let bytes: usize = labels.iter().map(label_bytes).sum();
     if bytes > LABELS_MAX_BYTES {
         return Err(format!("its labels have more than {LABELS_MAX_BYTES} bytes"));

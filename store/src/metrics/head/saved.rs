@@ -35,6 +35,10 @@ pub(crate) struct SavedState {
     pub(crate) files: Vec<SealedFile>,
     ranges: Vec<(WalFileId, TimeRange)>,
     newest: Option<Timestamp>,
+    /// Of the next block.
+    pub(crate) next_block: u64,
+    /// Some block said that samples of files up to this one are in blocks; without it the head has holes.
+    pub(crate) cut_file: WalFileId,
 }
 
 impl SavedState {
@@ -58,6 +62,8 @@ impl SavedState {
         }
         out.push(u8::from(self.newest.is_some()));
         self.newest.into_iter().for_each(|newest| put_zigzag(out, newest.0));
+        put_varint(out, self.next_block);
+        put_varint(out, self.cut_file.0);
     }
 
     /// Reads what [`Self::encode`] wrote.
@@ -75,8 +81,9 @@ impl SavedState {
             ranges.push((file, TimeRange { start, end }));
         }
         let newest = if reader.u8()? == 1 { Some(Timestamp(reader.zigzag()?)) } else { None };
+        let (next_block, cut_file) = (reader.varint()?, WalFileId(reader.varint()?));
         let is_sorted = files.is_sorted_by(|a, b| a.id < b.id && a.last <= b.last);
-        (is_sorted && reader.is_empty()).then_some(Self { files, ranges, newest })
+        (is_sorted && reader.is_empty()).then_some(Self { files, ranges, newest, next_block, cut_file })
     }
 }
 
@@ -144,10 +151,11 @@ pub(crate) struct Loader {
 impl Head {
     /// Lets nothing more into the log's files that are there, and names them; also the bytes of samples in the log
     /// since the last checkpoint.
-    pub(crate) fn seal(&mut self, wal: &Wal) -> (SavedState, u64) {
+    pub(crate) fn seal(&mut self, wal: &Wal, next_block: u64, cut_file: WalFileId) -> (SavedState, u64) {
         wal.seal();
         let ranges = self.range_by_file.iter().map(|(file, range)| (*file, *range)).collect();
-        (SavedState { files: wal.sealed(), ranges, newest: self.newest }, self.unsaved_bytes)
+        let state = SavedState { files: wal.sealed(), ranges, newest: self.newest, next_block, cut_file };
+        (state, self.unsaved_bytes)
     }
 
     /// Takes back what [`Self::seal`] told.

@@ -322,10 +322,8 @@ impl Metrics {
                 }
             }
             if !writer.is_empty() {
-                let path = writer.finish(Cut::NONE, &[]).map_err(|cause| self.cannot_write(cause))?;
-                let block =
-                    self.open_written(&path, block_number).map_err(|cause| self.cannot_write(cause))?;
-                written.push(block);
+                let block = self.publish(writer, block_number, Cut::NONE, &[]);
+                written.push(block.map_err(|cause| self.cannot_write(cause))?);
                 counts.blocks += 1;
             }
         }
