@@ -255,19 +255,19 @@ async fn a_refusal_does_not_stop_the_queue_and_being_busy_does_not_lose() {
     let config = config(dir.path(), &url, more);
     let a = start(dir.path(), &config);
     let start_ms = (now_ms() / 1000 - 1000) * 1000;
-    // 70 samples are a batch: refused; taken at the third attempt; sent elsewhere; taken.
+    // 70 samples are a batch: refused; taken at the fourth attempt; taken.
     push(&a.url, start_ms, 0..14).await;
     poll("the first", async || (seen.load(Ordering::SeqCst) >= 1).then_some(())).await;
     push(&a.url, start_ms, 14..28).await;
-    poll("the second", async || (seen.load(Ordering::SeqCst) >= 4).then_some(())).await;
+    poll("the second", async || (seen.load(Ordering::SeqCst) >= 5).then_some(())).await;
     push(&a.url, start_ms, 28..56).await;
     poll("all", async || {
         let newest = metric(&a.url, "queue_highest_sent_timestamp_seconds").await;
         (newest >= (start_ms / 1000 + 55) as f64).then_some(())
     })
     .await;
-    assert_eq!(metric(&a.url, "samples_retried_total").await, 140.0);
-    assert_eq!(metric(&a.url, "samples_failed_total").await, 140.0);
+    assert_eq!(metric(&a.url, "samples_retried_total").await, 210.0);
+    assert_eq!(metric(&a.url, "samples_failed_total").await, 70.0);
     let (_, shown) = get(&format!("{}/api/v1/status/config", a.url)).await;
     assert!(!shown.to_string().contains("hx"), "{shown}");
 }
