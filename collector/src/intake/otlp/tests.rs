@@ -314,7 +314,8 @@ fn a_resource_gives_its_series_what_is_promoted() {
     let text = |options: OtlpOptions| texts(&convert(&request, &Arc::new(options))).join(" | ");
     let promoted = BTreeSet::from(["k8s.pod.name".to_owned()]);
     let some = OtlpOptions { promote_resource_attributes: promoted.clone(), ..OtlpOptions::default() };
-    assert!(text(some).starts_with("a_b{job=\"shop\",k8s_pod_name=\"p1\"} 1"));
+    let shown = text(some);
+    assert!(shown.starts_with("a_b{job=\"shop\", k8s_pod_name=\"p1\"} 1"), "{shown}");
     let all = OtlpOptions {
         promote_all_resource_attributes: true,
         ignore_resource_attributes: promoted,
