@@ -30,7 +30,7 @@ use crate::exposition::{Format, Line, decode_series, parse_part};
 /// Lines are taken in parts of this size, each as one write.
 const PART_BYTES: usize = 4 * 1024 * 1024;
 
-/// A line that is longer ends the import.
+/// A line that has not ended after so many bytes of the part behind it ends the import.
 const LINE_MAX_BYTES: usize = 1024 * 1024;
 
 /// Fed to gzip at once: it makes a thousand times as much of it at the most.

@@ -223,29 +223,21 @@ impl Metrics {
         before()?;
         let path = self.dir.join(NAME);
         let files = state.files.clone();
-        let bytes = if places.is_empty() {
-            if self.disk.exists(&path)? {
-                self.disk.remove_file(&path)?;
-                self.disk.sync_dir(&self.dir)?;
-            }
-            0
-        } else {
-            let temporary = path.with_extension("tmp");
-            let written = self.write_checkpoint(&temporary, &places, &state);
-            if written.is_err() && self.disk.exists(&temporary)? {
-                self.disk.remove_file(&temporary)?;
-            }
-            let bytes = written?;
-            // Samples that came meanwhile are in it: what is not in the log must not be in the next head alone.
-            if let Err(error) = self.wal.commit_all() {
-                self.disk.remove_file(&temporary)?;
-                return Err(io::Error::other(error));
-            }
-            self.disk.rename(&temporary, &path)?;
-            self.disk.sync_dir(&self.dir)?;
-            tracing::debug!(path = %path.display(), bytes, series = places.len(), "checkpoint written");
-            bytes
-        };
+        let temporary = path.with_extension("tmp");
+        // Also of an empty head: it says which numbers of blocks were given out.
+        let written = self.write_checkpoint(&temporary, &places, &state);
+        if written.is_err() && self.disk.exists(&temporary)? {
+            self.disk.remove_file(&temporary)?;
+        }
+        let bytes = written?;
+        // Samples that came meanwhile are in it: what is not in the log must not be in the next head alone.
+        if let Err(error) = self.wal.commit_all() {
+            self.disk.remove_file(&temporary)?;
+            return Err(io::Error::other(error));
+        }
+        self.disk.rename(&temporary, &path)?;
+        self.disk.sync_dir(&self.dir)?;
+        tracing::debug!(path = %path.display(), bytes, series = places.len(), "checkpoint written");
         *self.saved() = Saved { bytes, files, cut };
         self.head().count_saved(unsaved);
         Ok(())

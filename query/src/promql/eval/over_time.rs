@@ -11,7 +11,6 @@ use super::column::Point;
 use super::windows::{Window, WindowCtx, WindowFn};
 use super::{EvalError, rates};
 
-/// The function of that name, if it is one of a window.
 /// `sum_over_time`
 pub(super) const SUM: WindowFn =
     |w, ctx| combined(w, ctx, |values| sum(values.iter().copied()), sum_of_histograms);
@@ -22,6 +21,7 @@ pub(super) const TOTAL: WindowFn = |w, _| {
     float(values(w).sum::<f64>() + histograms)
 };
 
+/// The function of that name, if it is one of a window.
 pub(super) fn named(name: &str) -> Option<WindowFn> {
     Some(match name {
         "avg_over_time" => |w, ctx| combined(w, ctx, mean_of_floats, mean_of_histograms),
