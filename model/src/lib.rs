@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! labels ── matcher          what names a series, what selects it
-//! sample ── time             what a series is made of
+//! sample ── samples ── time  what a series is made of
 //! log ── log_query ── tokens one line with its meaning, and what asks for it
 //! push                       how collectors send lines to a store
 //! prompb                     Prometheus's messages for remote read and write
@@ -19,6 +19,7 @@ pub mod matcher;
 pub mod prompb;
 pub mod push;
 pub mod sample;
+pub mod samples;
 pub mod storage;
 pub mod time;
 pub mod tokens;
@@ -27,4 +28,5 @@ pub use histogram::Histogram;
 pub use labels::{Interner, Label, Labels};
 pub use matcher::{MatchOp, Matcher};
 pub use sample::{STALE_NAN, Sample};
+pub use samples::{SampleSlice, Samples};
 pub use time::{LogTime, TimeRange, Timestamp};

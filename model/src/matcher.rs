@@ -46,13 +46,53 @@ pub struct Matcher {
     pattern: Pattern,
 }
 
-/// Most regular expressions in dashboards are lists of words, which need no automaton.
+/// Most regular expressions in dashboards are lists of words, or of what they begin or end with; these need no
+/// automaton.
 #[derive(Debug, Clone)]
 enum Pattern {
     Literals(Vec<String>),
     Everything,
     NotEmpty,
+    Words(Vec<Word>),
     Regex(Regex),
+}
+
+/// One of the alternatives of a regular expression: some text with a gap at either end.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Word {
+    before: Gap,
+    text: String,
+    after: Gap,
+}
+
+/// What may stand beside a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Gap {
+    Nothing,
+    /// `.*`
+    Anything,
+    /// `.+`
+    Something,
+}
+
+impl Word {
+    fn matches(&self, value: &str) -> bool {
+        let mut rest = value.chars();
+        // A gap with something in it has any character and then anything.
+        if self.before == Gap::Something && rest.next().is_none() {
+            return false;
+        }
+        if self.after == Gap::Something && rest.next_back().is_none() {
+            return false;
+        }
+        let rest = rest.as_str();
+        match (self.before, self.after) {
+            (Gap::Nothing, Gap::Nothing) => rest == self.text,
+            (Gap::Nothing, _) => rest.starts_with(&self.text),
+            (_, Gap::Nothing) => rest.ends_with(&self.text),
+            _ => rest.contains(&self.text),
+        }
+    }
 }
 
 impl Matcher {
@@ -84,6 +124,7 @@ impl Matcher {
             Pattern::Literals(words) => words.iter().any(|word| word == value),
             Pattern::Everything => true,
             Pattern::NotEmpty => !value.is_empty(),
+            Pattern::Words(words) => words.iter().any(|word| word.matches(value)),
             Pattern::Regex(regex) => regex.is_match(value),
         };
         found == matches!(self.op, MatchOp::Equal | MatchOp::Regex)
@@ -135,9 +176,13 @@ fn compile(pattern: &str) -> Result<Pattern, String> {
         ".+" => return Ok(Pattern::NotEmpty),
         _ => {}
     }
-    let is_plain = |c: char| !r"\.+*?()[]{}^$".contains(c);
-    if pattern.chars().all(is_plain) {
-        return Ok(Pattern::Literals(pattern.split('|').map(str::to_owned).collect()));
+    if let Some(words) = words(pattern) {
+        let is_whole = |word: &Word| word.before == Gap::Nothing && word.after == Gap::Nothing;
+        return Ok(if words.iter().all(is_whole) {
+            Pattern::Literals(words.into_iter().map(|word| word.text).collect())
+        } else {
+            Pattern::Words(words)
+        });
     }
     // Prometheus anchors at both ends and lets the dot match a line end.
     RegexBuilder::new(&format!("^(?s:{pattern})$"))
@@ -145,6 +190,54 @@ fn compile(pattern: &str) -> Result<Pattern, String> {
         .build()
         .map(Pattern::Regex)
         .map_err(|error| format!("error parsing regexp {pattern:?}: {}", last_line(&error)))
+}
+
+/// The alternatives of a pattern, perhaps all of them in parentheses, if each is a word with or without gaps.
+fn words(pattern: &str) -> Option<Vec<Word>> {
+    let inner = pattern.strip_prefix('(').and_then(|rest| rest.strip_suffix(')')).unwrap_or(pattern);
+    let mut words = Vec::new();
+    let mut rest = inner;
+    loop {
+        let (word, behind) = word(rest)?;
+        words.push(word);
+        match behind.strip_prefix('|') {
+            Some(next) => rest = next,
+            None => return behind.is_empty().then_some(words),
+        }
+    }
+}
+
+/// The alternative at the beginning of a pattern, and what stands behind it.
+fn word(pattern: &str) -> Option<(Word, &str)> {
+    let gap = |text: &mut &str| {
+        for (written, gap) in [(".*", Gap::Anything), (".+", Gap::Something)] {
+            if let Some(behind) = text.strip_prefix(written) {
+                *text = behind;
+                return gap;
+            }
+        }
+        Gap::Nothing
+    };
+    let mut rest = pattern;
+    let before = gap(&mut rest);
+    let mut text = String::new();
+    while let Some(c) = rest.chars().next().filter(|c| !"|.".contains(*c)) {
+        rest = &rest[c.len_utf8()..];
+        if c == '\\' {
+            // Before a mark it means the mark, as in Go; before a letter it means something else.
+            let mark = rest.chars().next().filter(char::is_ascii_punctuation)?;
+            text.push(mark);
+            rest = &rest[1..];
+        } else if r"+*?()[]{}^$".contains(c) {
+            return None;
+        } else {
+            text.push(c);
+        }
+    }
+    let after = gap(&mut rest);
+    // `.*?` is lazy, and `a.b` something else again.
+    let is_over = rest.is_empty() || rest.starts_with('|');
+    is_over.then_some((Word { before, text, after }, rest))
 }
 
 /// The regex crate draws its errors over several lines; the last one says what is wrong.
@@ -174,6 +267,30 @@ mod tests {
         check(MatchOp::Regex, ".*", "", true);
         check(MatchOp::Regex, ".+", "", false);
         check(MatchOp::NotRegex, ".+", "", true);
+    }
+
+    #[test]
+    fn words_need_no_automaton() {
+        let is_plain = |pattern: &str| words(pattern).is_some();
+        for pattern in ["a-.*|b-.*", "(a|b)", ".*", ".+x.+", r"a\.b.*", "", "a|", "é.+", r"a\|b", ".*.+"] {
+            assert!(is_plain(pattern), "{pattern}");
+        }
+        for pattern in
+            ["a.b", "a+", "a.*?", "(?i)a", "(a)(b)", "a.*b", r"\d", "[a]", "^a", "a$", "x{2}", "a.**"]
+        {
+            assert!(!is_plain(pattern), "{pattern}");
+        }
+    }
+
+    proptest::proptest! {
+        /// Words match what the regular expression matches.
+        #[test]
+        fn words_are_regexes(pattern in r"(\.[*+])?[a-cé\\.|]{0,3}(\.[*+])?(\|(\.[*+])?[ab\n]{0,2}(\.[*+])?)?", value in "[a-cé.|\n]{0,5}") {
+            if let (Some(words), Ok(regex)) = (words(&pattern), Regex::new(&format!("^(?s:{pattern})$"))) {
+                let found = words.iter().any(|word| word.matches(&value));
+                proptest::prop_assert_eq!(found, regex.is_match(&value), "{} on {:?}", pattern, value);
+            }
+        }
     }
 
     #[test]

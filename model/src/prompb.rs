@@ -8,6 +8,7 @@ use prost::Message;
 use crate::histogram::{Buckets, Histogram, ResetHint};
 use crate::labels::Labels;
 use crate::sample::Sample;
+use crate::samples::Samples;
 use crate::storage::HistogramSample;
 
 /// What a remote read asks.
@@ -144,10 +145,10 @@ pub struct BucketSpan {
 
 impl TimeSeries {
     /// The message of a series.
-    pub fn new(labels: &Labels, samples: &[Sample], histograms: &[HistogramSample]) -> Self {
+    pub fn new(labels: &Labels, samples: &Samples, histograms: &[HistogramSample]) -> Self {
         let pair =
             |label: &crate::Label| LabelPair { name: label.name.to_string(), value: label.value.to_string() };
-        let sample = |one: &Sample| FloatSample { value: one.value, timestamp: one.timestamp.0 };
+        let sample = |one: Sample| FloatSample { value: one.value, timestamp: one.timestamp.0 };
         Self {
             labels: labels.iter().map(pair).collect(),
             samples: samples.iter().map(sample).collect(),

@@ -15,6 +15,7 @@ use crate::log_query::LogQuery;
 use crate::matcher::Matcher;
 use crate::push::LogPush;
 use crate::sample::Sample;
+use crate::samples::Samples;
 use crate::time::{LogTime, TimeRange, Timestamp};
 
 /// Says when an answer is no longer wanted: its time is over, or whoever asked has left.
@@ -242,9 +243,9 @@ pub struct Metadata {
 pub struct Series {
     /// What names it.
     pub labels: Labels,
-    /// Ascending by time, each moment once. Staleness markers are among them.
-    pub samples: Vec<Sample>,
-    /// As [`Self::samples`], with a hint at each whether its counter began again since the one before.
+    /// Staleness markers are among them.
+    pub samples: Samples,
+    /// Ascending by time, with a hint at each whether its counter began again since the one before.
     pub histograms: Vec<HistogramSample>,
 }
 

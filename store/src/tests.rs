@@ -8,7 +8,7 @@ use binnacle_model::labels::LabelsError;
 use binnacle_model::log_query::LogQuery;
 use binnacle_model::push::{FileBatch, Pair, PushEntry};
 use binnacle_model::storage::{ALL_TIME, HistogramSample};
-use binnacle_model::{Labels, Sample, Timestamp};
+use binnacle_model::{Labels, Sample, Samples, Timestamp};
 
 use super::*;
 use crate::fs::SimDisk;
@@ -78,7 +78,7 @@ fn append(store: &Store, series: &str, at_ms: i64, value: f64) -> Result<AppendR
 
 fn select(store: &Store, matchers: &[Matcher]) -> Vec<(String, Vec<(i64, f64)>)> {
     let found = store.select(matchers, ALL_TIME, &Deadline::default()).unwrap();
-    let pairs = |samples: Vec<Sample>| samples.iter().map(|s| (s.timestamp.0, s.value)).collect();
+    let pairs = |samples: Samples| samples.iter().map(|s| (s.timestamp.0, s.value)).collect();
     found.map(|one| one.unwrap()).map(|one| (one.labels.to_string(), pairs(one.samples))).collect()
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use binnacle_collector::intake::encode_write_request;
-use binnacle_model::{Labels, STALE_NAN, Sample, Timestamp};
+use binnacle_model::{Labels, STALE_NAN, Sample, Samples, Timestamp};
 use serde_json::Value;
 
 use crate::support::{Server, client, get, poll};
@@ -384,7 +384,7 @@ async fn push_histogram(url: &str, start_ms: i64) {
     };
     let sample = HistogramSample { timestamp: Timestamp(start_ms), histogram: Arc::new(histogram) };
     let labels = Labels::new([("__name__", "lat"), ("job", "x")]).unwrap();
-    let series = TimeSeries::new(&labels, &[], &[sample]).encode_to_vec();
+    let series = TimeSeries::new(&labels, &Samples::default(), &[sample]).encode_to_vec();
     let mut body = vec![1 << 3 | 2];
     prost::encoding::encode_varint(series.len() as u64, &mut body);
     body.extend_from_slice(&series);

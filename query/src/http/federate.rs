@@ -49,7 +49,7 @@ pub(super) async fn federate(
                 // The page has no form for a series without a name.
                 let is_named = !series.labels.metric_name().is_empty();
                 if let (Some(sample), true) = (newest, is_named) {
-                    found.insert((series.labels.metric_name().to_owned(), series.labels), *sample);
+                    found.insert((series.labels.metric_name().to_owned(), series.labels), sample);
                 }
             }
         }

@@ -235,17 +235,29 @@ fn push_pair(body: &mut String, at: Timestamp, value: f64) {
 
 /// Seconds, with three digits of a fraction if there is one.
 fn push_time(body: &mut String, at: Timestamp) {
-    let (sign, ms) = if at.0 < 0 { ("-", at.0.unsigned_abs()) } else { ("", at.0 as u64) };
-    // Writing to a string cannot fail.
-    let _ = match ms % 1000 {
-        0 => write!(body, "{sign}{}", ms / 1000),
-        rest => write!(body, "{sign}{}.{rest:03}", ms / 1000),
-    };
+    let ms = at.0.unsigned_abs();
+    if at.0 < 0 {
+        body.push('-');
+    }
+    body.push_str(itoa::Buffer::new().format(ms / 1000));
+    let rest = ms % 1000;
+    if rest != 0 {
+        body.push('.');
+        // With its leading zeros.
+        body.push_str(&itoa::Buffer::new().format(1000 + rest)[1..]);
+    }
 }
 
 /// The text as a JSON string.
 pub(super) fn push_text(body: &mut String, text: &str) {
-    body.push_str(&Value::from(text).to_string());
+    if text.bytes().any(|byte| matches!(byte, b'"' | b'\\' | 0..0x20)) {
+        body.push_str(&Value::from(text).to_string());
+        return;
+    }
+    body.reserve(text.len() + 2);
+    body.push('"');
+    body.push_str(text);
+    body.push('"');
 }
 
 /// The labels as an object.

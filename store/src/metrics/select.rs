@@ -6,10 +6,10 @@ use std::sync::{Arc, PoisonError};
 
 use binnacle_model::sample::is_stale;
 use binnacle_model::storage::{Deadline, LabelSets, Names, Rollup, Series, SeriesSet, StorageError, Wanted};
-use binnacle_model::{Labels, Matcher, Sample, TimeRange};
+use binnacle_model::{Labels, Matcher, Sample, Samples, TimeRange, Timestamp};
 
 use super::block::{Block, BlockError, ChunkMeta, ChunkReader};
-use super::head::{Head, Scratch, Taken};
+use super::head::{Head, KnownTimes, Scratch, Taken};
 use super::rollup::column_of;
 use super::{Metrics, sort_unique};
 
@@ -29,8 +29,6 @@ struct Whole {
 /// A thread of its own costs more than reading fewer series than this.
 const PART_MIN_SERIES: usize = 64;
 
-type Found = Vec<(Labels, Part)>;
-
 impl Metrics {
     /// See [`binnacle_model::storage::Queryable::select_parts`].
     pub(crate) fn select_parts(
@@ -41,19 +39,17 @@ impl Metrics {
         deadline: &Deadline,
         parts: usize,
     ) -> Result<Vec<SeriesSet<'static>>, StorageError> {
-        let (found, mut warnings) = self.find(matchers, range, wanted, deadline)?;
-        let series = joined(found);
+        let (mut series, warnings) = self.find(matchers, range, wanted, deadline)?;
         let size = series.len().div_ceil(parts.max(1)).max(PART_MIN_SERIES);
         let mut sets: Vec<SeriesSet<'static>> = Vec::new();
-        let mut rest = series.into_iter();
-        loop {
-            let series: Vec<Whole> = rest.by_ref().take(size).collect();
-            if series.is_empty() && !sets.is_empty() {
-                return Ok(sets);
-            }
-            let warnings = std::mem::take(&mut warnings);
-            sets.push(Box::new(Reading::new(series, warnings, range, wanted, deadline.clone())));
+        // From the end, so that nothing moves twice.
+        while series.len() > size {
+            let part = series.split_off((series.len() - 1) / size * size);
+            sets.push(Box::new(Reading::new(part, Vec::new(), range, wanted, deadline.clone())));
         }
+        sets.push(Box::new(Reading::new(series, warnings, range, wanted, deadline.clone())));
+        sets.reverse();
+        Ok(sets)
     }
 
     /// See [`binnacle_model::storage::Queryable::select`].
@@ -63,9 +59,9 @@ impl Metrics {
         range: TimeRange,
         deadline: &Deadline,
     ) -> Result<SeriesSet<'static>, StorageError> {
-        let (mut found, warnings) = self.find(matchers, range, Wanted::All, deadline)?;
-        found.sort_by(|a, b| a.0.cmp(&b.0));
-        Ok(Box::new(Reading::new(joined(found), warnings, range, Wanted::All, deadline.clone())))
+        let (mut series, warnings) = self.find(matchers, range, Wanted::All, deadline)?;
+        series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(Box::new(Reading::new(series, warnings, range, Wanted::All, deadline.clone())))
     }
 
     /// See [`binnacle_model::storage::Queryable::series`].
@@ -76,7 +72,7 @@ impl Metrics {
         deadline: &Deadline,
     ) -> Result<LabelSets, StorageError> {
         let (found, warnings) = self.find(matchers, range, Wanted::Newest, deadline)?;
-        let mut labels: Vec<Labels> = found.into_iter().map(|(labels, _)| labels).collect();
+        let mut labels: Vec<Labels> = found.into_iter().map(|one| one.labels).collect();
         labels.sort_unstable();
         labels.dedup();
         Ok(LabelSets { labels, warnings })
@@ -131,18 +127,17 @@ impl Metrics {
         Ok(found)
     }
 
-    /// Parts of all series that satisfy the matchers, those of one series next to one another and by
-    /// precedence, and what is missing from them.
+    /// All series that satisfy the matchers, each with its parts by precedence, and what is missing from them.
     fn find(
         &self,
         matchers: &[Matcher],
         range: TimeRange,
         wanted: Wanted,
         deadline: &Deadline,
-    ) -> Result<(Found, Vec<String>), StorageError> {
+    ) -> Result<(Vec<Whole>, Vec<String>), StorageError> {
         let (blocks, held) = self.snapshot_of(matchers, range, wanted);
         let mut warnings = self.lost_in(range);
-        let mut found: Found = Vec::new();
+        let mut found: Vec<Whole> = Vec::new();
         let column = if let Wanted::Rolled(column) = wanted { column } else { Rollup::Last };
         let mut sources = 0;
         for block in blocks {
@@ -156,7 +151,7 @@ impl Metrics {
                     sources += usize::from(!selected.is_empty());
                     found.extend(selected.into_iter().map(|(labels, chunks)| {
                         let chunks = if block.is_rollup() { column_of(chunks, column) } else { chunks };
-                        (labels, Part::Block(Arc::clone(&block), chunks))
+                        Whole::of(labels, Part::Block(Arc::clone(&block), chunks))
                     }));
                 }
                 Err(error) => warnings.push(broken(&error)),
@@ -164,11 +159,8 @@ impl Metrics {
         }
         // Of one source each series comes once.
         let is_apart = sources + usize::from(!held.is_empty()) <= 1;
-        found.extend(held.into_iter().map(|(labels, taken)| (labels, Part::Head(taken))));
-        if !is_apart {
-            found.sort_by(|a, b| a.0.cmp(&b.0));
-        }
-        Ok((found, warnings))
+        found.extend(held.into_iter().map(|(labels, taken)| Whole::of(labels, Part::Head(taken))));
+        Ok((if is_apart { found } else { joined(found) }, warnings))
     }
 
     /// Blocks and samples of the head that belong to one moment: a compaction that ends in between
@@ -193,16 +185,24 @@ impl Metrics {
     }
 }
 
-/// Parts of one series, which lie next to one another, under its labels.
-fn joined(found: Found) -> Vec<Whole> {
-    let mut series: Vec<Whole> = Vec::with_capacity(found.len());
-    for (labels, part) in found {
-        match series.last_mut() {
-            Some(last) if last.labels == labels => last.more.push(part),
-            _ => series.push(Whole { labels, part, more: Vec::new() }),
-        }
+impl Whole {
+    fn of(labels: Labels, part: Part) -> Self {
+        Self { labels, part, more: Vec::new() }
     }
-    series
+}
+
+/// Series of which each has all its parts, those of earlier ones first.
+fn joined(mut found: Vec<Whole>) -> Vec<Whole> {
+    found.sort_by(|a, b| a.labels.cmp(&b.labels));
+    found.dedup_by(|later, first| {
+        let is_same = later.labels == first.labels;
+        if is_same {
+            let part = std::mem::replace(&mut later.part, Part::Head(Taken::Held(Box::default())));
+            first.more.push(part);
+        }
+        is_same
+    });
+    found
 }
 
 fn name_of(path: &Path) -> String {
@@ -230,7 +230,11 @@ struct Reading {
     deadline: Deadline,
     is_over: bool,
     readers: HashMap<u64, ChunkReader>,
-    scratch: Scratch,
+    /// Of the head.
+    known: KnownTimes,
+    columns: Scratch,
+    /// Of the series before: many of the next ones have the same.
+    times: Arc<[i64]>,
 }
 
 impl Reading {
@@ -241,40 +245,69 @@ impl Reading {
         wanted: Wanted,
         deadline: Deadline,
     ) -> Self {
-        let (readers, scratch) = (HashMap::new(), Scratch::default());
         let (series, counts) = (series.into_iter(), wanted == Wanted::Rolled(Rollup::Count));
-        Self { series, warnings, range, counts, deadline, is_over: false, readers, scratch }
+        Self {
+            series,
+            warnings,
+            range,
+            counts,
+            deadline,
+            is_over: false,
+            readers: HashMap::new(),
+            known: KnownTimes::default(),
+            columns: Scratch::default(),
+            times: Arc::default(),
+        }
     }
 
     fn read(&mut self, whole: Whole) -> Series {
         let Whole { labels, part, more } = whole;
         let mut series = Series { labels, ..Series::default() };
         for part in [part].iter().chain(&more) {
-            let before = series.samples.len();
+            let before = self.columns.values.len();
             match part {
                 Part::Block(block, chunks) => {
                     if let Err(error) = self.read_block(block, chunks, &mut series) {
                         self.warnings.push(broken(&error));
                     }
                 }
-                Part::Head(Taken::One(sample)) => series.samples.push(*sample),
+                Part::Head(Taken::One(sample)) => self.columns.push(*sample),
                 Part::Head(Taken::Held(held)) => {
-                    held.decode_range(self.range, &mut self.scratch, &mut series.samples);
+                    held.decode_columns(self.range, &mut self.known, &mut self.columns);
                     series.histograms.extend_from_slice(&held.histograms);
                 }
             }
             if self.counts && !matches!(part, Part::Block(block, _) if block.is_rollup()) {
-                let numbers = series.samples[before..].iter_mut().filter(|sample| !is_stale(sample.value));
-                numbers.for_each(|sample| sample.value = 1.0);
+                let numbers = self.columns.values[before..].iter_mut().filter(|value| !is_stale(**value));
+                numbers.for_each(|value| *value = 1.0);
             }
         }
-        let Series { samples, histograms, .. } = &mut series;
-        sort_unique(samples, |sample: &Sample| sample.timestamp);
-        samples.truncate(samples.partition_point(|sample| sample.timestamp <= self.range.end));
-        samples.drain(..samples.partition_point(|sample| sample.timestamp < self.range.start));
+        series.samples = self.cut();
+        let histograms = &mut series.histograms;
         histograms.retain(|one| self.range.contains(one.timestamp));
         sort_unique(histograms, |one| one.timestamp);
         series
+    }
+
+    /// What was read of a series: in order, each moment once, nothing outside of the range.
+    fn cut(&mut self) -> Samples {
+        let Scratch { times, values } = &mut self.columns;
+        if !times.is_sorted_by(|a, b| a < b) {
+            let pairs = times.drain(..).zip(values.drain(..));
+            let mut samples: Vec<Sample> =
+                pairs.map(|(time, value)| Sample { timestamp: Timestamp(time), value }).collect();
+            sort_unique(&mut samples, |sample| sample.timestamp);
+            samples.into_iter().for_each(|sample| self.columns.push(sample));
+        }
+        let Scratch { times, values } = &mut self.columns;
+        let from = times.partition_point(|time| *time < self.range.start.0);
+        let to = times.partition_point(|time| *time <= self.range.end.0).max(from);
+        if *self.times != times[from..to] {
+            self.times = times[from..to].into();
+        }
+        let samples = Samples::new(Arc::clone(&self.times), values[from..to].to_vec());
+        self.columns.clear();
+        samples
     }
 
     /// Reads what can be read; the error is the last one met.
@@ -292,7 +325,7 @@ impl Reading {
         };
         let mut outcome = Ok(());
         for chunk in chunks {
-            let read = reader.read(*chunk, &mut series.samples, &mut series.histograms);
+            let read = reader.read_columns(*chunk, &mut self.columns, &mut series.histograms);
             outcome = read.and(outcome);
         }
         outcome

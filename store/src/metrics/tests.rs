@@ -7,7 +7,7 @@ use std::thread;
 
 use binnacle_model::labels::LabelsError;
 use binnacle_model::storage::{ALL_TIME, Deadline, HistogramSample, StorageError};
-use binnacle_model::{Labels, Sample};
+use binnacle_model::{Labels, Sample, Samples};
 
 use super::*;
 use crate::fs::SimDisk;
@@ -389,7 +389,7 @@ fn a_checkpoint_says_what_the_log_says() {
     assert_eq!(ranges(&with), ranges(&without), "no file of the log goes too early");
 }
 
-fn all(metrics: &Metrics) -> Vec<(String, Vec<Sample>, Vec<HistogramSample>)> {
+fn all(metrics: &Metrics) -> Vec<(String, Samples, Vec<HistogramSample>)> {
     let series = metrics.select(&[], ALL_TIME, &Deadline::default()).unwrap();
     let mut all: Vec<_> = series
         .map(|one| one.unwrap())

@@ -2,12 +2,13 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::Arc;
 
 use binnacle_model::Labels;
 use binnacle_model::labels::METRIC_NAME;
 
 use super::super::ast::{AggregateOp, Aggregation, Grouping, Span};
-use super::column::{Column, Point, is_absent};
+use super::column::{ByLabels, Column, Point, is_absent};
 use super::fold::Fold;
 use super::parts::Gather;
 use super::{EvalError, Grid, Run, Value};
@@ -167,12 +168,14 @@ impl Gather<Column> for Folds<'_> {
 /// Numbers groups by the labels that stay.
 pub(super) struct Groups<'g> {
     grouping: &'g Grouping,
-    places: HashMap<Labels, usize>,
+    places: ByLabels<usize>,
     pub(super) labels: Vec<Labels>,
     /// Groups by the addresses of the values of `by` labels: storage has one copy of each string.
     known: HashMap<[usize; BY_KNOWN], usize, BuildHasherDefault<AddressHasher>>,
     /// Strings of `known`, which therefore stay where they are.
     kept: Vec<Labels>,
+    /// Where the `by` labels stood in a series before, and their names: most series are laid out alike.
+    hints: [Option<(usize, Arc<str>)>; BY_KNOWN],
 }
 
 /// So many labels in a `by` are looked up by address.
@@ -203,10 +206,11 @@ impl<'g> Groups<'g> {
     pub(super) fn new(grouping: &'g Grouping) -> Self {
         Self {
             grouping,
-            places: HashMap::new(),
+            places: ByLabels::default(),
             labels: Vec::new(),
             known: HashMap::default(),
             kept: Vec::new(),
+            hints: Default::default(),
         }
     }
 
@@ -225,14 +229,21 @@ impl<'g> Groups<'g> {
     }
 
     /// Where the values of the `by` labels are in memory, if they are few enough.
-    fn addresses(&self, labels: &Labels) -> Option<[usize; BY_KNOWN]> {
+    fn addresses(&mut self, labels: &Labels) -> Option<[usize; BY_KNOWN]> {
         let Grouping::By(names) = self.grouping else { return None };
         if names.len() > BY_KNOWN {
             return None;
         }
         let mut addresses = [0; BY_KNOWN];
-        for (name, address) in names.iter().zip(&mut addresses) {
-            *address = labels.get(name).map_or(0, |value| value.as_ptr() as usize);
+        let all = labels.iter().as_slice();
+        for ((name, hint), address) in names.iter().zip(&mut self.hints).zip(&mut addresses) {
+            let hinted = hint.as_ref().and_then(|(at, known)| Some((all.get(*at)?, known)));
+            if let Some((label, _)) = hinted.filter(|(label, known)| Arc::ptr_eq(&label.name, known)) {
+                *address = label.value.as_ptr() as usize;
+            } else if let Ok(at) = all.binary_search_by(|label| (*label.name).cmp(name)) {
+                *address = all[at].value.as_ptr() as usize;
+                *hint = Some((at, Arc::clone(&all[at].name)));
+            }
         }
         Some(addresses)
     }

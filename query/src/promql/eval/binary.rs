@@ -6,7 +6,7 @@ use binnacle_model::Labels;
 use binnacle_model::labels::METRIC_NAME;
 
 use super::super::ast::{Binary, BinaryOp, Card, Matching, Span};
-use super::column::{ABSENT, Column, METADATA_LABELS, Point, is_absent, unique};
+use super::column::{ABSENT, ByLabels, Column, METADATA_LABELS, Point, is_absent, unique};
 use super::{EvalError, Grid, Run, Value, elements};
 
 /// Which series of the two sides met; `None` is a value filled in.
@@ -94,7 +94,7 @@ impl Run<'_> {
             is_open: open_steps(many, one, fills, grid),
             steps: grid.steps,
         };
-        let mut groups: HashMap<Labels, Group<'_>> = HashMap::new();
+        let mut groups: ByLabels<Group<'_>> = ByLabels::default();
         let mut order: Vec<Labels> = Vec::new();
         for (columns, is_many) in [(many, true), (one, false)] {
             for column in columns {
@@ -139,7 +139,7 @@ fn open_steps(many: &[Column], one: &[Column], fills: bool, grid: Grid) -> Vec<b
 struct Results {
     pairs: Vec<Met>,
     /// Equal labels have equal numbers.
-    names: HashMap<Labels, usize>,
+    names: ByLabels<usize>,
     places: HashMap<Pair, usize>,
 }
 
@@ -379,8 +379,8 @@ fn signature(labels: &Labels, matching: &Matching) -> Labels {
     }
 }
 
-fn by_signature<'c>(columns: &'c [Column], matching: &Matching) -> HashMap<Labels, Vec<&'c Column>> {
-    let mut groups: HashMap<Labels, Vec<&Column>> = HashMap::new();
+fn by_signature<'c>(columns: &'c [Column], matching: &Matching) -> ByLabels<Vec<&'c Column>> {
+    let mut groups: ByLabels<Vec<&Column>> = ByLabels::default();
     for column in columns {
         groups.entry(signature(&column.labels, matching)).or_default().push(column);
     }

@@ -21,6 +21,9 @@ pub(super) fn is_absent(value: f64) -> bool {
 /// Labels that say what the samples are, and no longer hold once they are something else.
 pub(super) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
+/// What there is by labels. Seeded anew for each map; no one can choose labels that collide.
+pub(super) type ByLabels<T> = HashMap<Labels, T, foldhash::fast::RandomState>;
+
 /// What stands at one step of one series.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) enum Point {
@@ -154,7 +157,8 @@ pub(super) fn drop_names(columns: Vec<Column>) -> Result<Vec<Column>, EvalError>
 /// Joins columns of equal labels, which may not both have something at one step.
 pub(super) fn unique(columns: Vec<Column>) -> Result<Vec<Column>, EvalError> {
     // Two that look alike only because a name has not gone yet are two.
-    let mut places: HashMap<(Labels, bool), usize> = HashMap::with_capacity(columns.len());
+    let mut places: HashMap<(Labels, bool), usize, foldhash::fast::RandomState> =
+        HashMap::with_capacity_and_hasher(columns.len(), foldhash::fast::RandomState::default());
     let mut found: Vec<Column> = Vec::with_capacity(columns.len());
     for column in columns {
         match places.entry((column.labels.clone(), column.drop_name)) {

@@ -1,13 +1,11 @@
 //! Quantiles and fractions of histograms, classic and native.
 
-use std::collections::HashMap;
-
 use binnacle_model::Labels;
 use binnacle_model::histogram::{Bucket, Histogram};
 
 use super::super::ast::{Call, Expr, Span};
 use super::super::notes::{Fixed, Notes, of_metric};
-use super::column::{Column, is_absent};
+use super::column::{ByLabels, Column, is_absent};
 use super::{EvalError, Grid, Run, over_time};
 
 /// The label of a classic bucket's upper bound.
@@ -41,7 +39,7 @@ impl Run<'_> {
     fn families(&mut self, arg: &Expr, grid: Grid) -> Result<Vec<Family>, EvalError> {
         let span = arg.bare().span;
         let columns = self.columns(arg, grid)?;
-        let mut places: HashMap<Labels, usize> = HashMap::new();
+        let mut places = ByLabels::default();
         let mut families: Vec<Family> = Vec::new();
         for column in columns {
             let has_floats = column.floats.iter().any(|value| !is_absent(*value));
@@ -209,11 +207,7 @@ fn plain_nan(value: f64) -> f64 {
     if value.is_nan() { f64::NAN } else { value }
 }
 
-fn family<'f>(
-    places: &mut HashMap<Labels, usize>,
-    families: &'f mut Vec<Family>,
-    labels: Labels,
-) -> &'f mut Family {
+fn family<'f>(places: &mut ByLabels<usize>, families: &'f mut Vec<Family>, labels: Labels) -> &'f mut Family {
     let at = *places.entry(labels.clone()).or_insert_with(|| {
         families.push(Family { labels, classic: Vec::new(), native: None });
         families.len() - 1

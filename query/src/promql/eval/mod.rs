@@ -246,6 +246,7 @@ impl<'a> Engine<'a> {
             held: Arc::default(),
             traces_resets: false,
             is_ordered: false,
+            plan: rates::Plan::default(),
             notes: Notes::default(),
         }
     }
@@ -263,7 +264,7 @@ fn has_order(expr: &Expr) -> bool {
 }
 
 /// The steps at which an expression is evaluated.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Grid {
     start_ms: i64,
     step_ms: i64,
@@ -327,6 +328,8 @@ struct Run<'a> {
     is_ordered: bool,
     /// Where samples are counted, if that was asked.
     counts: Option<Arc<Counts>>,
+    /// Of the rates that were worked out last.
+    plan: rates::Plan,
     notes: Notes,
 }
 

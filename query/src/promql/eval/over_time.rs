@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use binnacle_model::Sample;
 use binnacle_model::histogram::{Combined, Histogram, ResetHint};
 use binnacle_model::storage::HistogramSample;
+use binnacle_model::{Sample, SampleSlice};
 
 use super::super::ast::Borders;
 use super::column::Point;
@@ -28,14 +28,14 @@ pub(super) fn named(name: &str) -> Option<WindowFn> {
         "changes" => |w, _| Ok(count_pairs(w, |a, b| a != b && !(a.is_nan() && b.is_nan()), |a, b| a != b)),
         "count_over_time" => |w, _| float((w.floats.len() + w.histograms.len()) as f64),
         "delta" | "increase" | "rate" => |w, ctx| Ok(rates::extrapolated(w, ctx)),
-        "deriv" => |w, ctx| of_pairs(w, ctx, |w, _| regression(w.floats, w.floats[0].timestamp.0).0),
+        "deriv" => |w, ctx| of_pairs(w, ctx, |w, _| regression(w.floats, w.floats.times[0]).0),
         "double_exponential_smoothing" => smoothing,
         "first_over_time" => |w, _| Ok(earlier(w.floats.first(), w.histograms.first())),
         "idelta" | "irate" => |w, ctx| Ok(rates::of_last_two(w, ctx)),
         "last_over_time" => |w, _| Ok(later(w.floats.last(), w.histograms.last())),
         "mad_over_time" => |w, ctx| of_floats(w, ctx, |w, _| deviation(w)),
-        "max_over_time" => |w, ctx| of_floats(w, ctx, |w, _| values(w).fold(f64::NAN, larger)),
-        "min_over_time" => |w, ctx| of_floats(w, ctx, |w, _| values(w).fold(f64::NAN, smaller)),
+        "max_over_time" => |w, ctx| of_floats(w, ctx, |w, _| extreme(w.floats.values, larger)),
+        "min_over_time" => |w, ctx| of_floats(w, ctx, |w, _| extreme(w.floats.values, smaller)),
         "predict_linear" => |w, ctx| {
             of_pairs(w, ctx, |w, ctx| {
                 let (slope, intercept) = regression(w.floats, w.step_ms);
@@ -78,7 +78,7 @@ fn float(value: f64) -> Answer {
 }
 
 fn values<'w>(window: &Window<'w>) -> impl Iterator<Item = f64> + Clone + use<'w> {
-    window.floats.iter().map(|sample| sample.value)
+    window.floats.values.iter().copied()
 }
 
 /// A function of floats that passes over histograms, and says so.
@@ -123,7 +123,7 @@ fn combined(
             ctx.notes.mixed_floats_and_histograms(ctx.span, ctx.metric);
             Ok(None)
         }
-        (false, true) => float(floats(&values(window).collect::<Vec<_>>())),
+        (false, true) => float(floats(window.floats.values)),
         (true, _) => Ok(histograms(window.histograms, ctx).map(|found| Point::Histogram(Arc::new(found)))),
     }
 }
@@ -251,7 +251,7 @@ impl HistogramTotal {
     }
 }
 
-fn earlier(sample: Option<&Sample>, histogram: Option<&HistogramSample>) -> Option<Point> {
+fn earlier(sample: Option<Sample>, histogram: Option<&HistogramSample>) -> Option<Point> {
     match (sample, histogram) {
         (Some(sample), histogram) if histogram.is_none_or(|one| sample.timestamp < one.timestamp) => {
             Some(Point::Float(sample.value))
@@ -261,7 +261,7 @@ fn earlier(sample: Option<&Sample>, histogram: Option<&HistogramSample>) -> Opti
     }
 }
 
-fn later(sample: Option<&Sample>, histogram: Option<&HistogramSample>) -> Option<Point> {
+fn later(sample: Option<Sample>, histogram: Option<&HistogramSample>) -> Option<Point> {
     match (sample, histogram) {
         (Some(sample), histogram) if histogram.is_none_or(|one| one.timestamp < sample.timestamp) => {
             Some(Point::Float(sample.value))
@@ -271,14 +271,14 @@ fn later(sample: Option<&Sample>, histogram: Option<&HistogramSample>) -> Option
     }
 }
 
-fn first_time(sample: Option<&Sample>, histogram: Option<&HistogramSample>) -> impl Iterator<Item = i64> {
+fn first_time(sample: Option<Sample>, histogram: Option<&HistogramSample>) -> impl Iterator<Item = i64> {
     let sample = sample.map(|sample| sample.timestamp.0);
     sample.into_iter().chain(histogram.map(|one| one.timestamp.0))
 }
 
 fn time_of(window: &Window<'_>, is_better: impl Fn(f64, f64) -> bool) -> f64 {
-    let mut best = &window.floats[0];
-    for sample in window.floats {
+    let mut best = window.floats.at(0);
+    for sample in window.floats.iter() {
         if is_better(sample.value, best.value) || best.value.is_nan() {
             best = sample;
         }
@@ -323,7 +323,7 @@ fn merge(window: &Window<'_>) -> Vec<(i64, Point)> {
 /// What a bare range selector answers: the window, its borders as the selector wants them.
 pub(super) fn shown(window: &Window<'_>) -> (Vec<Sample>, Vec<HistogramSample>) {
     if window.borders == Borders::Strict {
-        return (window.floats.to_vec(), window.histograms.to_vec());
+        return (window.floats.iter().collect(), window.histograms.to_vec());
     }
     (rates::extended(window), window.histograms.to_vec())
 }
@@ -338,15 +338,16 @@ fn smoothing(window: &Window<'_>, ctx: &mut WindowCtx<'_>) -> Answer {
         }
     }
     of_pairs(window, ctx, |window, _| {
-        let mut smoothed = window.floats[0].value;
-        let mut slope = window.floats[1].value - smoothed;
+        let values = window.floats.values;
+        let mut smoothed = values[0];
+        let mut slope = values[1] - smoothed;
         let mut before = 0.0;
-        for (at, sample) in window.floats.iter().enumerate().skip(1) {
+        for (at, value) in values.iter().enumerate().skip(1) {
             if at > 1 {
                 slope = trend * (smoothed - before) + (1.0 - trend) * slope;
             }
             before = smoothed;
-            smoothed = factor * sample.value + (1.0 - factor) * (smoothed + slope);
+            smoothed = factor * value + (1.0 - factor) * (smoothed + slope);
         }
         smoothed
     })
@@ -360,6 +361,16 @@ pub(super) fn larger(a: f64, b: f64) -> f64 {
 /// The smaller of two values; a NaN gives way to anything.
 pub(super) fn smaller(a: f64, b: f64) -> f64 {
     if b < a || a.is_nan() { b } else { a }
+}
+
+/// The one that `choose` takes of all; in lanes, so that no choice waits for the one before.
+fn extreme(values: &[f64], choose: impl Fn(f64, f64) -> f64) -> f64 {
+    let (lanes, rest) = values.as_chunks::<4>();
+    let mut best = [f64::NAN; 4];
+    for four in lanes {
+        best.iter_mut().zip(four).for_each(|(best, value)| *best = choose(*best, *value));
+    }
+    best.iter().chain(rest).fold(f64::NAN, |best, value| choose(best, *value))
 }
 
 /// A running sum with the error of each addition carried along (Neumaier), as Prometheus does.
@@ -517,14 +528,14 @@ pub(super) fn quantile(q: f64, values: &mut [f64]) -> f64 {
 }
 
 /// Least squares: slope per second, and the value at `at_ms`.
-fn regression(samples: &[Sample], at_ms: i64) -> (f64, f64) {
-    let first = samples[0].value;
-    if samples.iter().all(|sample| sample.value == first) {
+fn regression(samples: SampleSlice<'_>, at_ms: i64) -> (f64, f64) {
+    let first = samples.values[0];
+    if samples.values.iter().all(|value| *value == first) {
         return if first.is_infinite() { (f64::NAN, f64::NAN) } else { (0.0, first) };
     }
-    let x = |sample: &Sample| (sample.timestamp.0 - at_ms) as f64 / 1000.0;
+    let x = |sample: Sample| (sample.timestamp.0 - at_ms) as f64 / 1000.0;
     let count = samples.len() as f64;
-    let total = |of: &dyn Fn(&Sample) -> f64| {
+    let total = |of: &dyn Fn(Sample) -> f64| {
         let mut total = Compensated::default();
         samples.iter().for_each(|sample| total.add(of(sample)));
         total.sum + total.lost

@@ -10,7 +10,7 @@ use binnacle_model::{Matcher, TimeRange};
 use super::super::ast::{Expr, Kind};
 use super::super::notes::Notes;
 use super::column::Column;
-use super::{EvalError, Grid, Run, is_fixed, over_time};
+use super::{EvalError, Grid, Run, is_fixed, over_time, rates};
 
 /// Where things go as they come, a part of them on each core.
 pub(super) trait Gather<T>: Send {
@@ -132,6 +132,7 @@ impl Run<'_> {
     /// A run of the same query on another core, with notes of its own and the same budget.
     fn fork(&self) -> Self {
         let counts = self.counts.clone();
-        Self { held: Arc::clone(&self.held), notes: Notes::default(), counts, ..*self }
+        let (plan, notes) = (rates::Plan::default(), Notes::default());
+        Self { held: Arc::clone(&self.held), plan, notes, counts, ..*self }
     }
 }

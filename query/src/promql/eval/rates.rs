@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use binnacle_model::Sample;
 use binnacle_model::histogram::{Histogram, ResetHint};
 use binnacle_model::storage::HistogramSample;
+use binnacle_model::{Sample, Samples};
 
 use super::super::ast::{Borders, Span};
 use super::super::notes::Notes;
@@ -33,19 +33,21 @@ pub(super) fn extrapolated(window: &Window<'_>, ctx: &mut WindowCtx<'_>) -> Opti
         };
         let from_zero = (is_counter && change.count > 0.0 && first.histogram.count >= 0.0)
             .then(|| first.histogram.count / change.count);
-        change.scale(factor(window, &span, from_zero, is_rate));
+        change.scale(factor((window.start_ms, window.end_ms), &span, from_zero, is_rate));
         change.hint = ResetHint::Gauge;
         return Some(Point::Histogram(Arc::new(change)));
     }
-    let [first, .., last] = window.floats else { return None };
-    let mut change = last.value - first.value;
-    if is_counter && !window.never_falls {
-        let pairs = window.floats.windows(2);
-        change += pairs.filter(|p| p[1].value < p[0].value).map(|p| p[0].value).sum::<f64>();
+    let values = window.floats.values;
+    let [first, .., last] = values else { return None };
+    let mut change = last - first;
+    if is_counter {
+        let pairs = values.windows(2);
+        change += pairs.filter(|p| p[1] < p[0]).map(|p| p[0]).sum::<f64>();
     }
-    let span = Sampled { first_ms: first.timestamp.0, last_ms: last.timestamp.0, count: window.floats.len() };
-    let from_zero = (is_counter && change > 0.0 && first.value >= 0.0).then(|| first.value / change);
-    Some(Point::Float(change * factor(window, &span, from_zero, is_rate)))
+    let times = window.floats.times;
+    let span = Sampled { first_ms: times[0], last_ms: times[times.len() - 1], count: times.len() };
+    let from_zero = (is_counter && change > 0.0 && *first >= 0.0).then(|| first / change);
+    Some(Point::Float(change * factor((window.start_ms, window.end_ms), &span, from_zero, is_rate)))
 }
 
 /// A function of [`extrapolated`].
@@ -67,50 +69,125 @@ impl Rated {
     }
 }
 
-/// How far a change is stretched depends on the samples' moments alone, unless the counter was near zero;
-/// at most steps these lie as they did at the step before.
+/// What [`extrapolated`] makes of floats alone, at every step. Where windows lie, and how far a change is stretched,
+/// depends on the samples' moments, unless the counter was near zero: both are worked out once for all series that have
+/// the same.
 #[derive(Debug, Default)]
-struct Stretch {
-    /// From the window's start to the first sample, to the last sample, to the window's end; samples.
-    moments: (i64, i64, i64, usize),
-    interval: f64,
-    to_start: f64,
-    factor: f64,
+pub(super) struct Plan {
+    key: Option<Key>,
+    times: Arc<[i64]>,
+    steps: Vec<Step>,
 }
 
-/// [`extrapolated`] for floats alone, at every step; `frame` is the window's length and its offset.
-pub(super) fn of_floats(samples: &[Sample], rated: Rated, frame: (i64, i64), grid: Grid, out: &mut [f64]) {
-    let is_counter = rated != Rated::Delta;
-    let mut falls = Falls::default();
-    let mut stretch = Stretch::default();
-    let (mut from, mut to) = (0, 0);
-    for (step, place) in out.iter_mut().enumerate() {
-        let end_ms = grid.at(step) - frame.1;
-        let start_ms = end_ms - frame.0;
-        while samples.get(from).is_some_and(|sample| sample.timestamp.0 <= start_ms) {
-            from += 1;
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Key {
+    rated: Rated,
+    /// Length and offset of the windows.
+    frame: (i64, i64),
+    grid: Grid,
+}
+
+/// The window of one step.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    /// The first and the last sample; the same one where there are fewer than two.
+    first: u32,
+    last: u32,
+    factor: f64,
+    interval: f64,
+    to_start: f64,
+}
+
+impl Plan {
+    /// `frame` is the window's length and its offset.
+    pub(super) fn rates(
+        &mut self,
+        samples: &Samples,
+        rated: Rated,
+        frame: (i64, i64),
+        grid: Grid,
+        out: &mut [f64],
+    ) {
+        let key = Key { rated, frame, grid };
+        let is_known = Arc::ptr_eq(&self.times, samples.times()) || self.times == *samples.times();
+        if self.key != Some(key) || !is_known {
+            self.draw(samples.times(), key);
         }
-        to = to.max(from);
-        while samples.get(to).is_some_and(|sample| sample.timestamp.0 <= end_ms) {
-            to += 1;
+        let values = samples.as_slice().values;
+        let is_counter = rated != Rated::Delta;
+        let mut falls = (is_counter && values.windows(2).any(|pair| pair[1] < pair[0])).then(Falls::default);
+        for ((at, step), place) in self.steps.iter().enumerate().zip(out) {
+            if step.first == step.last {
+                continue;
+            }
+            let (first, last) = (step.first as usize, step.last as usize);
+            let begin = values[first];
+            let mut change = values[last] - begin;
+            if let Some(falls) = &mut falls {
+                change += falls.between(values, first, last + 1);
+            }
+            // A counter that was not below zero began at the distance `interval * begin / change` at the most.
+            let is_near_zero =
+                is_counter && change > 0.0 && begin >= 0.0 && step.interval * begin < step.to_start * change;
+            let factor = if is_near_zero {
+                key.factor_near_zero(samples.times(), at, step, begin / change)
+            } else {
+                step.factor
+            };
+            let value = change * factor;
+            *place = if is_absent(value) { f64::NAN } else { value };
         }
-        let floats = &samples[from..to];
-        let [first, .., last] = floats else { continue };
-        let mut change = last.value - first.value;
-        if is_counter {
-            change += falls.between(samples, from, to);
+    }
+
+    fn draw(&mut self, times: &Arc<[i64]>, key: Key) {
+        self.steps.clear();
+        let (mut from, mut to) = (0, 0);
+        // Where the samples lay in the window before, from its start, and how many: most windows are alike.
+        let mut before = (0, 0, 0);
+        for at in 0..key.grid.steps {
+            let (start_ms, end_ms) = key.window(at);
+            while times.get(from).is_some_and(|time| *time <= start_ms) {
+                from += 1;
+            }
+            to = to.max(from);
+            while times.get(to).is_some_and(|time| *time <= end_ms) {
+                to += 1;
+            }
+            let mut step = Step { first: 0, last: 0, factor: 0.0, interval: 0.0, to_start: 0.0 };
+            if to - from > 1 {
+                let sampled = Sampled { first_ms: times[from], last_ms: times[to - 1], count: to - from };
+                let layout = (sampled.first_ms - start_ms, sampled.last_ms - start_ms, sampled.count);
+                if layout == before {
+                    step = self.steps.last().copied().unwrap_or(step);
+                } else {
+                    let bounds = (start_ms, end_ms);
+                    step.interval = (sampled.last_ms - sampled.first_ms) as f64 / 1000.0;
+                    step.to_start = to_start(bounds, &sampled, step.interval);
+                    step.factor = factor(bounds, &sampled, None, key.rated == Rated::Rate);
+                    before = layout;
+                }
+                (step.first, step.last) = (from as u32, to as u32 - 1);
+            } else {
+                before = (0, 0, 0);
+            }
+            self.steps.push(step);
         }
-        let window = Window {
-            floats,
-            histograms: &[],
-            start_ms,
-            end_ms,
-            step_ms: end_ms,
-            borders: Borders::Strict,
-            never_falls: false,
-        };
-        let value = change * stretch.factor(&window, change, first, last, is_counter, rated == Rated::Rate);
-        *place = if is_absent(value) { f64::NAN } else { value };
+        (self.key, self.times) = (Some(key), Arc::clone(times));
+    }
+}
+
+impl Key {
+    /// Where the window of a step begins and ends.
+    fn window(self, at: usize) -> (i64, i64) {
+        let end_ms = self.grid.at(at) - self.frame.1;
+        (end_ms - self.frame.0, end_ms)
+    }
+
+    #[cold]
+    fn factor_near_zero(self, times: &[i64], at: usize, step: &Step, part: f64) -> f64 {
+        let (first, last) = (step.first as usize, step.last as usize);
+        let sampled = Sampled { first_ms: times[first], last_ms: times[last], count: last + 1 - first };
+        factor(self.window(at), &sampled, Some(part), self.rated == Rated::Rate)
     }
 }
 
@@ -126,11 +203,11 @@ struct Falls {
 }
 
 impl Falls {
-    /// The sum of the values before resets among `samples[from..to]`; both bounds only grow.
-    fn between(&mut self, samples: &[Sample], from: usize, to: usize) -> f64 {
+    /// The sum of the values before resets among `values[from..to]`; both bounds only grow.
+    fn between(&mut self, values: &[f64], from: usize, to: usize) -> f64 {
         while self.next < to {
             let at = self.next;
-            if at > 0 && samples[at].value < samples[at - 1].value {
+            if at > 0 && values[at] < values[at - 1] {
                 self.places.push(at);
             }
             self.next += 1;
@@ -138,36 +215,7 @@ impl Falls {
         while self.places.get(self.first).is_some_and(|at| *at <= from) {
             self.first += 1;
         }
-        self.places[self.first..].iter().map(|at| samples[at - 1].value).sum()
-    }
-}
-
-impl Stretch {
-    fn factor(
-        &mut self,
-        window: &Window<'_>,
-        change: f64,
-        first: &Sample,
-        last: &Sample,
-        is_counter: bool,
-        is_rate: bool,
-    ) -> f64 {
-        let (first_ms, last_ms) = (first.timestamp.0, last.timestamp.0);
-        let count = window.floats.len();
-        let moments = (first_ms - window.start_ms, last_ms - first_ms, window.end_ms - last_ms, count);
-        let span = Sampled { first_ms, last_ms, count };
-        if moments != self.moments {
-            self.moments = moments;
-            self.interval = (last_ms - first_ms) as f64 / 1000.0;
-            self.to_start = to_start(window, &span, self.interval);
-            self.factor = factor(window, &span, None, is_rate);
-        }
-        // A counter that was not below zero began at the distance `interval * first / change` at the most.
-        let is_near_zero = is_counter
-            && change > 0.0
-            && first.value >= 0.0
-            && self.interval * first.value < self.to_start * change;
-        if is_near_zero { factor(window, &span, Some(first.value / change), is_rate) } else { self.factor }
+        self.places[self.first..].iter().map(|at| values[at - 1]).sum()
     }
 }
 
@@ -177,11 +225,11 @@ struct Sampled {
     count: usize,
 }
 
-/// By how much the change between the samples is to be stretched. `from_zero` is the part of the change
+/// By how much the change between the samples is to be stretched to a window's two ends. `from_zero` is the part of the change
 /// by which a counter lies above zero at its first sample.
-fn factor(window: &Window<'_>, sampled: &Sampled, from_zero: Option<f64>, is_rate: bool) -> f64 {
+fn factor(window: (i64, i64), sampled: &Sampled, from_zero: Option<f64>, is_rate: bool) -> f64 {
     let seconds = |ms: i64| ms as f64 / 1000.0;
-    let mut to_end = seconds(window.end_ms - sampled.last_ms);
+    let mut to_end = seconds(window.1 - sampled.last_ms);
     let interval = seconds(sampled.last_ms - sampled.first_ms);
     let average = interval / (sampled.count - 1) as f64;
     let threshold = average * 1.1;
@@ -194,12 +242,12 @@ fn factor(window: &Window<'_>, sampled: &Sampled, from_zero: Option<f64>, is_rat
         to_end = average / 2.0;
     }
     let factor = (interval + to_start + to_end) / interval;
-    if is_rate { factor / window.range_seconds() } else { factor }
+    if is_rate { factor / seconds(window.1 - window.0) } else { factor }
 }
 
 /// From the window's start to the first sample, or half the distance of samples if that is far.
-fn to_start(window: &Window<'_>, sampled: &Sampled, interval: f64) -> f64 {
-    let to_start = (sampled.first_ms - window.start_ms) as f64 / 1000.0;
+fn to_start(window: (i64, i64), sampled: &Sampled, interval: f64) -> f64 {
+    let to_start = (sampled.first_ms - window.0) as f64 / 1000.0;
     let average = interval / (sampled.count - 1) as f64;
     if to_start >= average * 1.1 { average / 2.0 } else { to_start }
 }
@@ -388,18 +436,18 @@ fn extended_rate(
         return extended_histogram_rate(window, ctx, is_counter, is_rate);
     }
     let floats = window.floats;
-    let times: Vec<i64> = floats.iter().map(|one| one.timestamp.0).collect();
-    let (first, last) = bounds(&times, window)?;
+    let times = floats.times;
+    let (first, last) = bounds(times, window)?;
     let is_smoothed = window.borders == Borders::Smoothed;
     let left = if is_smoothed && times[first] < window.start_ms {
-        between(&floats[first], &floats[first + 1], window.start_ms, is_counter)
+        between(&floats.at(first), &floats.at(first + 1), window.start_ms, is_counter)
     } else {
-        floats[first].value
+        floats.values[first]
     };
     let right = if is_smoothed && last > 0 && times[last] > window.end_ms {
-        between(&floats[last - 1], &floats[last], window.end_ms, is_counter)
+        between(&floats.at(last - 1), &floats.at(last), window.end_ms, is_counter)
     } else {
-        floats[last].value
+        floats.values[last]
     };
     let mut change = right - left;
     if is_counter {
@@ -407,11 +455,11 @@ fn extended_rate(
         let from = if times[first] <= window.start_ms { first + 1 } else { first };
         let to = if times[last] >= window.end_ms { last } else { last + 1 };
         let mut before = left;
-        for sample in floats.get(from..to).unwrap_or_default() {
-            if sample.value < before {
+        for value in floats.values.get(from..to).unwrap_or_default() {
+            if *value < before {
                 change += before;
             }
-            before = sample.value;
+            before = *value;
         }
         if right < before {
             change += before;
@@ -495,21 +543,21 @@ fn extended_histogram_rate(
 /// The samples of an anchored or smoothed window, with values at its borders.
 pub(super) fn extended(window: &Window<'_>) -> Vec<Sample> {
     let floats = window.floats;
-    let times: Vec<i64> = floats.iter().map(|one| one.timestamp.0).collect();
-    let Some((first, last)) = bounds(&times, window) else { return Vec::new() };
+    let times = floats.times;
+    let Some((first, last)) = bounds(times, window) else { return Vec::new() };
     let is_smoothed = window.borders == Borders::Smoothed;
     let at = |moment: i64, value: f64| Sample { timestamp: binnacle_model::Timestamp(moment), value };
     let left = if is_smoothed && times[first] < window.start_ms {
-        between(&floats[first], &floats[first + 1], window.start_ms, false)
+        between(&floats.at(first), &floats.at(first + 1), window.start_ms, false)
     } else {
-        floats[first].value
+        floats.values[first]
     };
     let right = if is_smoothed && last > 0 && times[last] > window.end_ms {
-        between(&floats[last - 1], &floats[last], window.end_ms, false)
+        between(&floats.at(last - 1), &floats.at(last), window.end_ms, false)
     } else {
-        floats[last].value
+        floats.values[last]
     };
-    let inside = |one: &&Sample| one.timestamp.0 > window.start_ms && one.timestamp.0 < window.end_ms;
+    let inside = |one: &Sample| one.timestamp.0 > window.start_ms && one.timestamp.0 < window.end_ms;
     let mut found = vec![at(window.start_ms, left)];
     found.extend(floats.iter().filter(inside));
     found.push(at(window.end_ms, right));
@@ -523,14 +571,14 @@ mod tests {
 
     use super::*;
 
-    fn slow(samples: &[Sample], function: &'static str, range_ms: i64, end_ms: i64) -> Option<f64> {
+    fn slow(samples: &Samples, function: &'static str, range_ms: i64, end_ms: i64) -> Option<f64> {
         let start_ms = end_ms - range_ms;
         let inside = samples.iter().filter(|s| s.timestamp.0 > start_ms && s.timestamp.0 <= end_ms);
-        let floats: Vec<Sample> = inside.copied().collect();
         let borders = Borders::Strict;
-        let (histograms, never_falls) = (&[][..], false);
+        let histograms = &[][..];
+        let floats: Samples = inside.collect();
         let window =
-            Window { floats: &floats, histograms, start_ms, end_ms, step_ms: end_ms, borders, never_falls };
+            Window { floats: floats.as_slice(), histograms, start_ms, end_ms, step_ms: end_ms, borders };
         let mut ctx = WindowCtx {
             function,
             metric: "",
@@ -553,17 +601,18 @@ mod tests {
             range_ms in 1_000i64..120_000, step_ms in 1_000i64..40_000, offset_ms in -20_000i64..20_000,
         ) {
             let (mut time, mut value) = (0, 0.0);
-            let samples: Vec<Sample> = gaps.iter().map(|(gap, kind)| {
+            let samples: Samples = gaps.iter().map(|(gap, kind)| {
                 time += gap;
                 value = match kind { 0 => 0.0, 1 => f64::NAN, 2 => value - 3.5, n => value + f64::from(*n) };
                 Sample { timestamp: Timestamp(time), value }
             }).collect();
             let grid = Grid { start_ms: 0, step_ms, steps: 60 };
+            let mut plan = Plan::default();
             for (function, rated) in
                 [("rate", Rated::Rate), ("increase", Rated::Increase), ("delta", Rated::Delta)]
             {
                 let mut found = vec![super::super::column::ABSENT; grid.steps];
-                of_floats(&samples, rated, (range_ms, offset_ms), grid, &mut found);
+                plan.rates(&samples, rated, (range_ms, offset_ms), grid, &mut found);
                 for (step, found) in found.into_iter().enumerate() {
                     let want = slow(&samples, function, range_ms, grid.at(step) - offset_ms);
                     match want {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use binnacle_model::histogram::Histogram;
 use binnacle_model::sample::is_stale;
 use binnacle_model::storage::{HistogramSample, ROLLUP, Series, Wanted};
-use binnacle_model::{Sample, TimeRange, Timestamp};
+use binnacle_model::{Sample, SampleSlice, TimeRange, Timestamp};
 
 use super::super::ast::{Borders, Expr, Selector};
 use super::column::{Column, Point};
@@ -14,7 +14,7 @@ use super::{EvalError, Grid, Run};
 
 /// A cursor over a series' samples, floats and histograms, that only moves forward.
 struct Latest<'s> {
-    samples: &'s [Sample],
+    samples: SampleSlice<'s>,
     histograms: &'s [HistogramSample],
     next_sample: usize,
     next_histogram: usize,
@@ -22,18 +22,23 @@ struct Latest<'s> {
 
 impl<'s> Latest<'s> {
     fn of(series: &'s Series) -> Self {
-        Self { samples: &series.samples, histograms: &series.histograms, next_sample: 0, next_histogram: 0 }
+        Self {
+            samples: series.samples.as_slice(),
+            histograms: &series.histograms,
+            next_sample: 0,
+            next_histogram: 0,
+        }
     }
 
     /// The newest sample at `at` or before; nothing if that is a staleness marker.
     fn at(&mut self, at: i64) -> Option<(i64, Point)> {
-        while self.samples.get(self.next_sample).is_some_and(|sample| sample.timestamp.0 <= at) {
+        while self.samples.times.get(self.next_sample).is_some_and(|time| *time <= at) {
             self.next_sample += 1;
         }
         while self.histograms.get(self.next_histogram).is_some_and(|one| one.timestamp.0 <= at) {
             self.next_histogram += 1;
         }
-        let sample = self.next_sample.checked_sub(1).map(|before| &self.samples[before]);
+        let sample = self.next_sample.checked_sub(1).map(|before| self.samples.at(before));
         let histogram = self.next_histogram.checked_sub(1).map(|before| &self.histograms[before]);
         match (sample, histogram) {
             (Some(sample), histogram)
@@ -162,7 +167,7 @@ impl Run<'_> {
     /// The value between the samples around a moment.
     fn smoothed(&mut self, expr: &Expr, series: &Series, moment: i64, lookback: i64) -> Option<Point> {
         let inside = |at: i64| at > moment - lookback && at <= moment + lookback;
-        let floats: Vec<&Sample> = series
+        let floats: Vec<Sample> = series
             .samples
             .iter()
             .filter(|sample| inside(sample.timestamp.0) && !is_stale(sample.value))
@@ -183,7 +188,7 @@ impl Run<'_> {
         match (next.checked_sub(1).map(|at| floats[at]), floats.get(next)) {
             (_, Some(after)) if after.timestamp.0 == moment => Some(Point::Float(after.value)),
             (Some(before), Some(after)) => {
-                Some(Point::Float(super::rates::between(before, after, moment, false)))
+                Some(Point::Float(super::rates::between(&before, after, moment, false)))
             }
             (Some(before), None) => Some(Point::Float(before.value)),
             (None, _) => None,

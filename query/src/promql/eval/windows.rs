@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use binnacle_model::histogram::{Histogram, ResetHint};
 use binnacle_model::sample::is_stale;
 use binnacle_model::storage::{HistogramSample, Rollup, Series, Wanted};
-use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
+use binnacle_model::{Labels, SampleSlice, TimeRange, Timestamp};
 
 use super::super::ast::{At, Borders, Call, Expr, Kind, Selector, Span, Subquery};
 use super::super::notes::Notes;
@@ -17,15 +17,13 @@ use super::{EvalError, Grid, RangeSeries, Run, Value, over_time, rates};
 /// Samples of a series whose moment lies in a window, and where the window lies.
 pub(super) struct Window<'a> {
     /// In `(start - lookback, end]` if the selector looks beyond its borders, else in `(start, end]`.
-    pub(super) floats: &'a [Sample],
+    pub(super) floats: SampleSlice<'a>,
     pub(super) histograms: &'a [HistogramSample],
     pub(super) start_ms: i64,
     pub(super) end_ms: i64,
     /// The moment of evaluation, from which an offset may have moved the window.
     pub(super) step_ms: i64,
     pub(super) borders: Borders,
-    /// Whether no float in it is smaller than the one before; known without looking at each.
-    pub(super) never_falls: bool,
 }
 
 impl Window<'_> {
@@ -186,7 +184,7 @@ impl Run<'_> {
                 run.hold(column.size())?;
                 run.count_windows(&series, frame, grid);
                 let frame = (frame.range_ms, frame.offset_ms);
-                rates::of_floats(&series.samples, rated, frame, grid, &mut column.floats);
+                run.plan.rates(&series.samples, rated, frame, grid, &mut column.floats);
                 return Ok(run.finished(column, call.name, range.span));
             }
             let mut notes = std::mem::take(&mut run.notes);
@@ -315,7 +313,9 @@ impl Run<'_> {
         let range =
             TimeRange { start: Timestamp(first - frame.range_ms - before + 1), end: Timestamp(last + after) };
         self.stored(&selector.matchers, range, wanted, make, &|run, mut series| {
-            series.samples.retain(|sample| !is_stale(sample.value));
+            if series.samples.as_slice().values.iter().any(|value| is_stale(*value)) {
+                series.samples.retain(|sample| !is_stale(sample.value));
+            }
             series.histograms.retain(|one| !one.histogram.is_stale());
             run.trace_resets(&mut series);
             let size = size_of(&series);
@@ -370,6 +370,7 @@ impl Run<'_> {
                     Arc::make_mut(&mut one.histogram).hint = ResetHint::Unknown;
                 }
             }
+            let samples = samples.into_iter().collect();
             if let Some(one) = with(self, Series { labels, samples, histograms }, frame)? {
                 made.take(one, self)?;
             }
@@ -445,21 +446,11 @@ struct Cursor<'s> {
     series: &'s Series,
     floats: (usize, usize),
     histograms: (usize, usize),
-    /// For each float, how many before it and itself were smaller than their predecessor.
-    falls: Vec<u32>,
 }
 
 impl<'s> Cursor<'s> {
     fn new(series: &'s Series) -> Self {
-        let mut falls = Vec::with_capacity(series.samples.len());
-        let mut count = 0;
-        let mut before = f64::NEG_INFINITY;
-        for sample in &series.samples {
-            count += u32::from(sample.value < before || sample.value.is_nan() || before.is_nan());
-            falls.push(count);
-            before = sample.value;
-        }
-        Self { series, floats: (0, 0), histograms: (0, 0), falls }
+        Self { series, floats: (0, 0), histograms: (0, 0) }
     }
 
     fn window(&mut self, run: &Run<'_>, frame: Frame, step_ms: i64) -> Window<'s> {
@@ -468,17 +459,16 @@ impl<'s> Cursor<'s> {
         let lookback = run.lookback_ms();
         let after = if frame.borders == Borders::Strict { start_ms } else { start_ms - lookback };
         let through = if frame.borders == Borders::Smoothed { end_ms + lookback } else { end_ms };
-        let samples = &self.series.samples;
+        let samples = self.series.samples.as_slice();
         let (from, to) = &mut self.floats;
-        while samples.get(*from).is_some_and(|sample| sample.timestamp.0 <= after) {
+        while samples.times.get(*from).is_some_and(|time| *time <= after) {
             *from += 1;
         }
         *to = (*to).max(*from);
-        while samples.get(*to).is_some_and(|sample| sample.timestamp.0 <= through) {
+        while samples.times.get(*to).is_some_and(|time| *time <= through) {
             *to += 1;
         }
-        let floats = &samples[*from..*to];
-        let never_falls = floats.is_empty() || self.falls[*to - 1] == self.falls[*from];
+        let floats = samples.part(*from..*to);
         let all = &self.series.histograms;
         let (from, to) = &mut self.histograms;
         while all.get(*from).is_some_and(|one| one.timestamp.0 <= after) {
@@ -489,6 +479,6 @@ impl<'s> Cursor<'s> {
             *to += 1;
         }
         let histograms = &all[*from..*to];
-        Window { floats, histograms, start_ms, end_ms, step_ms, borders: frame.borders, never_falls }
+        Window { floats, histograms, start_ms, end_ms, step_ms, borders: frame.borders }
     }
 }

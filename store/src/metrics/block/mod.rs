@@ -393,6 +393,22 @@ impl ChunkReader {
         samples: &mut Vec<Sample>,
         histograms: &mut Vec<HistogramSample>,
     ) -> Result<(), BlockError> {
+        let mut columns = std::mem::take(&mut self.scratch);
+        columns.clear();
+        let read = self.read_columns(meta, &mut columns, histograms);
+        let pairs = columns.times.iter().zip(&columns.values);
+        samples.extend(pairs.map(|(time, value)| Sample { timestamp: Timestamp(*time), value: *value }));
+        self.scratch = columns;
+        read
+    }
+
+    /// As [`Self::read`], into columns, of which nothing changes if it fails.
+    pub(crate) fn read_columns(
+        &mut self,
+        meta: ChunkMeta,
+        samples: &mut Scratch,
+        histograms: &mut Vec<HistogramSample>,
+    ) -> Result<(), BlockError> {
         if meta.kind == SampleKind::Histograms {
             let bytes = self.checked(meta.offset, meta.bytes)?;
             let decoded = histograms::decode_chunk(&self.buffer[bytes], histograms);
@@ -400,11 +416,12 @@ impl ChunkReader {
         }
         let times = self.times(meta.times)?;
         let bytes = self.checked(meta.offset, meta.bytes)?;
-        self.scratch.clear();
-        values::decode(&self.buffer[bytes], times.len(), &mut self.scratch.values)
-            .ok_or_else(|| self.block.corrupt("a chunk cannot be decoded"))?;
-        let pairs = times.iter().zip(&self.scratch.values);
-        samples.extend(pairs.map(|(time, value)| Sample { timestamp: Timestamp(*time), value: *value }));
+        let before = samples.values.len();
+        if values::decode(&self.buffer[bytes], times.len(), &mut samples.values).is_none() {
+            samples.values.truncate(before);
+            return Err(self.block.corrupt("a chunk cannot be decoded"));
+        }
+        samples.times.extend_from_slice(&times);
         Ok(())
     }
 

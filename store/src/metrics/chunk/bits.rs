@@ -36,6 +36,14 @@ impl BitWriter {
     }
 }
 
+/// Less than eight bytes, as if zeros stood behind them.
+#[cold]
+fn last_word(rest: &[u8]) -> u64 {
+    let mut word = [0; 8];
+    word[..rest.len()].copy_from_slice(rest);
+    u64::from_be_bytes(word)
+}
+
 /// Reads bits from bytes. Every method answers `None` where they end too soon.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BitReader<'a> {
@@ -44,29 +52,34 @@ pub(super) struct BitReader<'a> {
 }
 
 impl<'a> BitReader<'a> {
+    /// So many bits can be looked at in one go.
+    pub(super) const SIGHT: u32 = 57;
+
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0 }
     }
 
     /// The next 64 bits or what is left of them, from the top; bits behind the end are zero. At least
-    /// 57 are valid.
-    #[inline]
+    /// [`Self::SIGHT`] are valid.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "every bit passes here")]
     fn peek(&self) -> u64 {
-        let from = self.at / 8;
-        let shift = (self.at % 8) as u32;
-        if let Some(eight) = self.bytes.get(from..from + 8) {
-            let word = u64::from_be_bytes(eight.try_into().expect("eight bytes"));
-            return word << shift;
-        }
-        let mut word = [0; 8];
-        let rest = self.bytes.get(from..).unwrap_or_default();
-        word[..rest.len()].copy_from_slice(rest);
-        u64::from_be_bytes(word) << shift
+        let rest = self.bytes.get(self.at / 8..).unwrap_or_default();
+        let word = rest.first_chunk().map_or_else(|| last_word(rest), |eight| u64::from_be_bytes(*eight));
+        word << (self.at % 8)
     }
 
-    #[inline]
+    /// Goes on without a look at where the bits end; [`Self::skip`] looks.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "every bit passes here")]
+    fn step(&mut self, width: u32) {
+        self.at = self.at.wrapping_add(width as usize);
+    }
+
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "every bit passes here")]
     fn skip(&mut self, width: u32) -> Option<()> {
-        self.at += width as usize;
+        self.step(width);
         (self.at <= self.bytes.len() * 8).then_some(())
     }
 
@@ -83,7 +96,7 @@ impl<'a> BitReader<'a> {
     /// The next `width` bits, from 1 to 64.
     #[inline]
     pub(super) fn read(&mut self, width: u32) -> Option<u64> {
-        if width <= 57 {
+        if width <= Self::SIGHT {
             let value = self.peek() >> (64 - width);
             self.skip(width)?;
             return Some(value);
@@ -140,7 +153,8 @@ impl Window {
     }
 
     /// The next XOR.
-    #[inline]
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "two loops over all samples are made of it")]
     pub(super) fn read(&mut self, bits: &mut BitReader<'_>) -> Option<u64> {
         let word = bits.peek();
         if word >> 63 == 0 {
@@ -148,14 +162,56 @@ impl Window {
             return Some(0);
         }
         // Most others fit into the window before, and with their tag into what is in sight.
-        let (leading, length) = (u32::from(self.leading), u32::from(self.length));
-        if word >> 62 == 0b10 && (1..=55).contains(&length) {
-            bits.skip(2 + length)?;
-            return Some((word << 2) >> (64 - length) << (64 - leading - length));
+        if word >> 62 == 0b10
+            && let Some((width, right, left)) = self.shifts()
+        {
+            bits.skip(width)?;
+            return Some((word << 2).wrapping_shr(right).wrapping_shl(left));
         }
         self.read_any(bits)
     }
 
+    /// Fills `out` with the values behind `value`, each of which is one XOR away from the one before.
+    pub(super) fn read_values(
+        &mut self,
+        bits: &mut BitReader<'_>,
+        mut value: u64,
+        out: &mut [f64],
+    ) -> Option<()> {
+        let mut places = out.iter_mut();
+        let mut shifts = self.shifts();
+        while !places.as_slice().is_empty() {
+            let word = bits.peek();
+            if word >> 63 == 0 {
+                // Each leading zero in sight is the same value once more.
+                let same = word.leading_zeros().min(BitReader::SIGHT).min(places.len() as u32);
+                places.by_ref().take(same as usize).for_each(|place| *place = f64::from_bits(value));
+                bits.step(same);
+                continue;
+            }
+            match shifts {
+                Some((width, right, left)) if word >> 62 == 0b10 => {
+                    value ^= (word << 2).wrapping_shr(right).wrapping_shl(left);
+                    bits.step(width);
+                }
+                _ => {
+                    value ^= self.read_any(bits)?;
+                    shifts = self.shifts();
+                }
+            }
+            places.by_ref().take(1).for_each(|place| *place = f64::from_bits(value));
+        }
+        bits.skip(0)
+    }
+
+    /// For an XOR within this window: its width with the tag, and the shifts by which it is cut out of the bits behind
+    /// its tag and put in its place. `None` if it is too long to be seen in one go.
+    fn shifts(self) -> Option<(u32, u32, u32)> {
+        let (leading, length) = (u32::from(self.leading), u32::from(self.length));
+        (1..=BitReader::SIGHT - 2).contains(&length).then(|| (length + 2, 64 - length, 64 - leading - length))
+    }
+
+    #[inline(never)]
     fn read_any(&mut self, bits: &mut BitReader<'_>) -> Option<u64> {
         match bits.read_ones(2)? {
             0 => return Some(0),

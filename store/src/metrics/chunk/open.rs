@@ -15,6 +15,7 @@ use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::bits::{BitReader, BitWriter, Window};
 use crate::bytes::{Reader, put_varint, put_zigzag};
+use crate::metrics::head::Scratch;
 
 /// Samples after which a chunk takes no more. Whoever wants the last five minutes decodes all of it.
 pub(crate) const OPEN_MAX_SAMPLES: u16 = 60;
@@ -93,20 +94,54 @@ impl OpenChunk {
         if self.count == 0 {
             return;
         }
-        let (mut time, mut value, mut delta) = (self.first_time, self.first_value, 0i64);
-        let mut add = |time: i64, value: u64| {
-            if range.contains(Timestamp(time)) {
-                out.push(Sample { timestamp: Timestamp(time), value: f64::from_bits(value) });
-            }
-        };
-        add(time, value);
-        let mut bits = BitReader::new(&self.bits.out);
-        let mut window = Window::NONE;
+        let first = Sample { timestamp: Timestamp(self.first_time), value: f64::from_bits(self.first_value) };
+        let mut walk = self.walk();
+        let rest = (1..self.count).map(|_| walk.next());
+        out.extend(std::iter::once(first).chain(rest).filter(|sample| range.contains(sample.timestamp)));
+    }
+
+    /// Adds all samples to `out`, ascending.
+    pub(crate) fn decode_columns(&self, out: &mut Scratch) {
+        if self.count == 0 {
+            return;
+        }
+        let from = out.times.len();
+        let count = usize::from(self.count);
+        out.times.resize(from + count, self.first_time);
+        out.values.resize(from + count, f64::from_bits(self.first_value));
+        let places = out.times[from + 1..].iter_mut().zip(&mut out.values[from + 1..]);
+        let mut walk = self.walk();
+        for (time, value) in places {
+            let sample = walk.next();
+            (*time, *value) = (sample.timestamp.0, sample.value);
+        }
+    }
+
+    /// The newest sample at `at` or before.
+    pub(crate) fn newest_at(&self, at: Timestamp) -> Option<Sample> {
+        if let Some(last) = self.last().filter(|last| last.timestamp <= at) {
+            return Some(last);
+        }
+        let first = Sample { timestamp: self.first()?, value: f64::from_bits(self.first_value) };
+        let mut found = (first.timestamp <= at).then_some(first)?;
+        let mut walk = self.walk();
         for _ in 1..self.count {
-            delta = delta.wrapping_add(read_time(&mut bits).expect("we encoded it in this process"));
-            time = time.wrapping_add(delta);
-            value ^= window.read(&mut bits).expect("we encoded it in this process");
-            add(time, value);
+            let next = walk.next();
+            if next.timestamp > at {
+                break;
+            }
+            found = next;
+        }
+        Some(found)
+    }
+
+    fn walk(&self) -> Walk<'_> {
+        Walk {
+            bits: BitReader::new(&self.bits.out),
+            window: Window::NONE,
+            time: self.first_time,
+            delta: 0,
+            value: self.first_value,
         }
     }
 
@@ -152,6 +187,28 @@ impl OpenChunk {
     #[cfg(test)]
     fn heap_bytes(&self) -> usize {
         self.bits.out.len()
+    }
+}
+
+/// Goes over the samples behind the first one.
+struct Walk<'c> {
+    bits: BitReader<'c>,
+    window: Window,
+    time: i64,
+    delta: i64,
+    value: u64,
+}
+
+impl Walk<'_> {
+    /// The next sample, of which there must be one.
+    #[inline(always)]
+    #[allow(clippy::inline_always, reason = "a loop over all samples is made of it")]
+    fn next(&mut self) -> Sample {
+        let change = read_time(&mut self.bits).expect("we encoded it in this process");
+        self.delta = self.delta.wrapping_add(change);
+        self.time = self.time.wrapping_add(self.delta);
+        self.value ^= self.window.read(&mut self.bits).expect("we encoded it in this process");
+        Sample { timestamp: Timestamp(self.time), value: f64::from_bits(self.value) }
     }
 }
 

@@ -58,10 +58,8 @@ pub(crate) fn decode(bytes: &[u8], out: &mut Vec<i64>) -> Option<()> {
         if same > left {
             return None;
         }
-        for _ in 0..same {
-            time = time.wrapping_add(step);
-            out.push(time);
-        }
+        out.extend((1..=same as i64).map(|n| time.wrapping_add(step.wrapping_mul(n))));
+        time = time.wrapping_add(step.wrapping_mul(same as i64));
         left -= same;
         if left > 0 {
             step = step.wrapping_add(reader.zigzag()?);

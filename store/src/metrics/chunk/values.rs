@@ -228,19 +228,15 @@ pub(crate) fn decode(bytes: &[u8], count: usize, out: &mut Vec<f64>) -> Option<(
 }
 
 fn decode_xor(mut reader: Reader<'_>, count: usize, out: &mut Vec<f64>) -> Option<()> {
-    let mut value = reader.u64()?;
+    let value = reader.u64()?;
     if count == 0 {
         return Some(());
     }
-    out.reserve(count);
-    out.push(f64::from_bits(value));
+    let from = out.len();
+    out.resize(from + count, f64::from_bits(value));
     let mut bits = BitReader::new(reader.rest());
     let mut window = Window::NONE;
-    for _ in 1..count {
-        value ^= window.read(&mut bits)?;
-        out.push(f64::from_bits(value));
-    }
-    Some(())
+    window.read_values(&mut bits, value, &mut out[from + 1..])
 }
 
 fn decode_decimals(mut reader: Reader<'_>, count: usize, out: &mut Vec<f64>) -> Option<()> {

@@ -20,6 +20,7 @@ use xxhash_rust::xxh3::Xxh3Builder;
 pub(crate) use registry::{Place, RawHash};
 pub(crate) use saved::{Loader, SavedState, Saver};
 pub(crate) use series::{Held, Scratch, Taken};
+pub(crate) use times::KnownTimes;
 
 use super::block::Cut;
 use super::delete::Deletion;

@@ -8,7 +8,7 @@ use binnacle_model::storage::{ALL_TIME, HistogramSample, Wanted};
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::symbols::Symbol;
-use super::times::{TimeColumn, TimePool};
+use super::times::{KnownTimes, TimeColumn, TimePool};
 use crate::metrics::chunk::open::OpenChunk;
 use crate::metrics::chunk::values;
 use crate::wal::WalFileId;
@@ -40,9 +40,14 @@ impl Frozen {
     fn decode_range(&self, range: TimeRange, scratch: &mut Scratch, out: &mut Vec<Sample>) {
         scratch.clear();
         self.times.decode(&mut scratch.times);
-        let count = usize::from(self.times.count);
-        values::decode(&self.values, count, &mut scratch.values).expect("we encoded it in this process");
+        self.decode_values(&mut scratch.values);
         scratch.append_to(range, out);
+    }
+
+    /// Adds the values to `out`.
+    fn decode_values(&self, out: &mut Vec<f64>) {
+        let count = usize::from(self.times.count);
+        values::decode(&self.values, count, out).expect("we encoded it in this process");
     }
 }
 
@@ -57,6 +62,11 @@ impl Scratch {
     pub(crate) fn clear(&mut self) {
         self.times.clear();
         self.values.clear();
+    }
+
+    pub(crate) fn push(&mut self, sample: Sample) {
+        self.times.push(sample.timestamp.0);
+        self.values.push(sample.value);
     }
 
     fn append_to(&self, range: TimeRange, out: &mut Vec<Sample>) {
@@ -78,6 +88,8 @@ pub(crate) struct MemSeries {
     pub(super) defined_in: WalFileId,
     /// What the labels take in a record, at the most.
     pub(super) label_bytes: u32,
+    /// Whether chunks lie over each other, or not in the order of time.
+    pub(super) is_tangled: bool,
     /// In the order in which they were frozen, which for those of late samples is not that of time.
     pub(super) frozen: Vec<Frozen>,
     /// The newest samples.
@@ -147,6 +159,18 @@ impl Held {
         out.extend(self.samples.iter().filter(|sample| range.contains(sample.timestamp)));
     }
 
+    /// Adds at least the samples of `range` to `out`, in no order.
+    pub(crate) fn decode_columns(&self, range: TimeRange, known: &mut KnownTimes, out: &mut Scratch) {
+        for frozen in self.chunks.iter().filter(|frozen| frozen.range().overlaps(range)) {
+            out.times.extend_from_slice(known.of(&frozen.times));
+            frozen.decode_values(&mut out.values);
+        }
+        if let Some(open) = &self.open {
+            open.decode_columns(out);
+        }
+        self.samples.iter().for_each(|sample| out.push(*sample));
+    }
+
     /// The spans in which it has samples.
     pub(crate) fn windows(&self, span: i64) -> BTreeSet<i64> {
         let open = self.open.iter().flat_map(|open| [open.first(), open.last().map(|last| last.timestamp)]);
@@ -199,6 +223,7 @@ impl MemSeries {
             labels,
             defined_in,
             label_bytes,
+            is_tangled: false,
             frozen: Vec::new(),
             open: OpenChunk::default(),
             rare: None,
@@ -296,6 +321,7 @@ impl MemSeries {
             if late.len() >= LATE_MAX_SAMPLES {
                 let late = std::mem::take(late);
                 self.freeze(&late, span, pool);
+                self.is_tangled = true;
                 let range = TimeRange { start: late[0].timestamp, end: late[late.len() - 1].timestamp };
                 self.untangle(range, span, pool);
             }
@@ -351,9 +377,11 @@ impl MemSeries {
     pub(crate) fn taken(&self, range: TimeRange, wanted: Wanted) -> Option<Taken> {
         if wanted == Wanted::Newest
             && self.rare.is_none()
-            && let Some(last) = self.open.last().filter(|last| range.contains(last.timestamp))
+            && !self.is_tangled
+            && let Some(newest) = self.open.newest_at(range.end)
         {
-            return Some(Taken::One(last));
+            // All others are older.
+            return (newest.timestamp >= range.start).then_some(Taken::One(newest));
         }
         let held = self.held(range);
         (!held.is_empty()).then(|| Taken::Held(Box::new(held)))
@@ -362,8 +390,15 @@ impl MemSeries {
     /// All that may lie in `range`.
     pub(crate) fn held(&self, range: TimeRange) -> Held {
         let mut held = Held::default();
-        let touching = self.frozen.iter().filter(|frozen| frozen.range().overlaps(range));
-        held.chunks = touching.cloned().collect();
+        if self.is_tangled {
+            let touching = self.frozen.iter().filter(|frozen| frozen.range().overlaps(range));
+            held.chunks = touching.cloned().collect();
+        } else {
+            let end = self.frozen.iter().rposition(|frozen| frozen.range().start <= range.end);
+            let upto = &self.frozen[..end.map_or(0, |end| end + 1)];
+            let begin = upto.iter().rposition(|frozen| frozen.range().end < range.start);
+            held.chunks = upto[begin.map_or(0, |begin| begin + 1)..].to_vec();
+        }
         let open = (self.open.first(), self.open.last());
         if let (Some(first), Some(last)) = open
             && (TimeRange { start: first, end: last.timestamp }).overlaps(range)
@@ -413,6 +448,7 @@ impl MemSeries {
         }
         newer.shrink_to_fit();
         self.frozen = newer;
+        self.find_tangles();
         if let Some(rare) = &mut self.rare {
             let split = rare.late.partition_point(|sample| sample.timestamp < cut);
             parked.samples.extend(rare.late.drain(..split));
@@ -456,6 +492,14 @@ impl MemSeries {
             rare.parked.histograms.retain(|one| !range.contains(one.timestamp));
         }
         pieces.iter().for_each(|samples| self.freeze(samples, span, pool));
+        self.find_tangles();
+    }
+
+    /// Finds out whether each chunk lies behind the one before, and what is open behind all of them.
+    pub(super) fn find_tangles(&mut self) {
+        let ends = self.frozen.iter().map(|frozen| frozen.range().end);
+        let starts = self.frozen.iter().skip(1).map(|frozen| frozen.range().start).chain(self.open.first());
+        self.is_tangled = !ends.zip(starts).all(|(end, start)| end < start);
     }
 
     /// What is aside for a block.

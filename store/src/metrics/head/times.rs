@@ -28,6 +28,42 @@ impl TimeColumn {
     }
 }
 
+/// So many columns stay decoded: those of a target in a few hours.
+const KNOWN_MAX: usize = 16;
+
+/// Columns that one reader has decoded: the next series of the same target has the same ones, in the same order.
+#[derive(Debug, Default)]
+pub(crate) struct KnownTimes {
+    columns: Vec<(Arc<TimeColumn>, Vec<i64>)>,
+    /// Where the next one is, if things go on as they did.
+    next: usize,
+}
+
+impl KnownTimes {
+    /// The times of a column.
+    pub(super) fn of(&mut self, column: &Arc<TimeColumn>) -> &[i64] {
+        let is_it = |(known, _): &(Arc<TimeColumn>, Vec<i64>)| Arc::ptr_eq(known, column);
+        let count = self.columns.len();
+        let found = (0..count).map(|step| (self.next + step) % count).find(|at| is_it(&self.columns[*at]));
+        let at = found.unwrap_or_else(|| {
+            if count < KNOWN_MAX {
+                let mut times = Vec::new();
+                column.decode(&mut times);
+                self.columns.push((Arc::clone(column), times));
+                return count;
+            }
+            let oldest = self.next % count;
+            let (known, times) = &mut self.columns[oldest];
+            known.clone_from(column);
+            times.clear();
+            column.decode(times);
+            oldest
+        });
+        self.next = at + 1;
+        &self.columns[at].1
+    }
+}
+
 /// All columns in use, each once.
 #[derive(Debug, Default)]
 pub(super) struct TimePool {

@@ -109,7 +109,7 @@ fn a_snapshot_is_imported_with_all_it_has() {
     assert_eq!((counts.too_old, counts.too_new), (0, 0));
     let floats = select(&store, "imported");
     assert_eq!(floats.iter().map(|one| one.samples.len()).collect::<Vec<_>>(), [432, 432 - 145]);
-    for sample in floats.iter().flat_map(|one| &one.samples) {
+    for sample in floats.iter().flat_map(|one| one.samples.iter()) {
         assert_eq!(sample.value, (sample.timestamp.0 / 60_000 % 1000) as f64 / 8.0);
     }
     let custom = &select(&store, "native_custom")[0].histograms;
@@ -173,7 +173,7 @@ fn samples_outside_of_the_retention_are_left_out_and_counted() {
     let counts = report.counts;
     assert!(counts.too_old > 0 && counts.samples > 0);
     assert_eq!(samples_of_all(&store) as u64, counts.samples);
-    let oldest = select(&store, "imported")[0].samples[0].timestamp;
+    let oldest = select(&store, "imported")[0].samples.as_slice().at(0).timestamp;
     assert!(oldest >= Timestamp(NOW_MS - DAY_MS));
 }
 
