@@ -14,7 +14,7 @@ use binnacle_model::Timestamp;
 use binnacle_model::histogram::{Buckets, Histogram, ResetHint};
 use binnacle_model::storage::HistogramSample;
 
-use super::remote_write::{Field, Fields, WireError};
+use super::wire::{Field, Fields, WireError};
 
 /// Buckets of one histogram, empty ones included.
 const BUCKETS_MAX: usize = 65_536;

@@ -8,6 +8,7 @@ mod logs;
 mod otlp;
 mod remote_write;
 mod text;
+mod wire;
 mod write_v2;
 
 use std::sync::Arc;
@@ -28,8 +29,10 @@ use crate::Telemetry;
 pub use otlp::{OtlpOptions, TranslationStrategy, try_read as try_read_otlp};
 #[cfg(test)]
 pub(crate) use remote_write::WireLabels;
-pub use remote_write::{WireError, encode_write_request, write_request};
-pub(crate) use remote_write::{put_bytes, put_labels, put_varint};
+pub(crate) use remote_write::put_labels;
+pub use remote_write::{encode_write_request, write_request};
+pub use wire::WireError;
+pub(crate) use wire::{put_bytes, put_varint};
 pub use write_v2::write_request_v2;
 
 /// Longest body on the wire.

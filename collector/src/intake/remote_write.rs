@@ -26,6 +26,7 @@ use binnacle_model::storage::{
 };
 use binnacle_model::{Labels, Sample, Timestamp};
 
+use super::wire::{Fields, WireError, put_bytes, put_varint};
 use super::write_v2::write_request_v2;
 use super::{Intake, Refusal, header_text, histogram, read_body, unsnap};
 
@@ -109,14 +110,6 @@ fn refused(report: &AppendReport, impossible: Option<(usize, String)>) -> Refusa
         .map_or_else(String::new, |(count, reason)| format!("; {count} histograms refused: {reason}"));
     let refused = report.refusal().unwrap_or_else(|| "0 samples refused".to_owned());
     Refusal::Bad(refused + &impossible)
-}
-
-/// Why a body is no write request.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("body is no remote write request: {reason} at byte {at}")]
-pub struct WireError {
-    at: usize,
-    reason: &'static str,
 }
 
 /// A request, its series still as they came.
@@ -419,84 +412,6 @@ pub(super) fn count_parts(body: &[u8]) -> Result<usize, WireError> {
     Ok(parts)
 }
 
-/// The fields of a protobuf message, one after the other.
-pub(super) struct Fields<'a> {
-    pub(super) body: &'a [u8],
-    /// Where `body` stands in the whole, for errors.
-    base: usize,
-    pub(super) position: usize,
-}
-
-pub(super) struct Field<'a> {
-    pub(super) number: u64,
-    /// Where the field's tag begins in its message.
-    start: usize,
-    /// Where its content begins in the whole.
-    pub(super) at: usize,
-    /// Of a field with a length.
-    pub(super) bytes: Option<&'a [u8]>,
-    /// Of a field without.
-    pub(super) number_value: u64,
-}
-
-impl<'a> Fields<'a> {
-    pub(super) fn new(body: &'a [u8], base: usize) -> Self {
-        Self { body, base, position: 0 }
-    }
-
-    pub(super) fn fail<T>(&self, reason: &'static str) -> Result<T, WireError> {
-        Err(WireError { at: self.base + self.position, reason })
-    }
-
-    pub(super) fn varint(&mut self) -> Result<u64, WireError> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let Some(byte) = self.body.get(self.position) else { return self.fail("it ends too soon") };
-            self.position += 1;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Ok(value);
-            }
-        }
-        self.fail("a number is too long")
-    }
-
-    pub(super) fn take(&mut self, count: usize) -> Result<&'a [u8], WireError> {
-        let end = self.position.checked_add(count);
-        let Some(bytes) = end.and_then(|end| self.body.get(self.position..end)) else {
-            return self.fail("a length leads past the end");
-        };
-        self.position += count;
-        Ok(bytes)
-    }
-
-    pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, WireError> {
-        if self.position == self.body.len() {
-            return Ok(None);
-        }
-        let start = self.position;
-        let tag = self.varint()?;
-        let mut field = Field { number: tag >> 3, start, at: 0, bytes: None, number_value: 0 };
-        match tag & 7 {
-            0 => field.number_value = self.varint()?,
-            1 => {
-                let bytes = self.take(8)?;
-                field.number_value = bytes.iter().rev().fold(0, |sum, b| sum << 8 | u64::from(*b));
-            }
-            2 => {
-                let length = usize::try_from(self.varint()?).unwrap_or(usize::MAX);
-                field.at = self.base + self.position;
-                field.bytes = Some(self.take(length)?);
-            }
-            5 => {
-                self.take(4)?;
-            }
-            _ => return self.fail("a field of an unknown kind"),
-        }
-        Ok(Some(field))
-    }
-}
-
 /// A body, not yet compressed, of series with one set of samples each.
 pub fn encode_write_request<'a>(series: impl IntoIterator<Item = (&'a Labels, &'a [Sample])>) -> Vec<u8> {
     let mut out = Vec::new();
@@ -526,20 +441,6 @@ pub(crate) fn put_labels<'l>(out: &mut Vec<u8>, labels: impl IntoIterator<Item =
         put_bytes(&mut part, 2, value.as_bytes());
         put_bytes(out, 1, &part);
     }
-}
-
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
-    while value >= 0x80 {
-        out.push(value as u8 | 0x80);
-        value >>= 7;
-    }
-    out.push(value as u8);
-}
-
-pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u8, bytes: &[u8]) {
-    out.push(number << 3 | 2);
-    put_varint(out, bytes.len() as u64);
-    out.extend_from_slice(bytes);
 }
 
 #[cfg(test)]

@@ -18,10 +18,8 @@ use binnacle_model::labels::METRIC_NAME;
 use binnacle_model::storage::Metadata;
 use binnacle_model::{Sample, Timestamp};
 
-use super::remote_write::{
-    Field, Fields, MAX_METADATA, MAX_SERIES, Parts, WireError, WriteRequest, exemplar_labels, kind_name,
-    put_bytes,
-};
+use super::remote_write::{MAX_METADATA, MAX_SERIES, Parts, WriteRequest, exemplar_labels, kind_name};
+use super::wire::{Field, Fields, WireError, put_bytes};
 
 /// Texts of one body.
 const MAX_SYMBOLS: usize = 1_000_000;
@@ -221,7 +219,8 @@ mod tests {
     use binnacle_model::storage::SeriesDecoder;
     use proptest::prelude::*;
 
-    use super::super::remote_write::{WireLabels, encode_write_request, put_varint, write_request};
+    use super::super::remote_write::{WireLabels, encode_write_request, write_request};
+    use super::super::wire::put_varint;
     use super::*;
 
     const SYMBOLS: [&str; 6] = ["", "__name__", "lat_bucket", "job", "a", "How long it takes."];

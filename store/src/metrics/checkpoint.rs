@@ -14,15 +14,15 @@
 //! group   := see `head::saved`
 //! ```
 
-use std::collections::HashMap;
 use std::io;
 use std::path::Path;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{PoisonError, mpsc};
+use std::thread;
 
 use super::Metrics;
 use super::block::Cut;
-use super::head::{Head, Loader, Place, SavedState, Saver};
+use super::head::{Group, Head, Loader, Place, SavedState, Saver, SeriesNumbers};
 use crate::bytes::{Reader, put_varint};
 use crate::fs::{Disk, ReadFile, WriteFile};
 use crate::header::{self, CHECKPOINT_VERSION, HEADER_BYTES, MAGIC_CHECKPOINT};
@@ -32,6 +32,9 @@ const NAME: &str = "head.checkpoint";
 
 /// Series that are copied out of the head under one lock.
 const PLACES_PER_GROUP: usize = 256;
+
+/// Groups that are decoded before the head has taken those before them.
+const GROUPS_AHEAD: usize = 16;
 
 /// A clean stop saves the head from so many bytes of the log on; fewer are read in no time.
 const CLOSE_MIN_BYTES: u64 = 1024 * 1024;
@@ -61,7 +64,7 @@ impl Saved {
 /// A head as its checkpoint has it.
 pub(super) struct Loaded {
     pub(super) head: Head,
-    pub(super) names: HashMap<u64, Place>,
+    pub(super) names: SeriesNumbers,
     pub(super) saved: Saved,
     /// No block that comes has a lower number.
     pub(super) next_block: u64,
@@ -142,20 +145,39 @@ fn read(file: &dyn ReadFile, cut: Cut, mut head: Head) -> io::Result<Loaded> {
         // It was written before a block was.
         loader.kept_from = Some(cut.before);
     }
+    // One core reads and decodes, the other one makes series.
+    let bytes = thread::scope(|scope| {
+        let (sender, groups) = mpsc::sync_channel(GROUPS_AHEAD);
+        let reading = scope.spawn(move || read_groups(sections, &sender));
+        for (at, group) in groups {
+            head.load(group, &mut loader).ok_or_else(|| damaged(at))?;
+        }
+        reading.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    })?;
+    let saved = Saved { bytes, files: state.files.clone(), cut: None };
+    let next_block = state.next_block;
+    head.restore_state(state);
+    Ok(Loaded { head, names: loader.names, saved, next_block })
+}
+
+/// Reads the groups behind the state, each of which is sent with its place. Answers where they end.
+fn read_groups(mut sections: Sections<'_>, sender: &mpsc::SyncSender<(u64, Group)>) -> io::Result<u64> {
     let mut groups = 0;
     loop {
         let at = sections.at;
         match sections.next()? {
-            (GROUP, payload) => head.load(payload, &mut loader).ok_or_else(|| damaged(at))?,
-            (END, payload) if Reader::new(payload).varint() == Some(groups) => break,
+            (GROUP, payload) => {
+                let group = Group::decode(payload).ok_or_else(|| damaged(at))?;
+                if sender.send((at, group)).is_err() {
+                    // Whoever took them met one that is damaged, and says so.
+                    return Ok(at);
+                }
+            }
+            (END, payload) if Reader::new(payload).varint() == Some(groups) => return Ok(sections.at),
             _ => return Err(damaged(at)),
         }
         groups += 1;
     }
-    let saved = Saved { bytes: sections.at, files: state.files.clone(), cut: None };
-    let next_block = state.next_block;
-    head.restore_state(state);
-    Ok(Loaded { head, names: loader.names, saved, next_block })
 }
 
 /// A file of sections being written.

@@ -34,7 +34,7 @@ mod postings;
 mod rollup;
 mod select;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
@@ -54,7 +54,7 @@ use delete::Deletion;
 pub use delete::ShortRetention;
 use exemplars::Exemplars;
 pub(crate) use follow::Following;
-use head::{Head, Limits, Place};
+use head::{Head, Limits, SeriesNumbers};
 pub(crate) use import::find as find_prometheus;
 pub use import::{ImportCounts, ImportError, ImportOptions, ImportOutcome, ImportReport, ImportedBlock};
 pub(crate) use inspect::inspect;
@@ -155,7 +155,7 @@ pub(crate) struct Opening {
     seed: u64,
     /// Numbers of series, as the WAL says them. Each file says all that it needs; where that is damaged, what a file
     /// before it said is the same.
-    names: HashMap<u64, Place>,
+    names: SeriesNumbers,
     /// What a checkpoint already has.
     saved: Saved,
     /// That a checkpoint knows of: others may be gone by now.
@@ -204,7 +204,7 @@ impl Opening {
         let loaded = checkpoint::load(&*disk, dir, cut, make).map_err(read)?;
         let Loaded { head, names, saved, next_block } = loaded.unwrap_or_else(|| Loaded {
             head: make(),
-            names: HashMap::new(),
+            names: SeriesNumbers::default(),
             saved: Saved::default(),
             next_block: 1,
         });

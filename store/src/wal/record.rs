@@ -102,7 +102,8 @@ pub(super) fn encode(
     let length = out.len() - start - PREFIX_BYTES;
     assert!(length <= RECORD_MAX_BYTES, "a record of {length} bytes; intake bounds its bodies");
     out[start + 4..start + 8].copy_from_slice(&(length as u32).to_le_bytes());
-    let crc = checksum(&out[start..], salt);
+    let (prefix, payload) = out[start..].split_at(PREFIX_BYTES);
+    let crc = checksum(prefix, payload, salt);
     out[start + 17..start + 21].copy_from_slice(&crc.to_le_bytes());
 }
 
@@ -112,13 +113,23 @@ pub(super) fn decode(bytes: &[u8], salt: u64) -> Option<(Record<'_>, usize)> {
     if prefix[..4] != MAGIC {
         return None;
     }
-    let length = u32::from_le_bytes(prefix[4..8].try_into().ok()?) as usize;
-    let size = PREFIX_BYTES + length;
-    if length > RECORD_MAX_BYTES || bytes.len() < size {
+    let length = u32::from_le_bytes(prefix[4..8].try_into().ok()?);
+    let crc = u32::from_le_bytes(prefix[17..21].try_into().ok()?);
+    let mut size = PREFIX_BYTES + length as usize;
+    if bytes.len() < size {
+        // A bit of the length of the last record may have flipped: then the record is what is left.
+        let left = u32::try_from(bytes.len() - PREFIX_BYTES).ok()?;
+        let mut record: [u8; PREFIX_BYTES] = *prefix;
+        record[4..8].copy_from_slice(&left.to_le_bytes());
+        if (left ^ length).count_ones() != 1 || checksum(&record, &bytes[PREFIX_BYTES..], salt) != crc {
+            return None;
+        }
+        size = bytes.len();
+    } else if length as usize > RECORD_MAX_BYTES || checksum(prefix, &bytes[PREFIX_BYTES..size], salt) != crc
+    {
         return None;
     }
-    let crc = u32::from_le_bytes(prefix[17..21].try_into().ok()?);
-    if checksum(&bytes[..size], salt) != crc {
+    if size - PREFIX_BYTES > RECORD_MAX_BYTES {
         return None;
     }
     let sequence = Sequence(u64::from_le_bytes(prefix[8..16].try_into().ok()?));
@@ -144,9 +155,9 @@ pub(super) fn is_torn(end: &[u8]) -> bool {
     is_hole || (MAGIC.starts_with(start) && is_short)
 }
 
-fn checksum(record: &[u8], salt: u64) -> u32 {
-    let salted = crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &record[4..17]);
-    crc32c::crc32c_append(salted, &record[PREFIX_BYTES..])
+fn checksum(prefix: &[u8], payload: &[u8], salt: u64) -> u32 {
+    let salted = crc32c::crc32c_append(crc32c::crc32c(&salt.to_le_bytes()), &prefix[4..17]);
+    crc32c::crc32c_append(salted, payload)
 }
 
 #[cfg(test)]
@@ -164,11 +175,17 @@ mod tests {
             (record.sequence, record.kind, record.payload, size),
             (Sequence(7), RecordKind::Lines, &b"hello"[..], 26)
         );
-        for at in 4..bytes.len() {
+        for bit in 4 * 8..bytes.len() * 8 {
             let mut damaged = bytes.clone();
-            damaged[at] ^= 1;
-            assert!(decode(&damaged, 99).is_none(), "byte {at}");
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            // A length that grew ends behind the file, and is known by that.
+            let is_longer = bit < 8 * 8 && damaged[bit / 8] > bytes[bit / 8];
+            let found = decode(&damaged, 99);
+            assert_eq!(found.is_some(), is_longer, "bit {bit}");
+            assert!(found.is_none_or(|(record, size)| record.payload == b"hello" && size == bytes.len()));
         }
+        let torn = &bytes[..bytes.len() - 1];
+        assert!(decode(torn, 99).is_none());
         assert!(decode(&bytes, 98).is_none(), "a record of another file, or of nobody");
     }
 }

@@ -221,7 +221,7 @@ fn bodies_that_would_grow_are_refused() {
     (0..1_000_001).for_each(|_| point.extend([7 << 3 | 2, 0]));
     let wrap = |tag: u8, inner: &[u8]| {
         let mut out = vec![tag << 3 | 2];
-        super::super::remote_write::put_varint(&mut out, inner.len() as u64);
+        super::super::wire::put_varint(&mut out, inner.len() as u64);
         out.extend_from_slice(inner);
         out
     };

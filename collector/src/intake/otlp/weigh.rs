@@ -1,7 +1,7 @@
 //! Counts what a body would become, before anything is made: an empty message is two bytes on the wire and a hundred
 //! in memory.
 
-use super::super::remote_write::Fields;
+use super::super::wire::Fields;
 
 /// Messages of one request.
 const MAX_MESSAGES: usize = 1_000_000;

@@ -15,6 +15,7 @@
 //! may still use it, as with Prometheus's `promql-delayed-name-removal`.
 
 mod aggregate;
+mod anchored;
 mod binary;
 mod calls;
 mod column;

@@ -9,7 +9,7 @@ use binnacle_model::{Sample, SampleSlice};
 use super::super::ast::Borders;
 use super::column::Point;
 use super::windows::{Window, WindowCtx, WindowFn};
-use super::{EvalError, rates};
+use super::{EvalError, anchored, rates};
 
 /// `sum_over_time`
 pub(super) const SUM: WindowFn =
@@ -325,7 +325,7 @@ pub(super) fn shown(window: &Window<'_>) -> (Vec<Sample>, Vec<HistogramSample>) 
     if window.borders == Borders::Strict {
         return (window.floats.iter().collect(), window.histograms.to_vec());
     }
-    (rates::extended(window), window.histograms.to_vec())
+    (anchored::extended(window), window.histograms.to_vec())
 }
 
 fn smoothing(window: &Window<'_>, ctx: &mut WindowCtx<'_>) -> Answer {

@@ -188,7 +188,7 @@ impl Run<'_> {
         match (next.checked_sub(1).map(|at| floats[at]), floats.get(next)) {
             (_, Some(after)) if after.timestamp.0 == moment => Some(Point::Float(after.value)),
             (Some(before), Some(after)) => {
-                Some(Point::Float(super::rates::between(&before, after, moment, false)))
+                Some(Point::Float(super::anchored::between(&before, after, moment, false)))
             }
             (Some(before), None) => Some(Point::Float(before.value)),
             (None, _) => None,
@@ -209,7 +209,7 @@ impl Run<'_> {
             (Some(before), Some(after)) => {
                 let name = series.labels.metric_name();
                 let notes = &mut self.notes;
-                Arc::new(super::rates::between_histograms(
+                Arc::new(super::anchored::between_histograms(
                     before, after, moment, true, notes, expr.span, name,
                 )?)
             }

@@ -16,19 +16,21 @@ impl BitWriter {
 
     /// The low `width` bits of `value`, at most 64, the highest of them first.
     pub(super) fn write(&mut self, value: u64, width: u32) {
-        let mut left = width;
-        while left > 0 {
-            if self.free == 0 {
-                self.out.push(0);
-                self.free = 8;
-            }
-            let take = left.min(u32::from(self.free));
-            let part = (value >> (left - take)) & ((1u64 << take) - 1);
-            let last = self.out.last_mut().expect("a byte was pushed above");
-            *last |= (part as u8) << (u32::from(self.free) - take);
-            self.free -= take as u8;
-            left -= take;
+        if width == 0 {
+            return;
         }
+        let word = value << (64 - width);
+        let free = u32::from(self.free);
+        if let Some(last) = self.out.last_mut().filter(|_| free > 0) {
+            *last |= (word >> (64 - free)) as u8;
+        }
+        let Some(left) = width.checked_sub(free) else {
+            self.free = (free - width) as u8;
+            return;
+        };
+        let bytes = left.div_ceil(8);
+        self.out.extend_from_slice(&(word << free).to_be_bytes()[..bytes as usize]);
+        self.free = (bytes * 8 - left) as u8;
     }
 
     pub(super) fn write_signed(&mut self, value: i64, width: u32) {

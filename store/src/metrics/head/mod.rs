@@ -3,8 +3,10 @@
 //! `registry` finds series, `series` holds their samples, `symbols` their strings and `times` the
 //! columns of times that they share; `saved` is all of it as bytes.
 
+mod held;
 mod postings;
 mod registry;
+mod replay;
 mod saved;
 mod series;
 mod symbols;
@@ -17,15 +19,15 @@ use binnacle_model::storage::{ALL_TIME, AppendReport, HistogramSample, RawSeries
 use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
 use xxhash_rust::xxh3::Xxh3Builder;
 
+pub(crate) use held::{Held, Scratch, Taken};
 pub(crate) use registry::{Place, RawHash};
-pub(crate) use saved::{Loader, SavedState, Saver};
-pub(crate) use series::{Held, Scratch, Taken};
+pub(crate) use saved::{Group, Loader, SavedState, Saver};
 pub(crate) use times::KnownTimes;
 
 use super::block::Cut;
 use super::delete::Deletion;
-use super::{SampleKind, histograms};
-use crate::bytes::{Reader, put_text, put_varint, put_zigzag};
+use super::histograms;
+use crate::bytes::{put_text, put_varint, put_zigzag};
 use crate::wal::{RecordKind, Sequence, Wal, WalFileId};
 use registry::Registry;
 use series::Inserted;
@@ -47,6 +49,9 @@ const SAMPLE_MAX_BYTES: usize = 28;
 fn label_bytes(label: &Label) -> usize {
     label.name.len() + label.value.len() + 10
 }
+
+/// The numbers by which the WAL knows series.
+pub(crate) type SeriesNumbers = HashMap<u64, Place, foldhash::fast::RandomState>;
 
 /// What the head accepts, at the moment of an append.
 #[derive(Debug, Clone, Copy)]
@@ -252,9 +257,11 @@ impl Head {
     fn append_histograms(&mut self, wal: &Wal, accepted: &[(Place, &HistogramSample)]) -> Option<Sequence> {
         let mut last = None;
         for piece in accepted.chunks(HISTOGRAMS_PER_RECORD) {
+            let mut named = 0;
             last = Some(wal.append(RecordKind::Histograms, |file, out| {
                 let before = out.len();
-                self.define(file, piece.iter().map(|(place, sample)| (*place, sample.timestamp)), out);
+                named =
+                    self.define(file, piece.iter().map(|(place, sample)| (*place, sample.timestamp)), out);
                 put_varint(out, piece.len() as u64);
                 for (place, sample) in piece {
                     put_varint(out, self.registry.get(*place).number);
@@ -263,6 +270,9 @@ impl Head {
                 }
                 self.unsaved_bytes += (out.len() - before) as u64;
             }));
+            if named > 0 {
+                wal.note_repeated(named);
+            }
         }
         last
     }
@@ -374,74 +384,6 @@ impl Head {
         let of_file = self.range_by_file.entry(file).or_insert(TimeRange { start: oldest, end: newest });
         *of_file = TimeRange { start: of_file.start.min(oldest), end: of_file.end.max(newest) };
         self.newest = self.newest.max(Some(newest));
-    }
-
-    /// Takes a record of the WAL back in. Samples that `cut` says are in blocks are left out.
-    /// `names` are the numbers that the WAL has said so far.
-    pub(crate) fn replay(
-        &mut self,
-        file: WalFileId,
-        payload: &[u8],
-        kind: SampleKind,
-        cut: Cut,
-        names: &mut HashMap<u64, Place>,
-    ) -> Option<()> {
-        let mut reader = Reader::new(payload);
-        self.unsaved_bytes += payload.len() as u64;
-        for _ in 0..reader.count()? {
-            let number = reader.varint()?;
-            let mut pairs = Vec::new();
-            for _ in 0..reader.count()? {
-                pairs.push((reader.text()?, reader.text()?));
-            }
-            let labels = Labels::new(pairs).ok()?;
-            names.insert(number, self.registry.replayed(&labels, number)?);
-        }
-        if kind == SampleKind::Histograms {
-            return self.replay_histograms(file, reader, cut, names);
-        }
-        let mut time = 0i64;
-        let (mut oldest, mut newest) = (Timestamp(i64::MAX), Timestamp(i64::MIN));
-        for _ in 0..reader.count()? {
-            let number = reader.varint()?;
-            time = time.wrapping_add(reader.zigzag()?);
-            let sample = Sample { timestamp: Timestamp(time), value: reader.f64()? };
-            (oldest, newest) = (oldest.min(sample.timestamp), newest.max(sample.timestamp));
-            let in_block = file <= cut.wal_file && sample.timestamp < cut.before;
-            // A series that the file names in a damaged record only: its samples have no name.
-            let Some(place) = names.get(&number) else { continue };
-            let series = self.registry.get_mut(*place);
-            if !in_block && series.judge(sample) == Inserted::New {
-                series.insert(sample, self.span, &mut self.times);
-            }
-        }
-        if oldest <= newest {
-            self.note_bounds(file, oldest, newest);
-        }
-        reader.is_empty().then_some(())
-    }
-
-    fn replay_histograms(
-        &mut self,
-        file: WalFileId,
-        mut reader: Reader<'_>,
-        cut: Cut,
-        names: &HashMap<u64, Place>,
-    ) -> Option<()> {
-        for _ in 0..reader.count()? {
-            let number = reader.varint()?;
-            let timestamp = Timestamp(reader.zigzag()?);
-            let histogram = Arc::new(histograms::read(&mut reader)?);
-            let sample = HistogramSample { timestamp, histogram };
-            self.note_bounds(file, timestamp, timestamp);
-            let in_block = file <= cut.wal_file && timestamp < cut.before;
-            let Some(place) = names.get(&number) else { continue };
-            let series = self.registry.get_mut(*place);
-            if !in_block && series.judge_histogram(&sample) == Inserted::New {
-                series.insert_histogram(&sample);
-            }
-        }
-        reader.is_empty().then_some(())
     }
 
     /// Puts a deletion into the WAL's buffer and does it.

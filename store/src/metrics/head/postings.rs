@@ -7,10 +7,13 @@ use roaring::RoaringBitmap;
 
 use super::symbols::{Symbol, Symbols};
 
+/// Numbers that we give out ourselves need no hash that withstands whoever chooses them.
+type BySymbol<T> = HashMap<Symbol, T, foldhash::fast::RandomState>;
+
 /// From names to values to places of series.
 #[derive(Debug, Default)]
 pub(super) struct Postings {
-    names: HashMap<Symbol, HashMap<Symbol, RoaringBitmap>>,
+    names: BySymbol<BySymbol<RoaringBitmap>>,
     all: RoaringBitmap,
 }
 

@@ -277,6 +277,11 @@ impl Registry {
         symbols.into_iter().map(|symbol| Arc::clone(self.symbols.get(symbol))).collect()
     }
 
+    /// Whether the series in a place has these names and values, in their order.
+    pub(super) fn is_named(&self, place: Place, pairs: &[[&str; 2]]) -> bool {
+        self.find(place).is_some_and(|series| self.pairs(series).eq(pairs.iter().copied()))
+    }
+
     /// Names and values of a series, in their order.
     pub(super) fn pairs<'a>(&'a self, series: &'a MemSeries) -> impl ExactSizeIterator<Item = [&'a str; 2]> {
         let text = |symbol: Symbol| &**self.symbols.get(symbol);

@@ -18,11 +18,12 @@ use std::sync::Arc;
 use binnacle_model::storage::HistogramSample;
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
-use super::Head;
+use super::held::Frozen;
 use super::registry::Place;
-use super::series::{Frozen, MemSeries, Rare};
+use super::series::{MemSeries, Rare};
 use super::symbols::Symbol;
 use super::times::TimeColumn;
+use super::{Head, SeriesNumbers};
 use crate::bytes::{Reader, put_text, put_varint, put_zigzag};
 use crate::metrics::chunk::open::OpenChunk;
 use crate::metrics::histograms;
@@ -140,12 +141,78 @@ impl Saver {
 /// What the groups read so far have said.
 #[derive(Debug, Default)]
 pub(crate) struct Loader {
-    symbols: HashMap<u32, Symbol>,
+    symbols: HashMap<u32, Symbol, foldhash::fast::RandomState>,
     columns: Vec<Arc<TimeColumn>>,
-    /// Numbers of series, as the WAL knows them.
-    pub(crate) names: HashMap<u64, Place>,
+    pub(crate) names: SeriesNumbers,
     /// Samples older than this are in blocks.
     pub(crate) kept_from: Option<Timestamp>,
+}
+
+/// A group, decoded but for what groups before it said: the part of the work that needs no head.
+#[derive(Debug)]
+pub(crate) struct Group {
+    symbols: Vec<(u32, Box<str>)>,
+    columns: Vec<TimeColumn>,
+    series: Vec<SavedSeries>,
+}
+
+#[derive(Debug)]
+struct SavedSeries {
+    number: u64,
+    /// As the checkpoint numbers them.
+    labels: Box<[u32]>,
+    /// Each with the number of its column of times.
+    frozen: Vec<(usize, Arc<[u8]>)>,
+    open: OpenChunk,
+    late: Vec<Sample>,
+    histograms: Vec<HistogramSample>,
+}
+
+impl Group {
+    /// Reads what [`Head::save`] wrote; `None` if the bytes are something else.
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let mut symbols = Vec::new();
+        for _ in 0..reader.count()? {
+            symbols.push((u32::try_from(reader.varint()?).ok()?, reader.text()?.into()));
+        }
+        let mut columns = Vec::new();
+        for _ in 0..reader.count()? {
+            let length = reader.count()?;
+            columns.push(TimeColumn::read(reader.bytes(length)?)?);
+        }
+        let mut series = Vec::new();
+        for _ in 0..reader.count()? {
+            series.push(SavedSeries::decode(&mut reader)?);
+        }
+        reader.is_empty().then_some(Self { symbols, columns, series })
+    }
+}
+
+impl SavedSeries {
+    fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let number = reader.varint()?;
+        let symbol = |reader: &mut Reader<'_>| u32::try_from(reader.varint()?).ok();
+        let labels = (0..reader.count()?).map(|_| symbol(reader)).collect::<Option<Box<[u32]>>>()?;
+        let mut frozen = Vec::new();
+        for _ in 0..reader.count()? {
+            let column = usize::try_from(reader.varint()?).ok()?;
+            let length = reader.count()?;
+            frozen.push((column, reader.bytes(length)?.into()));
+        }
+        let open = OpenChunk::read(reader)?;
+        let mut late = Vec::new();
+        for _ in 0..reader.count()? {
+            let timestamp = Timestamp(reader.zigzag()?);
+            late.push(Sample { timestamp, value: reader.f64()? });
+        }
+        let mut histograms = Vec::new();
+        for _ in 0..reader.count()? {
+            let timestamp = Timestamp(reader.zigzag()?);
+            histograms.push(HistogramSample { timestamp, histogram: Arc::new(histograms::read(reader)?) });
+        }
+        Some(Self { number, labels, frozen, open, late, histograms })
+    }
 }
 
 impl Head {
@@ -202,47 +269,26 @@ impl Head {
         out.append(&mut all);
     }
 
-    /// Takes back in what [`Self::save`] wrote; `None` if the bytes are something else.
-    pub(crate) fn load(&mut self, group: &[u8], loader: &mut Loader) -> Option<()> {
-        let mut reader = Reader::new(group);
-        for _ in 0..reader.count()? {
-            let number = u32::try_from(reader.varint()?).ok()?;
-            loader.symbols.insert(number, self.registry.intern(reader.text()?));
+    /// Takes a group back in that [`Self::save`] wrote; `None` if it speaks of what no group before it said.
+    pub(crate) fn load(&mut self, group: Group, loader: &mut Loader) -> Option<()> {
+        for (number, text) in group.symbols {
+            loader.symbols.insert(number, self.registry.intern(&text));
         }
-        for _ in 0..reader.count()? {
-            let length = reader.count()?;
-            loader.columns.push(self.times.restore(reader.bytes(length)?)?);
-        }
-        for _ in 0..reader.count()? {
-            self.load_series(&mut reader, loader)?;
-        }
-        reader.is_empty().then_some(())
+        loader.columns.extend(group.columns.into_iter().map(|column| self.times.restore(column)));
+        group.series.into_iter().try_for_each(|series| self.load_series(series, loader))
     }
 
-    fn load_series(&mut self, reader: &mut Reader<'_>, loader: &mut Loader) -> Option<()> {
-        let number = reader.varint()?;
-        let symbol =
-            |reader: &mut Reader<'_>| loader.symbols.get(&u32::try_from(reader.varint()?).ok()?).copied();
-        let labels = (0..reader.count()?).map(|_| symbol(reader)).collect::<Option<Box<[Symbol]>>>()?;
+    fn load_series(&mut self, saved: SavedSeries, loader: &mut Loader) -> Option<()> {
+        let SavedSeries { number, mut labels, frozen, open, late, histograms } = saved;
+        for symbol in &mut labels {
+            *symbol = *loader.symbols.get(symbol)?;
+        }
         let place = self.registry.restored(labels, number)?;
         loader.names.insert(number, place);
-        let mut frozen = Vec::new();
-        for _ in 0..reader.count()? {
-            let times = Arc::clone(loader.columns.get(usize::try_from(reader.varint()?).ok()?)?);
-            let length = reader.count()?;
-            frozen.push(Frozen { times, values: reader.bytes(length)?.into() });
-        }
-        let open = OpenChunk::read(reader)?;
-        let mut late = Vec::new();
-        for _ in 0..reader.count()? {
-            let timestamp = Timestamp(reader.zigzag()?);
-            late.push(Sample { timestamp, value: reader.f64()? });
-        }
-        let mut histograms = Vec::new();
-        for _ in 0..reader.count()? {
-            let timestamp = Timestamp(reader.zigzag()?);
-            histograms.push(HistogramSample { timestamp, histogram: Arc::new(histograms::read(reader)?) });
-        }
+        let known = |(column, values): (usize, Arc<[u8]>)| {
+            Some(Frozen { times: Arc::clone(loader.columns.get(column)?), values })
+        };
+        let frozen = frozen.into_iter().map(known).collect::<Option<Vec<_>>>()?;
         let Self { registry, times, span, .. } = self;
         let series = registry.get_mut(place);
         (series.frozen, series.open) = (frozen, open);

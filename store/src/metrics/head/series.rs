@@ -1,14 +1,14 @@
 //! One series of the head: samples that no block holds yet.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use binnacle_model::histogram::{Histogram, ResetHint};
 use binnacle_model::storage::{ALL_TIME, HistogramSample, Wanted};
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
+use super::held::{Frozen, Held, Scratch, Taken};
 use super::symbols::Symbol;
-use super::times::{KnownTimes, TimeColumn, TimePool};
+use super::times::TimePool;
 use crate::metrics::chunk::open::OpenChunk;
 use crate::metrics::chunk::values;
 use crate::wal::WalFileId;
@@ -18,64 +18,6 @@ const LATE_MAX_SAMPLES: usize = 240;
 
 /// So many chunks may lie over each other before they are put in order: who asks for a moment decodes all of them.
 const OVERLAP_MAX: usize = 8;
-
-/// A chunk that takes no more samples.
-#[derive(Debug, Clone)]
-pub(crate) struct Frozen {
-    pub(crate) times: Arc<TimeColumn>,
-    pub(super) values: Arc<[u8]>,
-}
-
-impl Frozen {
-    pub(crate) fn range(&self) -> TimeRange {
-        self.times.range
-    }
-
-    /// Adds the samples to `out`.
-    pub(crate) fn decode(&self, scratch: &mut Scratch, out: &mut Vec<Sample>) {
-        self.decode_range(ALL_TIME, scratch, out);
-    }
-
-    /// Adds the samples of `range` to `out`.
-    fn decode_range(&self, range: TimeRange, scratch: &mut Scratch, out: &mut Vec<Sample>) {
-        scratch.clear();
-        self.times.decode(&mut scratch.times);
-        self.decode_values(&mut scratch.values);
-        scratch.append_to(range, out);
-    }
-
-    /// Adds the values to `out`.
-    fn decode_values(&self, out: &mut Vec<f64>) {
-        let count = usize::from(self.times.count);
-        values::decode(&self.values, count, out).expect("we encoded it in this process");
-    }
-}
-
-/// Columns on their way to samples.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    pub(crate) times: Vec<i64>,
-    pub(crate) values: Vec<f64>,
-}
-
-impl Scratch {
-    pub(crate) fn clear(&mut self) {
-        self.times.clear();
-        self.values.clear();
-    }
-
-    pub(crate) fn push(&mut self, sample: Sample) {
-        self.times.push(sample.timestamp.0);
-        self.values.push(sample.value);
-    }
-
-    fn append_to(&self, range: TimeRange, out: &mut Vec<Sample>) {
-        let from = self.times.partition_point(|time| *time < range.start.0);
-        let to = self.times.partition_point(|time| *time <= range.end.0).max(from);
-        let pairs = self.times[from..to].iter().zip(&self.values[from..to]);
-        out.extend(pairs.map(|(time, value)| Sample { timestamp: Timestamp(*time), value: *value }));
-    }
-}
 
 /// A series of the head.
 #[derive(Debug)]
@@ -120,85 +62,6 @@ pub(crate) enum Inserted {
     New,
     Duplicate,
     Conflicting,
-}
-
-/// What a query takes out of a series.
-#[derive(Debug)]
-pub(crate) enum Taken {
-    /// All that was wanted.
-    One(Sample),
-    Held(Box<Held>),
-}
-
-/// Samples of a series, not yet decoded.
-#[derive(Debug, Default, Clone)]
-pub(crate) struct Held {
-    pub(crate) chunks: Vec<Frozen>,
-    pub(crate) open: Option<OpenChunk>,
-    /// Not necessarily ascending.
-    pub(crate) samples: Vec<Sample>,
-    /// Ascending.
-    pub(crate) histograms: Vec<HistogramSample>,
-}
-
-impl Held {
-    pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.open.is_none() && self.samples.is_empty() && self.histograms.is_empty()
-    }
-
-    /// Adds the samples of `range` to `out`, in no order.
-    pub(crate) fn decode_range(&self, range: TimeRange, scratch: &mut Scratch, out: &mut Vec<Sample>) {
-        let frozen: usize = self.chunks.iter().map(|frozen| usize::from(frozen.times.count)).sum();
-        out.reserve(frozen + self.open.as_ref().map_or(0, OpenChunk::len) + self.samples.len());
-        for frozen in self.chunks.iter().filter(|frozen| frozen.range().overlaps(range)) {
-            frozen.decode_range(range, scratch, out);
-        }
-        if let Some(open) = &self.open {
-            open.decode_range(range, out);
-        }
-        out.extend(self.samples.iter().filter(|sample| range.contains(sample.timestamp)));
-    }
-
-    /// Adds at least the samples of `range` to `out`, in no order.
-    pub(crate) fn decode_columns(&self, range: TimeRange, known: &mut KnownTimes, out: &mut Scratch) {
-        for frozen in self.chunks.iter().filter(|frozen| frozen.range().overlaps(range)) {
-            out.times.extend_from_slice(known.of(&frozen.times));
-            frozen.decode_values(&mut out.values);
-        }
-        if let Some(open) = &self.open {
-            open.decode_columns(out);
-        }
-        self.samples.iter().for_each(|sample| out.push(*sample));
-    }
-
-    /// The spans in which it has samples.
-    pub(crate) fn windows(&self, span: i64) -> BTreeSet<i64> {
-        let open = self.open.iter().flat_map(|open| [open.first(), open.last().map(|last| last.timestamp)]);
-        let chunks = self.chunks.iter().flat_map(|frozen| [frozen.range().start, frozen.range().end]);
-        let samples = self.samples.iter().map(|sample| sample.timestamp);
-        let histograms = self.histograms.iter().map(|one| one.timestamp);
-        let all = open.flatten().chain(chunks).chain(samples).chain(histograms);
-        all.map(|at| at.0.div_euclid(span)).collect()
-    }
-
-    fn append(&mut self, other: &Self, range: TimeRange) {
-        let chunks = other.chunks.iter().filter(|frozen| frozen.range().overlaps(range));
-        self.chunks.extend(chunks.cloned());
-        if let Some(open) = &other.open {
-            open.decode(&mut self.samples);
-        }
-        self.samples.extend(other.samples.iter().filter(|sample| range.contains(sample.timestamp)));
-        let histograms = other.histograms.iter().filter(|one| range.contains(one.timestamp));
-        self.histograms.extend(histograms.cloned());
-    }
-
-    fn first(&self) -> Option<Timestamp> {
-        let chunks = self.chunks.iter().map(|frozen| frozen.range().start).min();
-        let open = self.open.as_ref().and_then(OpenChunk::first);
-        let samples = self.samples.iter().map(|sample| sample.timestamp).min();
-        let histogram = self.histograms.first().map(|one| one.timestamp);
-        [chunks, open, samples, histogram].into_iter().flatten().min()
-    }
 }
 
 /// How many of the ranges have a moment in common, at the most.

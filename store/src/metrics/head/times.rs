@@ -22,6 +22,14 @@ impl TimeColumn {
         &self.bytes
     }
 
+    /// The column with bytes that [`times::encode`] made; `None` if these are none, or have no time.
+    pub(super) fn read(bytes: &[u8]) -> Option<Self> {
+        let mut moments = Vec::new();
+        times::decode(bytes, &mut moments)?;
+        let range = TimeRange { start: Timestamp(*moments.first()?), end: Timestamp(*moments.last()?) };
+        Some(Self { bytes: bytes.into(), range, count: u16::try_from(moments.len()).ok()? })
+    }
+
     /// Adds the times to `out`.
     pub(crate) fn decode(&self, out: &mut Vec<i64>) {
         times::decode(&self.bytes, out).expect("we encoded it in this process");
@@ -74,25 +82,21 @@ pub(super) struct TimePool {
 impl TimePool {
     /// The column of `times`, of which there must be one at least.
     pub(super) fn column(&mut self, times: &[i64]) -> Arc<TimeColumn> {
-        let bytes = times::encode(times);
-        let hash = self.hasher.hash_one(&bytes[..]);
-        if let Some(known) = self.columns.find(hash, |column| *column.bytes == *bytes) {
-            return Arc::clone(known);
-        }
         let range = TimeRange { start: Timestamp(times[0]), end: Timestamp(times[times.len() - 1]) };
         let count = u16::try_from(times.len()).expect("a chunk holds few samples");
-        let column = Arc::new(TimeColumn { bytes: bytes.into(), range, count });
+        self.restore(TimeColumn { bytes: times::encode(times).into(), range, count })
+    }
+
+    /// The same column, shared.
+    pub(super) fn restore(&mut self, column: TimeColumn) -> Arc<TimeColumn> {
+        let hash = self.hasher.hash_one(&column.bytes[..]);
+        if let Some(known) = self.columns.find(hash, |known| known.bytes == column.bytes) {
+            return Arc::clone(known);
+        }
+        let column = Arc::new(column);
         let Self { columns, hasher } = self;
         columns.insert_unique(hash, Arc::clone(&column), |column| hasher.hash_one(&column.bytes[..]));
         column
-    }
-
-    /// The column with these bytes; `None` if they are none.
-    pub(super) fn restore(&mut self, bytes: &[u8]) -> Option<Arc<TimeColumn>> {
-        let mut moments = Vec::new();
-        times::decode(bytes, &mut moments)?;
-        let fits = !moments.is_empty() && u16::try_from(moments.len()).is_ok();
-        fits.then(|| self.column(&moments))
     }
 
     /// Forgets columns that no chunk has.
