@@ -9,6 +9,9 @@ use crate::labels::{Labels, is_legacy_label_name, quoted};
 /// Compiled size of one regular expression. A query may hold many.
 const REGEX_MAX_BYTES: usize = 1024 * 1024;
 
+/// So many words with gaps are looked for one by one.
+const WORDS_MAX: usize = 16;
+
 /// How a matcher compares.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MatchOp {
@@ -50,6 +53,7 @@ pub struct Matcher {
 /// automaton.
 #[derive(Debug, Clone)]
 enum Pattern {
+    /// Ascending.
     Literals(Vec<String>),
     Everything,
     NotEmpty,
@@ -121,7 +125,7 @@ impl Matcher {
     /// Whether a label of this value is selected.
     pub fn matches(&self, value: &str) -> bool {
         let found = match &self.pattern {
-            Pattern::Literals(words) => words.iter().any(|word| word == value),
+            Pattern::Literals(words) => words.binary_search_by(|word| (**word).cmp(value)).is_ok(),
             Pattern::Everything => true,
             Pattern::NotEmpty => !value.is_empty(),
             Pattern::Words(words) => words.iter().any(|word| word.matches(value)),
@@ -178,11 +182,16 @@ fn compile(pattern: &str) -> Result<Pattern, String> {
     }
     if let Some(words) = words(pattern) {
         let is_whole = |word: &Word| word.before == Gap::Nothing && word.after == Gap::Nothing;
-        return Ok(if words.iter().all(is_whole) {
-            Pattern::Literals(words.into_iter().map(|word| word.text).collect())
-        } else {
-            Pattern::Words(words)
-        });
+        if words.iter().all(is_whole) {
+            let mut literals: Vec<String> = words.into_iter().map(|word| word.text).collect();
+            literals.sort_unstable();
+            literals.dedup();
+            return Ok(Pattern::Literals(literals));
+        }
+        // One automaton looks for many at once.
+        if words.len() <= WORDS_MAX {
+            return Ok(Pattern::Words(words));
+        }
     }
     // Prometheus anchors at both ends and lets the dot match a line end.
     RegexBuilder::new(&format!("^(?s:{pattern})$"))
@@ -275,6 +284,10 @@ mod tests {
         for pattern in ["a-.*|b-.*", "(a|b)", ".*", ".+x.+", r"a\.b.*", "", "a|", "é.+", r"a\|b", ".*.+"] {
             assert!(is_plain(pattern), "{pattern}");
         }
+        check(MatchOp::Regex, r"\<b.*", "<bc", true);
+        let many: Vec<String> = (0..100).map(|n| format!("a{n}.*")).collect();
+        check(MatchOp::Regex, &many.join("|"), "a77b", true);
+        check(MatchOp::Regex, &many.join("|"), "b", false);
         for pattern in
             ["a.b", "a+", "a.*?", "(?i)a", "(a)(b)", "a.*b", r"\d", "[a]", "^a", "a$", "x{2}", "a.**"]
         {
@@ -285,7 +298,7 @@ mod tests {
     proptest::proptest! {
         /// Words match what the regular expression matches.
         #[test]
-        fn words_are_regexes(pattern in r"(\.[*+])?[a-cé\\.|]{0,3}(\.[*+])?(\|(\.[*+])?[ab\n]{0,2}(\.[*+])?)?", value in "[a-cé.|\n]{0,5}") {
+        fn words_are_regexes(pattern in r"\(?(\.[*+])?[a-cé\\.|)]{0,3}(\.[*+])?(\|(\.[*+])?[ab\n]{0,2}(\.[*+])?)?\)?", value in "[a-cé.|)\n]{0,5}") {
             if let (Some(words), Ok(regex)) = (words(&pattern), Regex::new(&format!("^(?s:{pattern})$"))) {
                 let found = words.iter().any(|word| word.matches(&value));
                 proptest::prop_assert_eq!(found, regex.is_match(&value), "{} on {:?}", pattern, value);

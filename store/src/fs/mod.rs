@@ -88,15 +88,21 @@ pub trait ReadFile: Send + Sync {
 
 /// The whole of a file, which may have `max_bytes` at most.
 pub fn read_all(disk: &dyn Disk, path: &Path, max_bytes: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    read_into(disk, path, max_bytes, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// As [`read_all`], in place of what is in `bytes`.
+pub fn read_into(disk: &dyn Disk, path: &Path, max_bytes: u64, bytes: &mut Vec<u8>) -> io::Result<()> {
     let file = disk.open(path)?;
     let size = file.size()?;
     if size > max_bytes {
         let reason = format!("{} has {size} bytes, more than {max_bytes}", path.display());
         return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
     }
-    let mut bytes = vec![0; size as usize];
-    file.read_exact_at(&mut bytes, 0)?;
-    Ok(bytes)
+    bytes.resize(size as usize, 0);
+    file.read_exact_at(bytes, 0)
 }
 
 /// Publishes a whole file by rename: a reader sees the old bytes or the new, after any crash.

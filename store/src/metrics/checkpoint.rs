@@ -306,4 +306,52 @@ mod tests {
             assert!(!disk.exists(&path_in(dir)).unwrap(), "nobody reads it later");
         }
     }
+
+    /// A checkpoint of these groups and this number of them; the bit flips in its middle.
+    fn is_loaded(groups: &[&[u8]], count: u64, flips: bool) -> bool {
+        let disk = SimDisk::default();
+        let dir = Path::new("/d");
+        disk.create_dir_all(dir).unwrap();
+        let path = path_in(dir);
+        let mut out = Writer { file: disk.create(&path).unwrap(), bytes: HEADER_BYTES as u64 };
+        out.file.append(&header::encode(MAGIC_CHECKPOINT, CHECKPOINT_VERSION)).unwrap();
+        let state = Head::new(1000, Arc::default());
+        let wal = crate::wal::Wal::open(
+            Arc::new(disk.clone()),
+            Path::new("/w"),
+            &crate::wal::Floor::default(),
+            &mut |_, _, _, _| {},
+        );
+        let (state, _) = { state }.seal(&wal.unwrap().0, 1, WalFileId(0));
+        out.section(STATE, |payload| state.encode(payload)).unwrap();
+        for group in groups {
+            out.section(GROUP, |payload| payload.extend_from_slice(group)).unwrap();
+        }
+        out.section(END, |payload| put_varint(payload, count)).unwrap();
+        let bytes = out.bytes;
+        drop(out);
+        if flips {
+            disk.flip_bit(&path, bytes as usize / 2 * 8);
+        }
+        let loaded = load(&disk, dir, Cut::NONE, || Head::new(1000, Arc::default())).unwrap();
+        assert_eq!(disk.exists(&path).unwrap(), loaded.is_some());
+        loaded.is_some()
+    }
+
+    #[test]
+    fn damage_in_the_middle_ends_both_threads() {
+        let empty: &[u8] = &[0, 0, 0];
+        // A series with symbols that nobody said.
+        let unknown: &[u8] = &[0, 0, 1, 1, 2, 5, 6, 0, 0, 0, 0];
+        let many = vec![empty; 10 * GROUPS_AHEAD];
+        let count = many.len() as u64;
+        assert!(is_loaded(&many, count, false));
+        assert!(!is_loaded(&many, count, true));
+        assert!(!is_loaded(&many, count + 1, false));
+        let mut bad = many.clone();
+        bad[1] = unknown;
+        assert!(!is_loaded(&bad, count, false));
+        bad[1] = &[0, 0, 1];
+        assert!(!is_loaded(&bad, count, false));
+    }
 }

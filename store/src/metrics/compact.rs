@@ -10,7 +10,8 @@ use std::time::Duration;
 use binnacle_model::{Interner, Labels, Sample, TimeRange, Timestamp};
 
 use super::block::{self, Block, BlockError, BlockWriter, ChunkReader, Chunked, Cut};
-use super::head::{Held, Place, Scratch};
+use super::chunk::Scratch;
+use super::head::{Held, Place};
 use super::lost::{Lost, quarantine};
 use super::{Metrics, sort_unique};
 use crate::fs::Disk;

@@ -9,7 +9,8 @@ use binnacle_model::storage::{Deadline, LabelSets, Names, Rollup, Series, Series
 use binnacle_model::{Labels, Matcher, Sample, Samples, TimeRange, Timestamp};
 
 use super::block::{Block, BlockError, ChunkMeta, ChunkReader};
-use super::head::{Head, KnownTimes, Scratch, Taken};
+use super::chunk::Scratch;
+use super::head::{Head, KnownTimes, Taken};
 use super::rollup::column_of;
 use super::{Metrics, sort_unique};
 
@@ -185,6 +186,9 @@ impl Metrics {
     }
 }
 
+/// In place of a part that was taken away.
+const NOTHING: Part = Part::Head(Taken::One(Sample { timestamp: Timestamp(0), value: 0.0 }));
+
 impl Whole {
     fn of(labels: Labels, part: Part) -> Self {
         Self { labels, part, more: Vec::new() }
@@ -197,7 +201,7 @@ fn joined(mut found: Vec<Whole>) -> Vec<Whole> {
     found.dedup_by(|later, first| {
         let is_same = later.labels == first.labels;
         if is_same {
-            let part = std::mem::replace(&mut later.part, Part::Head(Taken::Held(Box::default())));
+            let part = std::mem::replace(&mut later.part, NOTHING);
             first.more.push(part);
         }
         is_same

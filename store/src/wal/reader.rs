@@ -2,10 +2,12 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::mpsc;
+use std::thread;
 
 use super::record::{self, MAGIC, PREAMBLE_BYTES};
 use super::{SealedFile, Sequence, Visit, WalFileId};
-use crate::fs::{Disk, read_all};
+use crate::fs::{Disk, read_into};
 use crate::header::{self, HeaderError, MAGIC_WAL};
 
 /// A file may pass its size by one record and what was buffered with it.
@@ -93,20 +95,38 @@ pub(super) fn replay(
     let names = disk.list(dir).map_err(read(dir))?;
     let mut ids: Vec<WalFileId> = names.iter().filter_map(|name| id_of(name)).collect();
     ids.sort_unstable();
+    let known_of = |id: WalFileId| known.iter().find(|known| known.id == id);
+    let wanted: Vec<WalFileId> = ids.iter().copied().filter(|id| known_of(*id).is_none()).collect();
     let mut report = ReplayReport::default();
-    for id in ids {
-        if let Some(known) = known.iter().find(|known| known.id == id) {
-            report.last = report.last.max(known.last);
-            report.is_last_known = true;
-            report.files.push(*known);
-            continue;
+    thread::scope(|scope| {
+        // A thread reads the next file meanwhile, into the buffer of the one before.
+        let (to_us, files) = mpsc::sync_channel(0);
+        let (back, buffers) = mpsc::sync_channel::<Vec<u8>>(1);
+        scope.spawn(move || {
+            for id in wanted {
+                let mut buffer = buffers.try_recv().unwrap_or_default();
+                let read = read_into(disk, &path_of(dir, id), FILE_READ_MAX_BYTES, &mut buffer);
+                if to_us.send(read.map(|()| buffer)).is_err() {
+                    return;
+                }
+            }
+        });
+        for id in ids {
+            if let Some(known) = known_of(id) {
+                report.last = report.last.max(known.last);
+                report.is_last_known = true;
+                report.files.push(*known);
+                continue;
+            }
+            let path = path_of(dir, id);
+            let bytes = files.recv().map_err(io::Error::other).flatten().map_err(read(&path))?;
+            replay_file(disk, &path, id, &bytes, &mut report, visit)?;
+            report.files.push(SealedFile { id, last: report.last });
+            // Nobody waits for the last one.
+            let _ = back.try_send(bytes);
         }
-        let path = path_of(dir, id);
-        let bytes = read_all(disk, &path, FILE_READ_MAX_BYTES).map_err(read(&path))?;
-        replay_file(disk, &path, id, &bytes, &mut report, visit)?;
-        report.files.push(SealedFile { id, last: report.last });
-    }
-    Ok(report)
+        Ok(report)
+    })
 }
 
 fn replay_file(
@@ -126,6 +146,10 @@ fn replay_file(
     let mut damaged = Vec::new();
     while at < bytes.len() {
         if let Some((record, size)) = record::decode(&bytes[at..], salt) {
+            if record.is_mended {
+                let path = path.display();
+                tracing::warn!(%path, sequence = record.sequence.0, "a flipped bit in the write-ahead log was mended");
+            }
             if record.sequence > report.last {
                 report.check_gap(id, record.sequence);
                 visit(id, record.sequence, record.kind, record.payload);

@@ -82,6 +82,8 @@ pub(super) struct Record<'a> {
     pub(super) sequence: Sequence,
     pub(super) kind: RecordKind,
     pub(super) payload: &'a [u8],
+    /// Whether a bit of its length had flipped.
+    pub(super) is_mended: bool,
 }
 
 /// Adds a record whose payload `build` appends.
@@ -116,7 +118,8 @@ pub(super) fn decode(bytes: &[u8], salt: u64) -> Option<(Record<'_>, usize)> {
     let length = u32::from_le_bytes(prefix[4..8].try_into().ok()?);
     let crc = u32::from_le_bytes(prefix[17..21].try_into().ok()?);
     let mut size = PREFIX_BYTES + length as usize;
-    if bytes.len() < size {
+    let is_mended = bytes.len() < size;
+    if is_mended {
         // A bit of the length of the last record may have flipped: then the record is what is left.
         let left = u32::try_from(bytes.len() - PREFIX_BYTES).ok()?;
         let mut record: [u8; PREFIX_BYTES] = *prefix;
@@ -134,7 +137,7 @@ pub(super) fn decode(bytes: &[u8], salt: u64) -> Option<(Record<'_>, usize)> {
     }
     let sequence = Sequence(u64::from_le_bytes(prefix[8..16].try_into().ok()?));
     let kind = RecordKind::from_byte(prefix[16])?;
-    Some((Record { sequence, kind, payload: &bytes[PREFIX_BYTES..size] }, size))
+    Some((Record { sequence, kind, payload: &bytes[PREFIX_BYTES..size], is_mended }, size))
 }
 
 /// How long the record says it is that begins at the beginning of `bytes`, if one begins there.

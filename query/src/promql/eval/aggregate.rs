@@ -67,13 +67,15 @@ impl Run<'_> {
                 };
                 let at = groups.of(&column.labels.with(label, &value));
                 if at == found.len() {
-                    self.hold(grid.steps)?;
-                    found.push(Column::empty(groups.labels[at].clone(), grid.steps));
+                    let column = Column::empty(groups.labels[at].clone(), grid.steps);
+                    self.hold(column.size())?;
+                    found.push(column);
                 }
                 let place = &mut found[at].floats[step];
                 *place = if is_absent(*place) { 1.0 } else { *place + 1.0 };
             }
         }
+        self.release(columns.iter().map(Column::size).sum());
         Ok(Value::Vector(found))
     }
 }

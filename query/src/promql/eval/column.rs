@@ -21,7 +21,7 @@ pub(super) fn is_absent(value: f64) -> bool {
 /// Labels that say what the samples are, and no longer hold once they are something else.
 pub(super) const METADATA_LABELS: [&str; 3] = [METRIC_NAME, "__type__", "__unit__"];
 
-/// What there is by labels. Seeded anew for each map; no one can choose labels that collide.
+/// What there is by labels. Seeded anew for each map: nobody can prepare labels that collide.
 pub(super) type ByLabels<T> = HashMap<Labels, T, foldhash::fast::RandomState>;
 
 /// What stands at one step of one series.

@@ -370,7 +370,12 @@ fn extreme(values: &[f64], choose: impl Fn(f64, f64) -> f64) -> f64 {
     for four in lanes {
         best.iter_mut().zip(four).for_each(|(best, value)| *best = choose(*best, *value));
     }
-    best.iter().chain(rest).fold(f64::NAN, |best, value| choose(best, *value))
+    let found = best.iter().chain(rest).fold(f64::NAN, |best, value| choose(best, *value));
+    if found != 0.0 {
+        return found;
+    }
+    // Of zeros the first one, with its sign.
+    values.iter().fold(f64::NAN, |best, value| choose(best, *value))
 }
 
 /// A running sum with the error of each addition carried along (Neumaier), as Prometheus does.
@@ -546,4 +551,23 @@ fn regression(samples: SampleSlice<'_>, at_ms: i64) -> (f64, f64) {
     let sum_xx = total(&|sample| x(sample) * x(sample));
     let slope = (sum_xy - sum_x * sum_y / count) / (sum_xx - sum_x * sum_x / count);
     (slope, sum_y / count - slope * sum_x / count)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn lanes_choose_what_one_by_one_does(
+            values in proptest::collection::vec(prop_oneof![Just(-1.0), Just(-0.0), Just(0.0), Just(1.0), Just(f64::NAN)], 0..20),
+        ) {
+            for choose in [larger, smaller] {
+                let want = values.iter().fold(f64::NAN, |best, value| choose(best, *value));
+                prop_assert_eq!(extreme(&values, choose).to_bits(), want.to_bits());
+            }
+        }
+    }
 }

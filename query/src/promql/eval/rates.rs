@@ -77,6 +77,8 @@ pub(super) struct Plan {
     key: Option<Key>,
     times: Arc<[i64]>,
     steps: Vec<Step>,
+    /// So many steps were asked for.
+    reserved: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,6 +101,13 @@ struct Step {
 }
 
 impl Plan {
+    /// Makes room for so many steps. Answers how many samples of 16 bytes more than before that takes.
+    pub(super) fn reserve(&mut self, steps: usize) -> usize {
+        let more = steps.saturating_sub(self.reserved);
+        self.reserved += more;
+        more * size_of::<Step>().div_ceil(16)
+    }
+
     /// `frame` is the window's length and its offset.
     pub(super) fn rates(
         &mut self,
@@ -141,6 +150,7 @@ impl Plan {
 
     fn draw(&mut self, times: &Arc<[i64]>, key: Key) {
         self.steps.clear();
+        self.steps.reserve_exact(key.grid.steps);
         let (mut from, mut to) = (0, 0);
         // Where the samples lay in the window before, from its start, and how many: most windows are alike.
         let mut before = (0, 0, 0);
@@ -429,14 +439,21 @@ mod tests {
                 Sample { timestamp: Timestamp(time), value }
             }).collect();
             let grid = Grid { start_ms: 0, step_ms, steps: 60 };
+            let values: Vec<f64> = samples.as_slice().values.iter().rev().copied().collect();
+            let others = Samples::new(Arc::clone(samples.times()), values.clone());
+            let copy = Samples::new(samples.times().iter().copied().collect(), values);
+            let later: Samples = samples.iter().map(|one| Sample { timestamp: Timestamp(one.timestamp.0 + 7), ..one }).collect();
+            // One plan for all of them: some have the same moments, some do not.
             let mut plan = Plan::default();
-            for (function, rated) in
-                [("rate", Rated::Rate), ("increase", Rated::Increase), ("delta", Rated::Delta)]
-            {
+            let runs = [&samples, &others, &copy, &later, &samples].into_iter().flat_map(|samples| {
+                [("rate", Rated::Rate), ("increase", Rated::Increase), ("delta", Rated::Delta)].map(|one| (samples, one))
+            });
+            let again = [("rate", Rated::Rate); 5].into_iter().zip([&samples, &others, &copy, &later, &samples]);
+            for (samples, (function, rated)) in runs.chain(again.map(|(one, samples)| (samples, one))) {
                 let mut found = vec![super::super::column::ABSENT; grid.steps];
-                plan.rates(&samples, rated, (range_ms, offset_ms), grid, &mut found);
+                plan.rates(samples, rated, (range_ms, offset_ms), grid, &mut found);
                 for (step, found) in found.into_iter().enumerate() {
-                    let want = slow(&samples, function, range_ms, grid.at(step) - offset_ms);
+                    let want = slow(samples, function, range_ms, grid.at(step) - offset_ms);
                     match want {
                         None => prop_assert!(is_absent(found), "{function} at {step}: {found}"),
                         Some(want) if want.is_nan() => prop_assert!(found.is_nan() && !is_absent(found)),

@@ -20,7 +20,7 @@ pub fn try_block(bytes: &[u8]) {
         1 => read_file(&around_index(bytes)),
         2 => {
             let Some((count, bytes)) = bytes.split_first_chunk::<2>() else { return };
-            let _ = values::decode(bytes, usize::from(u16::from_le_bytes(*count)), &mut Vec::new());
+            let _ = values::decode(bytes, usize::from(u16::from_le_bytes(*count)), &mut vec![0.5; 3]);
         }
         3 => {
             let _ = times::decode(bytes, &mut Vec::new());

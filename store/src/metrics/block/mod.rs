@@ -14,8 +14,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use binnacle_model::storage::HistogramSample;
 use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
 
-use super::chunk::{times, values};
-use super::head::Scratch;
+use super::chunk::{Scratch, times, values};
 use super::{SampleKind, histograms};
 use crate::bytes::Reader;
 use crate::fs::{Disk, ReadFile};

@@ -237,3 +237,49 @@ impl Window {
         Some(bits.read(length)? << (64 - leading - length))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn bits_are_written_one_behind_the_other(parts in proptest::collection::vec((any::<u64>(), 0u32..=64), 0..40)) {
+            let mut writer = BitWriter::default();
+            let mut want = Vec::new();
+            for (value, width) in &parts {
+                writer.write(*value, *width);
+                want.extend((0..*width).rev().map(|bit| value >> bit & 1));
+            }
+            prop_assert_eq!(writer.out.len(), want.len().div_ceil(8));
+            prop_assert_eq!(usize::from(writer.free), writer.out.len() * 8 - want.len());
+            let found = writer.out.iter().flat_map(|byte| (0..8).rev().map(move |bit| u64::from(byte >> bit & 1)));
+            prop_assert!(found.take(want.len()).eq(want));
+            let mut reader = BitReader::new(&writer.out);
+            for (value, width) in parts.into_iter().filter(|(_, width)| *width > 0) {
+                prop_assert_eq!(reader.read(width), Some(value << (64 - width) >> (64 - width)));
+            }
+        }
+
+        /// Runs that are longer than what is in sight, and an end that comes too soon.
+        #[test]
+        fn values_come_back(runs in proptest::collection::vec((any::<u64>(), 1usize..150, 0u32..64), 1..12), cut: prop::sample::Index) {
+            let values: Vec<u64> =
+                runs.into_iter().flat_map(|(bits, count, shift)| std::iter::repeat_n(bits >> shift, count)).collect();
+            let (mut bits, mut window) = (BitWriter::default(), Window::NONE);
+            values.windows(2).for_each(|pair| window.write(&mut bits, pair[0] ^ pair[1]));
+            let read = |bytes: &[u8]| {
+                let mut out = vec![0.0; values.len() - 1];
+                let mut window = Window::NONE;
+                window.read_values(&mut BitReader::new(bytes), values[0], &mut out).map(|()| out)
+            };
+            let found = read(&bits.out).unwrap();
+            prop_assert!(found.iter().map(|value| value.to_bits()).eq(values[1..].iter().copied()));
+            if !bits.out.is_empty() {
+                prop_assert!(read(&bits.out[..cut.index(bits.out.len())]).is_none());
+            }
+        }
+    }
+}

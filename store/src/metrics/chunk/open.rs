@@ -13,9 +13,9 @@
 use binnacle_model::storage::ALL_TIME;
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
+use super::Scratch;
 use super::bits::{BitReader, BitWriter, Window};
 use crate::bytes::{Reader, put_varint, put_zigzag};
-use crate::metrics::head::Scratch;
 
 /// Samples after which a chunk takes no more. Whoever wants the last five minutes decodes all of it.
 pub(crate) const OPEN_MAX_SAMPLES: u16 = 60;

@@ -257,7 +257,7 @@ fn decode_decimals(mut reader: Reader<'_>, count: usize, out: &mut Vec<f64>) -> 
     let from = out.len();
     out.extend(integers.iter().map(|integer| integer.wrapping_mul(divisor as i64) as f64 / power));
     for (place, value) in special {
-        *out.get_mut(from + place)? = value;
+        *out[from..].get_mut(place)? = value;
     }
     Some(())
 }
@@ -359,7 +359,7 @@ mod tests {
             kind in 0u8..5, bytes in proptest::collection::vec(any::<u8>(), 0..300), count in 0usize..5000,
         ) {
             let bytes = [&[kind][..], &bytes].concat();
-            let _ = decode(&bytes, count, &mut Vec::new());
+            let _ = decode(&bytes, count, &mut vec![0.5; 3]);
         }
     }
 }

@@ -8,7 +8,7 @@ use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::times::{KnownTimes, TimeColumn};
 use crate::metrics::chunk::open::OpenChunk;
-use crate::metrics::chunk::values;
+use crate::metrics::chunk::{Scratch, values};
 
 /// A chunk that takes no more samples.
 #[derive(Debug, Clone)]
@@ -39,32 +39,6 @@ impl Frozen {
     fn decode_values(&self, out: &mut Vec<f64>) {
         let count = usize::from(self.times.count);
         values::decode(&self.values, count, out).expect("we encoded it in this process");
-    }
-}
-
-/// Columns on their way to samples.
-#[derive(Debug, Default)]
-pub(crate) struct Scratch {
-    pub(crate) times: Vec<i64>,
-    pub(crate) values: Vec<f64>,
-}
-
-impl Scratch {
-    pub(crate) fn clear(&mut self) {
-        self.times.clear();
-        self.values.clear();
-    }
-
-    pub(crate) fn push(&mut self, sample: Sample) {
-        self.times.push(sample.timestamp.0);
-        self.values.push(sample.value);
-    }
-
-    fn append_to(&self, range: TimeRange, out: &mut Vec<Sample>) {
-        let from = self.times.partition_point(|time| *time < range.start.0);
-        let to = self.times.partition_point(|time| *time <= range.end.0).max(from);
-        let pairs = self.times[from..to].iter().zip(&self.values[from..to]);
-        out.extend(pairs.map(|(time, value)| Sample { timestamp: Timestamp(*time), value: *value }));
     }
 }
 

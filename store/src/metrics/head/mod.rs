@@ -4,6 +4,7 @@
 //! columns of times that they share; `saved` is all of it as bytes.
 
 mod held;
+mod numbers;
 mod postings;
 mod registry;
 mod replay;
@@ -12,14 +13,15 @@ mod series;
 mod symbols;
 mod times;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use binnacle_model::storage::{ALL_TIME, AppendReport, HistogramSample, RawSeries, SeriesDecoder, Wanted};
 use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
 use xxhash_rust::xxh3::Xxh3Builder;
 
-pub(crate) use held::{Held, Scratch, Taken};
+pub(crate) use held::{Held, Taken};
+pub(crate) use numbers::SeriesNumbers;
 pub(crate) use registry::{Place, RawHash};
 pub(crate) use saved::{Group, Loader, SavedState, Saver};
 pub(crate) use times::KnownTimes;
@@ -49,9 +51,6 @@ const SAMPLE_MAX_BYTES: usize = 28;
 fn label_bytes(label: &Label) -> usize {
     label.name.len() + label.value.len() + 10
 }
-
-/// The numbers by which the WAL knows series.
-pub(crate) type SeriesNumbers = HashMap<u64, Place, foldhash::fast::RandomState>;
 
 /// What the head accepts, at the moment of an append.
 #[derive(Debug, Clone, Copy)]

@@ -1,10 +1,11 @@
 //! The head's series: found by the bytes that senders name them with, by labels, and by matchers.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex};
 
 use binnacle_model::{Interner, Label, Labels, Matcher};
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 use roaring::RoaringBitmap;
 
@@ -14,7 +15,7 @@ use super::symbols::{Symbol, Symbols};
 
 /// Where a series is, while it is in the head. Places of series that are gone are given out again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct Place(u32);
+pub(crate) struct Place(pub(super) u32);
 
 /// Hash of the bytes that name a series, with the salt of whose bytes they are. 128 bits with a seed of
 /// this process: no collision in practice, and none that a sender could make.
@@ -72,7 +73,7 @@ impl Registry {
             by_raw: HashTable::new(),
             postings: Postings::default(),
             symbols: Symbols::new(shared),
-            hasher: RandomState::new(),
+            hasher: RandomState::default(),
             next: 1,
             decoded: Vec::new(),
             round: 0,

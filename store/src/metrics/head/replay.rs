@@ -33,7 +33,7 @@ impl Head {
                 pairs.push([reader.text()?, reader.text()?]);
             }
             // Each file of the log says it anew.
-            if names.get(&number).is_none_or(|place| !self.registry.is_named(*place, &pairs)) {
+            if names.get(number).is_none_or(|place| !self.registry.is_named(place, &pairs)) {
                 let labels = Labels::new(pairs.iter().map(|[name, value]| (*name, *value))).ok()?;
                 names.insert(number, self.registry.replayed(&labels, number)?);
             }
@@ -50,8 +50,8 @@ impl Head {
             (oldest, newest) = (oldest.min(sample.timestamp), newest.max(sample.timestamp));
             let in_block = file <= cut.wal_file && sample.timestamp < cut.before;
             // A series that the file names in a damaged record only: its samples have no name.
-            let Some(place) = names.get(&number) else { continue };
-            let series = self.registry.get_mut(*place);
+            let Some(place) = names.get(number) else { continue };
+            let series = self.registry.get_mut(place);
             if !in_block && series.judge(sample) == Inserted::New {
                 series.insert(sample, self.span, &mut self.times);
             }
@@ -67,7 +67,7 @@ impl Head {
         file: WalFileId,
         mut reader: Reader<'_>,
         cut: Cut,
-        names: &SeriesNumbers,
+        names: &mut SeriesNumbers,
     ) -> Option<()> {
         for _ in 0..reader.count()? {
             let number = reader.varint()?;
@@ -76,8 +76,8 @@ impl Head {
             let sample = HistogramSample { timestamp, histogram };
             self.note_bounds(file, timestamp, timestamp);
             let in_block = file <= cut.wal_file && timestamp < cut.before;
-            let Some(place) = names.get(&number) else { continue };
-            let series = self.registry.get_mut(*place);
+            let Some(place) = names.get(number) else { continue };
+            let series = self.registry.get_mut(place);
             if !in_block && series.judge_histogram(&sample) == Inserted::New {
                 series.insert_histogram(&sample);
             }

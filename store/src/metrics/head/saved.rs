@@ -292,7 +292,7 @@ impl Head {
         let Self { registry, times, span, .. } = self;
         let series = registry.get_mut(place);
         (series.frozen, series.open) = (frozen, open);
-        series.find_tangles();
+        series.settle();
         if !late.is_empty() || !histograms.is_empty() {
             let rare = series.rare.get_or_insert_default();
             (rare.late, rare.histograms) = (late, histograms);

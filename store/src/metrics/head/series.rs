@@ -6,11 +6,11 @@ use binnacle_model::histogram::{Histogram, ResetHint};
 use binnacle_model::storage::{ALL_TIME, HistogramSample, Wanted};
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
-use super::held::{Frozen, Held, Scratch, Taken};
+use super::held::{Frozen, Held, Taken};
 use super::symbols::Symbol;
 use super::times::TimePool;
 use crate::metrics::chunk::open::OpenChunk;
-use crate::metrics::chunk::values;
+use crate::metrics::chunk::{Scratch, values};
 use crate::wal::WalFileId;
 
 /// Late samples that wait to be frozen.
@@ -30,9 +30,9 @@ pub(crate) struct MemSeries {
     pub(super) defined_in: WalFileId,
     /// What the labels take in a record, at the most.
     pub(super) label_bytes: u32,
-    /// Whether chunks lie over each other, or not in the order of time.
+    /// Whether chunks lie over each other.
     pub(super) is_tangled: bool,
-    /// In the order in which they were frozen, which for those of late samples is not that of time.
+    /// Ascending by their first samples. No moment is in two of them.
     pub(super) frozen: Vec<Frozen>,
     /// The newest samples.
     pub(super) open: OpenChunk,
@@ -184,7 +184,7 @@ impl MemSeries {
             if late.len() >= LATE_MAX_SAMPLES {
                 let late = std::mem::take(late);
                 self.freeze(&late, span, pool);
-                self.is_tangled = true;
+                self.settle();
                 let range = TimeRange { start: late[0].timestamp, end: late[late.len() - 1].timestamp };
                 self.untangle(range, span, pool);
             }
@@ -213,6 +213,7 @@ impl MemSeries {
         tangled.iter().for_each(|frozen| frozen.decode(&mut scratch, &mut samples));
         samples.sort_unstable_by_key(|sample| sample.timestamp);
         samples.chunks(LATE_MAX_SAMPLES).for_each(|part| self.freeze(part, span, pool));
+        self.settle();
     }
 
     /// Freezes samples, ascending, in chunks each of which lies in one span.
@@ -253,14 +254,18 @@ impl MemSeries {
     /// All that may lie in `range`.
     pub(crate) fn held(&self, range: TimeRange) -> Held {
         let mut held = Held::default();
+        // What is aside is older than most of the rest.
+        if let Some(parked) = self.parked() {
+            held.append(parked, range);
+        }
         if self.is_tangled {
             let touching = self.frozen.iter().filter(|frozen| frozen.range().overlaps(range));
-            held.chunks = touching.cloned().collect();
+            held.chunks.extend(touching.cloned());
         } else {
             let end = self.frozen.iter().rposition(|frozen| frozen.range().start <= range.end);
             let upto = &self.frozen[..end.map_or(0, |end| end + 1)];
             let begin = upto.iter().rposition(|frozen| frozen.range().end < range.start);
-            held.chunks = upto[begin.map_or(0, |begin| begin + 1)..].to_vec();
+            held.chunks.extend_from_slice(&upto[begin.map_or(0, |begin| begin + 1)..]);
         }
         let open = (self.open.first(), self.open.last());
         if let (Some(first), Some(last)) = open
@@ -274,7 +279,6 @@ impl MemSeries {
             let histograms = rare.histograms.iter().filter(|one| range.contains(one.timestamp));
             held.histograms.extend(histograms.cloned());
             if !rare.parked.is_empty() {
-                held.append(&rare.parked, range);
                 held.histograms.sort_by_key(|one| one.timestamp);
             }
         }
@@ -311,7 +315,7 @@ impl MemSeries {
         }
         newer.shrink_to_fit();
         self.frozen = newer;
-        self.find_tangles();
+        self.settle();
         if let Some(rare) = &mut self.rare {
             let split = rare.late.partition_point(|sample| sample.timestamp < cut);
             parked.samples.extend(rare.late.drain(..split));
@@ -355,11 +359,13 @@ impl MemSeries {
             rare.parked.histograms.retain(|one| !range.contains(one.timestamp));
         }
         pieces.iter().for_each(|samples| self.freeze(samples, span, pool));
-        self.find_tangles();
+        self.settle();
     }
 
-    /// Finds out whether each chunk lies behind the one before, and what is open behind all of them.
-    pub(super) fn find_tangles(&mut self) {
+    /// Puts chunks in order of their beginnings, and finds out whether each of them lies behind the one before, and what
+    /// is open behind all of them.
+    pub(super) fn settle(&mut self) {
+        self.frozen.sort_by_key(|frozen| frozen.range().start);
         let ends = self.frozen.iter().map(|frozen| frozen.range().end);
         let starts = self.frozen.iter().skip(1).map(|frozen| frozen.range().start).chain(self.open.first());
         self.is_tangled = !ends.zip(starts).all(|(end, start)| end < start);
@@ -420,6 +426,34 @@ mod tests {
         samples.iter().map(|sample| (sample.timestamp.0, sample.value)).collect()
     }
 
+    /// The newest of a range, as a query would find it.
+    fn newest(series: &MemSeries, range: TimeRange) -> Option<(i64, f64)> {
+        match series.taken(range, Wanted::Newest)? {
+            Taken::One(sample) => Some((sample.timestamp.0, sample.value)),
+            Taken::Held(held) => inside(&held, range).pop(),
+        }
+    }
+
+    /// What was taken for a range, cut to it.
+    fn inside(held: &Held, range: TimeRange) -> Vec<(i64, f64)> {
+        let mut columns = Scratch::default();
+        held.decode_columns(range, &mut super::super::times::KnownTimes::default(), &mut columns);
+        let mut found: Vec<(i64, f64)> = columns.times.into_iter().zip(columns.values).collect();
+        found.retain(|(time, _)| range.contains(Timestamp(*time)));
+        found.sort_by_key(|one| one.0);
+        found
+    }
+
+    fn check_ranges(series: &MemSeries, want: &[(i64, f64)], ranges: &[(i64, i64)]) {
+        for (from, length) in ranges {
+            let range = TimeRange { start: Timestamp(*from), end: Timestamp(from + length) };
+            let want: Vec<(i64, f64)> =
+                want.iter().filter(|(time, _)| range.contains(Timestamp(*time))).copied().collect();
+            assert_eq!(inside(&series.held(range), range), want, "{range:?}");
+            assert_eq!(newest(series, range), want.last().copied(), "{range:?}");
+        }
+    }
+
     /// However samples come, few chunks lie over each other.
     #[test]
     fn chunks_are_untangled() {
@@ -444,6 +478,7 @@ mod tests {
         fn deletion_leaves_the_rest(
             arrivals in proptest::collection::vec(0i64..700, 0..600), from in 0i64..700, length in 0i64..400,
             parks: bool, later in proptest::collection::vec(0i64..900, 0..300),
+            ranges in proptest::collection::vec((0i64..900, 0i64..300), 4),
         ) {
             let mut pool = TimePool::default();
             let mut series = MemSeries::new(1, Box::default(), 0);
@@ -466,7 +501,8 @@ mod tests {
             series.delete(range, SPAN, &mut other);
             model.retain(|time, _| !range.contains(Timestamp(*time)));
             let want: Vec<(i64, f64)> = model.iter().map(|(time, value)| (*time, *value)).collect();
-            prop_assert_eq!(sorted(&series.held(ALL)), want);
+            prop_assert_eq!(sorted(&series.held(ALL)), want.clone());
+            check_ranges(&series, &want, &ranges);
             if !parks {
                 later.iter().for_each(|time| arrive(&mut series, &mut model, *time));
                 let want: Vec<(i64, f64)> = model.into_iter().collect();
@@ -477,8 +513,13 @@ mod tests {
         /// In any order of arrival, the first value for a moment stays and no other appears.
         #[test]
         fn samples_are_a_map_by_time(
-            arrivals in proptest::collection::vec((0i64..700, 0u8..3), 0..900), cut in 0i64..700,
+            arrivals in proptest::collection::vec((0i64..700, 0u8..3), 0..900), is_ordered: bool, cut in 0i64..700,
+            ranges in proptest::collection::vec((0i64..700, 0i64..300), 6),
         ) {
+            let mut arrivals = arrivals;
+            if is_ordered {
+                arrivals.sort_by_key(|one| one.0);
+            }
             let mut pool = TimePool::default();
             let mut series = MemSeries::new(1, Box::default(), 0);
             let mut model = BTreeMap::new();
@@ -497,13 +538,17 @@ mod tests {
             }
             let want: Vec<(i64, f64)> = model.into_iter().collect();
             prop_assert_eq!(sorted(&series.held(ALL)), want.clone());
+            prop_assert!(!is_ordered || !series.is_tangled);
+            check_ranges(&series, &want, &ranges);
             prop_assert_eq!(series.first(), want.first().map(|(time, _)| Timestamp(*time)));
             let (older, newer): (Vec<_>, Vec<_>) = want.iter().partition(|(time, _)| *time < cut);
             prop_assert_eq!(series.park(Timestamp(cut), SPAN, &mut pool), !older.is_empty());
             prop_assert_eq!(series.parked().map(sorted).unwrap_or_default(), older);
-            prop_assert_eq!(sorted(&series.held(ALL)), want, "what is aside is still answered");
+            prop_assert_eq!(sorted(&series.held(ALL)), want.clone(), "what is aside is still answered");
+            check_ranges(&series, &want, &ranges);
             series.forget_parked();
-            prop_assert_eq!(sorted(&series.held(ALL)), newer);
+            prop_assert_eq!(sorted(&series.held(ALL)), newer.clone());
+            check_ranges(&series, &newer, &ranges);
         }
     }
 }

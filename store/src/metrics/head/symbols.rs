@@ -1,9 +1,10 @@
 //! Symbols: numbers for strings, so that a label takes eight bytes and not two strings.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use binnacle_model::Interner;
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
 /// A string's number.
@@ -23,7 +24,7 @@ pub(super) struct Symbols {
 impl Symbols {
     pub(super) fn new(shared: Arc<Mutex<Interner>>) -> Self {
         let (strings, free) = (Vec::new(), Vec::new());
-        Self { strings, numbers: HashTable::new(), free, hasher: RandomState::new(), shared }
+        Self { strings, numbers: HashTable::new(), free, hasher: RandomState::default(), shared }
     }
 
     /// The number of `text`, if it has one.

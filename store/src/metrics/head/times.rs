@@ -1,9 +1,10 @@
 //! Columns of times that series of the head share.
 
-use std::hash::{BuildHasher, RandomState};
+use std::hash::BuildHasher;
 use std::sync::Arc;
 
 use binnacle_model::{TimeRange, Timestamp};
+use foldhash::quality::RandomState;
 use hashbrown::HashTable;
 
 use crate::metrics::chunk::times;
