@@ -11,7 +11,7 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::routing::get;
 use binnacle_alerting::notify::{AlertSink, Dispatcher, Sender, SentAlert};
 use binnacle_alerting::rules::{Evaluator, Settings};
 use binnacle_alerting::{AlertDb, http as alert_http};
@@ -22,7 +22,7 @@ use binnacle_collector::scrape::{PageSource, Scraper, Target};
 use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
 use binnacle_model::storage::{Admin, Appender, LogAppender, Queryable};
 use binnacle_model::time::Clock;
-use binnacle_query::http::{Gate, ReadApi, Usage};
+use binnacle_query::http::{ApiError, Gate, Params, ReadApi, Usage};
 use binnacle_query::promql::{Features, parse_selector};
 use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, Store, Telemetry};
 use prometheus_client::registry::Registry;
@@ -31,8 +31,9 @@ use tokio_util::task::TaskTracker;
 
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
+use crate::notifications::Notifications;
 use crate::status::{self, Status};
-use crate::{CollectArgs, ServeArgs, own_page, server, web};
+use crate::{CollectArgs, ServeArgs, own_page, self_metrics, server, web};
 
 const SELF_INTERVAL: Duration = Duration::from_secs(15);
 const SELF_TIMEOUT: Duration = Duration::from_secs(10);
@@ -125,7 +126,7 @@ pub(crate) async fn start(
     }
     let features = features(&args.enable_feature);
     check_rules(&config, features)?;
-    let status = Arc::new(status_of(&args, &config));
+    let status = Arc::new(status_of(&args, &config, &stop));
     let listener = server::bind(args.listen).await?;
     let url = format!("http://{}", listener.local_addr().context("cannot listen")?);
     let external_url = args.external_url.clone().unwrap_or_else(|| url.clone());
@@ -254,7 +255,7 @@ fn open_store(args: &ServeArgs, config: &Config, registry: &mut Registry) -> any
     Ok(Arc::new(Store::open(&args.data, options, Arc::new(SystemClock), telemetry)?))
 }
 
-fn status_of(args: &ServeArgs, config: &Config) -> Status {
+fn status_of(args: &ServeArgs, config: &Config, stop: &CancellationToken) -> Status {
     let retention = config.metric_retention.unwrap_or(MetricOptions::default().retention);
     Status {
         config: config.shown.clone(),
@@ -263,6 +264,7 @@ fn status_of(args: &ServeArgs, config: &Config) -> Status {
         started: SystemClock.now(),
         hostname: hostname(),
         clock: Arc::new(SystemClock),
+        notifications: Notifications::new(stop.clone()),
     }
 }
 
@@ -427,8 +429,10 @@ fn own_routes(store: Option<Arc<Store>>, registry: Arc<Registry>) -> Router {
         .route("/livez", get(healthy))
         .route("/-/ready", get(is_ready).head(is_ready))
         .route("/readyz", get(is_ready))
-        .route("/-/reload", post(reload))
+        .route("/-/reload", get(refuse_get).post(reload).put(reload))
+        .route("/-/quit", get(refuse_get).post(quit).put(quit))
         .route("/metrics", get(metrics))
+        .route("/api/v1/status/self_metrics", get(self_metrics))
         .with_state(Own { store, registry })
 }
 
@@ -446,8 +450,27 @@ async fn reload() -> Response {
     (StatusCode::NOT_IMPLEMENTED, text).into_response()
 }
 
+/// Signals stop the process. Prometheus says this where it was not started with `--web.enable-lifecycle`.
+async fn quit() -> Response {
+    (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.").into_response()
+}
+
+/// As Prometheus answers links to what changes the server.
+async fn refuse_get() -> Response {
+    (StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed").into_response()
+}
+
 async fn metrics(State(own): State<Own>, headers: HeaderMap) -> Response {
     own_page::respond(&own.registry, &headers)
+}
+
+async fn self_metrics(State(own): State<Own>, params: Params) -> Result<Response, ApiError> {
+    let parameter = "metric_name_pattern";
+    let is_meant = self_metrics::named(params.get(parameter));
+    let is_meant = is_meant.map_err(|reason| ApiError::parameter(parameter, reason))?;
+    let page = own_page::encode(&own.registry).map_err(ApiError::Internal)?;
+    let families = self_metrics::families(&page, is_meant).map_err(ApiError::Internal)?;
+    Ok(status::success(&families.into()).into_response())
 }
 
 /// The node agent.

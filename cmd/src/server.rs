@@ -49,7 +49,8 @@ pub(crate) fn wrap(router: Router) -> Router {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
     let not_found = || async { (StatusCode::NOT_FOUND, "404 page not found\n").into_response() };
-    router.fallback(not_found).layer(
+    let not_allowed = || async { (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n").into_response() };
+    router.fallback(not_found).method_not_allowed_fallback(not_allowed).layer(
         ServiceBuilder::new()
             .layer(CatchPanicLayer::new())
             .layer(set(header::CONTENT_SECURITY_POLICY, CSP))

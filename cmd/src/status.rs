@@ -10,7 +10,8 @@ use binnacle_model::Timestamp;
 use binnacle_model::time::{Clock, format_duration};
 use serde_json::{Map, Value, json};
 
-use crate::ServeArgs;
+use crate::notifications::{self, Notifications};
+use crate::{ServeArgs, openapi};
 
 /// What the handlers show.
 pub(crate) struct Status {
@@ -21,9 +22,10 @@ pub(crate) struct Status {
     pub(crate) started: Timestamp,
     pub(crate) hostname: String,
     pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) notifications: Notifications,
 }
 
-type Shared = State<Arc<Status>>;
+pub(crate) type Shared = State<Arc<Status>>;
 
 /// The routes.
 pub(crate) fn router(status: Arc<Status>) -> Router {
@@ -33,7 +35,9 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
         .route("/api/v1/status/runtimeinfo", get(runtime_info))
         .route("/api/v1/status/walreplay", get(wal_replay))
         .route("/api/v1/alertmanagers", get(alertmanagers))
-        .route("/api/v1/notifications", get(notifications))
+        .route("/api/v1/notifications", get(notifications::list))
+        .route("/api/v1/notifications/live", get(notifications::live))
+        .route("/api/v1/openapi.yaml", get(openapi::document))
         .with_state(status)
 }
 
@@ -57,7 +61,7 @@ pub(crate) fn flags_of(args: &ServeArgs) -> Map<String, Value> {
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.unwrap_or_default().into())).collect()
 }
 
-fn success(data: &Value) -> Json<Value> {
+pub(crate) fn success(data: &Value) -> Json<Value> {
     Json(json!({ "status": "success", "data": data }))
 }
 
@@ -93,10 +97,6 @@ async fn wal_replay() -> Json<Value> {
 /// Alerts are routed here, not by other servers.
 async fn alertmanagers() -> Json<Value> {
     success(&json!({ "activeAlertmanagers": [], "droppedAlertmanagers": [] }))
-}
-
-async fn notifications() -> Json<Value> {
-    success(&json!([]))
 }
 
 /// Keys whose values are nobody's business, as the ends of their names.

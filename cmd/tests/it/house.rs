@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 /// Past this a file has two ideas; its tests are not counted.
 const FILE_MAX_LINES: usize = 1000;
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_path_buf()
 }
 
@@ -99,7 +99,7 @@ fn the_network_stays_at_the_edges() {
     }
 }
 
-fn sources(dir: &Path) -> Vec<PathBuf> {
+pub(crate) fn sources(dir: &Path) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();

@@ -9,6 +9,8 @@ mod differential;
 mod grafana;
 mod house;
 mod import;
+mod openapi;
+mod own;
 mod peers;
 mod real;
 mod remote_write;

@@ -1,4 +1,6 @@
-//! `/api/v1/targets`, `/api/v1/targets/metadata` and `/api/v1/scrape_pools`.
+//! `/api/v1/targets`, `/api/v1/targets/{metadata,relabel_steps}` and `/api/v1/scrape_pools`.
+
+mod steps;
 
 use std::collections::BTreeSet;
 use std::convert::Infallible;
@@ -10,7 +12,7 @@ use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use binnacle_model::Matcher;
+use binnacle_model::{Labels, Matcher};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
@@ -32,6 +34,7 @@ pub fn router(targets: Vec<Arc<Target>>, parse: ParseSelector) -> Router {
     Router::new()
         .route("/api/v1/targets", get(list))
         .route("/api/v1/targets/metadata", get(metadata))
+        .route("/api/v1/targets/relabel_steps", get(steps::relabel_steps))
         .route("/api/v1/scrape_pools", get(pools))
         .with_state(Arc::new(Shown { targets, parse }))
 }
@@ -59,6 +62,11 @@ async fn pools(State(shown): Targets) -> Json<Value> {
     Json(json!({ "status": "success", "data": { "scrapePools": names } }))
 }
 
+fn refused(error: &str) -> Response {
+    let body = json!({ "status": "error", "errorType": "bad_data", "error": error });
+    (StatusCode::BAD_REQUEST, Json(body)).into_response()
+}
+
 #[derive(Deserialize)]
 struct Wanted {
     match_target: Option<String>,
@@ -68,11 +76,7 @@ struct Wanted {
 
 /// What targets say of their metrics. As in Prometheus, no further target is looked at once there are `limit` entries.
 async fn metadata(State(shown): Targets, Query(wanted): Query<Wanted>) -> Response {
-    let bad = |name: &str, reason: &str| {
-        let error = format!("invalid parameter {name:?}: {reason}");
-        let body = json!({ "status": "error", "errorType": "bad_data", "error": error });
-        (StatusCode::BAD_REQUEST, Json(body)).into_response()
-    };
+    let bad = |name: &str, reason: &str| refused(&format!("invalid parameter {name:?}: {reason}"));
     let limit = match wanted.limit.as_deref().map(str::parse::<i64>) {
         None => usize::MAX,
         Some(Ok(limit)) => usize::try_from(limit).unwrap_or(usize::MAX),
@@ -120,7 +124,7 @@ async fn metadata(State(shown): Targets, Query(wanted): Query<Wanted>) -> Respon
 
 /// What one target says of a metric, or of all.
 fn push_described(text: &mut String, target: &Target, described: &Described, metric: Option<&str>) {
-    let labels = labels_json(target);
+    let labels = labels_json(&target.labels);
     let wanted = described.iter().filter(|(name, _)| metric.is_none_or(|metric| metric == name));
     for (at, (name, one)) in wanted.enumerate() {
         let mut shown = json!({ "target": labels, "type": one.kind, "help": one.help, "unit": one.unit });
@@ -132,14 +136,14 @@ fn push_described(text: &mut String, target: &Target, described: &Described, met
     }
 }
 
-fn labels_json(target: &Target) -> Value {
-    let pairs = target.labels.iter().map(|label| (label.name.to_string(), Value::from(&*label.value)));
+fn labels_json(labels: &Labels) -> Value {
+    let pairs = labels.iter().map(|label| (label.name.to_string(), Value::from(&*label.value)));
     Value::Object(pairs.collect::<Map<String, Value>>())
 }
 
 fn show(target: &Target) -> Value {
     let status = target.status();
-    let labels = labels_json(target);
+    let labels = labels_json(&target.labels);
     let health = match status.health {
         Health::Unknown => "unknown",
         Health::Up => "up",

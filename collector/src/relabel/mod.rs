@@ -13,7 +13,7 @@ mod expand;
 use binnacle_model::Labels;
 use md5::{Digest, Md5};
 use regex::{Regex, RegexBuilder};
-use serde::Deserialize;
+use serde::{Deserialize, Serialize, Serializer};
 
 use expand::expand;
 
@@ -77,6 +77,12 @@ impl TryFrom<String> for Action {
     }
 }
 
+impl Serialize for Action {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(self.name())
+    }
+}
+
 impl Action {
     fn name(self) -> &'static str {
         match self {
@@ -113,17 +119,38 @@ pub struct RawRule {
     action: Action,
 }
 
-/// A rule.
-#[derive(Debug, Clone)]
+/// A rule. As JSON it has the keys of Prometheus's API, which leaves out what is empty.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Rule {
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     source_labels: Vec<String>,
+    #[serde(skip_serializing_if = "String::is_empty")]
     separator: String,
-    target_label: String,
+    #[serde(serialize_with = "as_written")]
     regex: Regex,
+    #[serde(skip)]
     is_default_regex: bool,
+    #[serde(skip_serializing_if = "is_zero")]
     modulus: u64,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    target_label: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
     replacement: String,
     action: Action,
+}
+
+/// What a pattern stands in, so that it matches all of a value or nothing of it.
+const ANCHORS: (&str, &str) = ("^(?s:", ")$");
+
+fn as_written<S: Serializer>(regex: &Regex, to: S) -> Result<S::Ok, S::Error> {
+    let pattern = regex.as_str().strip_prefix(ANCHORS.0).and_then(|rest| rest.strip_suffix(ANCHORS.1));
+    to.serialize_str(pattern.unwrap_or(regex.as_str()))
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// Why a rule is none.
@@ -154,7 +181,9 @@ impl TryFrom<RawRule> for Rule {
         check(&raw).map_err(|reason| RuleError::Keys { action: raw.action.name(), reason })?;
         let RawRule { source_labels, separator, target_label, regex, modulus, replacement, action } = raw;
         let pattern = regex.unwrap_or_else(|| REGEX.to_owned());
-        let anchored = RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(REGEX_MAX_BYTES).build();
+        let anchored = RegexBuilder::new(&format!("{}{pattern}{}", ANCHORS.0, ANCHORS.1))
+            .size_limit(REGEX_MAX_BYTES)
+            .build();
         let reason = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().to_owned();
         let regex =
             anchored.map_err(|error| RuleError::Regex { pattern: pattern.clone(), reason: reason(error) })?;
@@ -261,6 +290,16 @@ impl Rule {
 /// Labels after all rules, in order; `None` if one of them lets what has them go.
 pub fn relabel(labels: &Labels, rules: &[Rule]) -> Option<Labels> {
     rules.iter().try_fold(labels.clone(), |labels, rule| rule.apply(labels))
+}
+
+/// Labels after each of the rules; `None` from the first that lets what has them go.
+pub fn steps(labels: &Labels, rules: &[Rule]) -> Vec<Option<Labels>> {
+    let mut left = Some(labels.clone());
+    let after = rules.iter().map(|rule| {
+        left = left.take().and_then(|labels| rule.apply(labels));
+        left.clone()
+    });
+    after.collect()
 }
 
 #[cfg(test)]

@@ -151,3 +151,24 @@ fn what_does_not_go_together_is_refused() {
     assert!(serde_saphyr::from_str::<Vec<RawRule>>("[{action: burn}]").is_err());
     assert!(serde_saphyr::from_str::<Vec<RawRule>>("[{sources: [a]}]").is_err());
 }
+
+#[test]
+fn each_step_is_shown_with_its_rule() {
+    let all = rules(
+        "[{source_labels: [a, b], target_label: c}, {regex: 'a|b', action: LabelDrop}, \
+          {source_labels: [c], regex: 'x;y', action: drop}, {target_label: d, replacement: z}]",
+    );
+    let all = all.unwrap();
+    let after = steps(&labels(&[("a", "x"), ("b", "y")]), &all);
+    let shown: Vec<String> =
+        after.iter().map(|one| one.as_ref().map_or_else(|| "-".to_owned(), Labels::to_string)).collect();
+    assert_eq!(shown, [r#"{a="x", b="y", c="x;y"}"#, r#"{c="x;y"}"#, "-", "-"], "what is gone stays so");
+    let json: Vec<String> = all.iter().map(|rule| serde_json::to_string(rule).unwrap()).collect();
+    assert_eq!(
+        json[0],
+        r#"{"sourceLabels":["a","b"],"separator":";","regex":"(.*)","targetLabel":"c","replacement":"$1","action":"replace"}"#
+    );
+    assert_eq!(json[1], r#"{"separator":";","regex":"a|b","replacement":"$1","action":"labeldrop"}"#);
+    let hashed = rules("[{source_labels: [a], modulus: 7, target_label: b, action: hashmod}]").unwrap();
+    assert_eq!(serde_json::to_value(&hashed[0]).unwrap()["modulus"], 7);
+}

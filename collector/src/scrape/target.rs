@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::Telemetry;
 use crate::exposition::{Format, Line, PageExemplar, decode_series, parse};
+use crate::relabel::Rule;
 
 /// Longest page, decompressed.
 const PAGE_MAX_BYTES: usize = 64 * 1024 * 1024;
@@ -90,6 +91,8 @@ pub struct Target {
     pub honor_labels: bool,
     /// Whether the page's times are kept.
     pub honor_timestamps: bool,
+    /// What its scrape config does with discovered labels. Nothing yet: `relabel_configs` are refused.
+    pub relabel: Arc<[Rule]>,
     status: Mutex<TargetStatus>,
     described: Mutex<Described>,
 }
@@ -117,6 +120,7 @@ impl Target {
             timeout,
             honor_labels: false,
             honor_timestamps: true,
+            relabel: Arc::default(),
             status: Mutex::new(status),
             described: Mutex::new(Arc::default()),
         }

@@ -317,7 +317,16 @@ pub(super) async fn metadata(State(api): Api, params: Params) -> Result<Response
 
 /// Without `features`: Grafana would take their presence for Mimir.
 pub(super) async fn buildinfo(State(api): Api) -> Response {
-    success(&json!({
+    success(&build(&api))
+}
+
+/// The same bare and as text, as Prometheus sends it at `/version`.
+pub(super) async fn version(State(api): Api) -> String {
+    format!("{}\n", build(&api))
+}
+
+fn build(api: &ReadApi) -> Value {
+    json!({
         // What Grafana decides by: the release of Prometheus whose API this is.
         "version": "3.5.0",
         "revision": api.version,
@@ -325,7 +334,7 @@ pub(super) async fn buildinfo(State(api): Api) -> Response {
         "buildUser": "",
         "buildDate": "",
         "goVersion": "",
-    }))
+    })
 }
 
 #[cfg(test)]

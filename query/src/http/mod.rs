@@ -81,6 +81,7 @@ pub fn router(api: Arc<ReadApi>) -> Router {
         .route("/api/v1/series", get(metrics::series).post(metrics::series))
         .route("/api/v1/metadata", get(metrics::metadata))
         .route("/api/v1/status/buildinfo", get(metrics::buildinfo).post(metrics::buildinfo))
+        .route("/version", get(metrics::version))
         .route("/api/v1/status/tsdb", get(cardinality::tsdb))
         .route("/api/v1/status/tsdb/blocks", get(cardinality::blocks))
         .route("/api/v1/search/metric_names", get(search::metric_names).post(search::metric_names))
