@@ -1,7 +1,7 @@
 //! The words that all crates share, and the traits at which they meet.
 //!
 //! ```text
-//! labels ── matcher          what names a series, what selects it
+//! labels ── matcher          what names a series, what selects it (regexes: as Go reads them)
 //! sample ── samples ── time  what a series is made of
 //! log ── log_query ── tokens one line with its meaning, and what asks for it
 //! push                       how collectors send lines to a store
@@ -18,6 +18,7 @@ pub mod log_query;
 pub mod matcher;
 pub mod prompb;
 pub mod push;
+pub mod regexes;
 pub mod sample;
 pub mod samples;
 pub mod storage;

@@ -2,9 +2,10 @@
 
 use std::fmt;
 
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 
 use crate::labels::{Labels, is_legacy_label_name, quoted};
+use crate::regexes::anchored;
 
 /// Compiled size of one regular expression. A query may hold many.
 const REGEX_MAX_BYTES: usize = 1024 * 1024;
@@ -193,12 +194,9 @@ fn compile(pattern: &str) -> Result<Pattern, String> {
             return Ok(Pattern::Words(words));
         }
     }
-    // Prometheus anchors at both ends and lets the dot match a line end.
-    RegexBuilder::new(&format!("^(?s:{pattern})$"))
-        .size_limit(REGEX_MAX_BYTES)
-        .build()
+    anchored(pattern, REGEX_MAX_BYTES)
         .map(Pattern::Regex)
-        .map_err(|error| format!("error parsing regexp {pattern:?}: {}", last_line(&error)))
+        .map_err(|reason| format!("error parsing regexp {pattern:?}: {reason}"))
 }
 
 /// The alternatives of a pattern, perhaps all of them in parentheses, if each is a word with or without gaps.
@@ -249,13 +247,6 @@ fn word(pattern: &str) -> Option<(Word, &str)> {
     is_over.then_some((Word { before, text, after }, rest))
 }
 
-/// The regex crate draws its errors over several lines; the last one says what is wrong.
-fn last_line(error: &regex::Error) -> String {
-    let text = error.to_string();
-    let line = text.lines().last().unwrap_or_default();
-    line.trim_start_matches("error: ").to_owned()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -299,7 +290,7 @@ mod tests {
         /// Words match what the regular expression matches.
         #[test]
         fn words_are_regexes(pattern in r"\(?(\.[*+])?[a-cé\\.|)]{0,3}(\.[*+])?(\|(\.[*+])?[ab\n]{0,2}(\.[*+])?)?\)?", value in "[a-cé.|)\n]{0,5}") {
-            if let (Some(words), Ok(regex)) = (words(&pattern), Regex::new(&format!("^(?s:{pattern})$"))) {
+            if let (Some(words), Ok(regex)) = (words(&pattern), anchored(&pattern, 1 << 20)) {
                 let found = words.iter().any(|word| word.matches(&value));
                 proptest::prop_assert_eq!(found, regex.is_match(&value), "{} on {:?}", pattern, value);
             }

@@ -170,6 +170,21 @@ class Bench:
         return json.loads(self.run("usage", "--pid", server.process.pid, *more))
 
 
+def settle(server, rest, most=180):
+    """Waits until the process does next to nothing for a while: it merges what came, some in rounds of half a minute."""
+    def used():
+        fields = Path(f"/proc/{server.process.pid}/stat").read_text().rsplit(")", 1)[1].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    deadline = time.monotonic() + most
+    quiet, before = 0, used()
+    while quiet < rest and time.monotonic() < deadline:
+        time.sleep(1)
+        now = used()
+        quiet = quiet + 1 if now - before < 0.1 else 0
+        before = now
+
+
 def measure(bench, server, folder, queries, work):
     """Pushes the data, flushes, asks; answers the figures."""
     server.start()
@@ -187,8 +202,9 @@ def measure(bench, server, folder, queries, work):
             "RSS over idle MB": (used["rss_bytes"] - idle["rss_bytes"]) / 1e6,
             "errors": pushed.get("errors", 0),
         }
-        time.sleep(2)
+        settle(server, rest=35)
         flushed = server.flush()
+        settle(server, rest=3)
         used = bench.usage(server, "--since", before, "--disk", flushed)
         figures["CPU-s per M with flush"] = used["cpu_s"] / samples * 1e6
         figures["disk B/sample"] = used["disk_bytes"] / samples

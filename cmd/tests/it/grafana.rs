@@ -185,6 +185,7 @@ async fn names_metadata_and_probes() {
 
 #[tokio::test]
 async fn answers_are_compressed_for_whoever_takes_it() {
+    let _ = client();
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
     for encoding in ["gzip", "zstd"] {

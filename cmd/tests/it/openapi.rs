@@ -31,9 +31,10 @@ fn described(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
 fn registered() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for krate in ["query", "alerting", "collector", "cmd"] {
-        for file in sources(&root().join(krate).join("src")) {
-            let source = std::fs::read_to_string(&file).unwrap();
-            let code = source.split("#[cfg(test)]").next().unwrap();
+        let all = sources(&root().join(krate).join("src")).into_iter();
+        // The shop of the demo is another server.
+        for file in all.filter(|file| !file.ends_with("demo/shop.rs")) {
+            let code = std::fs::read_to_string(&file).unwrap();
             for other in [".nest(", ".nest_service(", ".route_service("] {
                 assert!(!code.contains(other), "{}: {other}…) hides a route from this test", file.display());
             }

@@ -11,8 +11,9 @@
 mod expand;
 
 use binnacle_model::Labels;
+use binnacle_model::regexes::anchored;
 use md5::{Digest, Md5};
-use regex::{Regex, RegexBuilder};
+use regex::Regex;
 use serde::{Deserialize, Serialize, Serializer};
 
 use expand::expand;
@@ -127,10 +128,10 @@ pub struct Rule {
     source_labels: Vec<String>,
     #[serde(skip_serializing_if = "String::is_empty")]
     separator: String,
-    #[serde(serialize_with = "as_written")]
-    regex: Regex,
+    #[serde(rename = "regex")]
+    pattern: String,
     #[serde(skip)]
-    is_default_regex: bool,
+    regex: Regex,
     #[serde(skip_serializing_if = "is_zero")]
     modulus: u64,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -138,14 +139,6 @@ pub struct Rule {
     #[serde(skip_serializing_if = "String::is_empty")]
     replacement: String,
     action: Action,
-}
-
-/// What a pattern stands in, so that it matches all of a value or nothing of it.
-const ANCHORS: (&str, &str) = ("^(?s:", ")$");
-
-fn as_written<S: Serializer>(regex: &Regex, to: S) -> Result<S::Ok, S::Error> {
-    let pattern = regex.as_str().strip_prefix(ANCHORS.0).and_then(|rest| rest.strip_suffix(ANCHORS.1));
-    to.serialize_str(pattern.unwrap_or(regex.as_str()))
 }
 
 #[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's signature")]
@@ -181,18 +174,14 @@ impl TryFrom<RawRule> for Rule {
         check(&raw).map_err(|reason| RuleError::Keys { action: raw.action.name(), reason })?;
         let RawRule { source_labels, separator, target_label, regex, modulus, replacement, action } = raw;
         let pattern = regex.unwrap_or_else(|| REGEX.to_owned());
-        let anchored = RegexBuilder::new(&format!("{}{pattern}{}", ANCHORS.0, ANCHORS.1))
-            .size_limit(REGEX_MAX_BYTES)
-            .build();
-        let reason = |error: regex::Error| error.to_string().lines().last().unwrap_or_default().to_owned();
-        let regex =
-            anchored.map_err(|error| RuleError::Regex { pattern: pattern.clone(), reason: reason(error) })?;
+        let regex = anchored(&pattern, REGEX_MAX_BYTES)
+            .map_err(|reason| RuleError::Regex { pattern: pattern.clone(), reason })?;
         Ok(Self {
             source_labels,
             separator: separator.unwrap_or_else(|| SEPARATOR.to_owned()),
             target_label,
+            pattern,
             regex,
-            is_default_regex: pattern == REGEX,
             modulus,
             replacement: replacement.unwrap_or_else(|| REPLACEMENT.to_owned()),
             action,
@@ -275,7 +264,7 @@ impl Rule {
     fn replace(&self, labels: Labels, value: &str) -> Labels {
         // What most rules without a source are; the regex matches anything.
         let is_constant = !self.target_label.contains('$') && !self.replacement.contains('$');
-        if value.is_empty() && self.is_default_regex && is_constant {
+        if value.is_empty() && self.pattern == REGEX && is_constant {
             return labels.with(&self.target_label, &self.replacement);
         }
         let Some(found) = self.regex.captures(value) else { return labels };

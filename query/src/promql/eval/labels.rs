@@ -1,7 +1,8 @@
 //! `label_replace` and `label_join`.
 
 use binnacle_model::labels::METRIC_NAME;
-use regex::{Regex, RegexBuilder};
+use binnacle_model::regexes::anchored;
+use regex::Regex;
 
 use super::super::ast::Expr;
 use super::column::{Column, unique};
@@ -56,8 +57,7 @@ fn set(column: &mut Column, label: &str, value: &str) {
 }
 
 fn compile(pattern: &str) -> Result<Regex, EvalError> {
-    let anchored = RegexBuilder::new(&format!("^(?s:{pattern})$")).size_limit(REGEX_MAX_BYTES).build();
-    anchored.map_err(|_| {
+    anchored(pattern, REGEX_MAX_BYTES).map_err(|_| {
         let reason = format!("invalid regular expression in label_replace(): {pattern}");
         EvalError::Execution(reason)
     })

@@ -5,7 +5,7 @@
 //!          ├ select      series from storage, the last sample before each step
 //!          ├ parts       either, worked on by all cores
 //!          ├ stats       counts what both looked at, for whoever asks
-//!          ├ windows     series from storage or a subquery, a window before each step ─► over_time, rates
+//!          ├ windows     series from storage or a subquery, a window before each step ─► over_time, rates (anchored)
 //!          ├ binary      columns meet by their labels ─► elements
 //!          ├ aggregate   columns fold into groups as they come, on every core ─► fold; rank keeps some of them
 //!          └ calls       all other functions ─► histograms, labels, info
