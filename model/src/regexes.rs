@@ -32,10 +32,11 @@ fn from_go(pattern: &str) -> String {
                 in_class = true;
                 rest = begin_class(rest, &mut out);
             }
-            '[' => match rest.split_once(":]").filter(|(name, _)| name.starts_with(':')) {
-                Some((name, behind)) => {
-                    out.push_str(&format!("[{name}:]"));
-                    rest = behind;
+            '[' => match named_class(rest) {
+                Some(len) => {
+                    out.push('[');
+                    out.push_str(&rest[..len]);
+                    rest = &rest[len..];
                 }
                 None => out.push_str(r"\["),
             },
@@ -48,6 +49,13 @@ fn from_go(pattern: &str) -> String {
         }
     }
     out
+}
+
+/// How long `:alpha:]` is, or `:^alpha:]`, if `behind` begins with the like.
+fn named_class(behind: &str) -> Option<usize> {
+    let name = behind.strip_prefix(':')?.trim_start_matches('^');
+    let rest = name.trim_start_matches(|c: char| c.is_ascii_lowercase()).strip_prefix(":]")?;
+    Some(behind.len() - rest.len())
 }
 
 /// What stands behind a `[` and is special only there.
@@ -121,6 +129,10 @@ mod tests {
             (r"[a&&b]", "&", true),
             (r"[~~]", "~", true),
             (r"[[:digit:]a]+", "7a", true),
+            (r"[[:^digit:]]+", "7", false),
+            (r"[a[:digit:][:upper:]]+", "7A", true),
+            (r"[[:]+", "[:", true),
+            (r"[[:a]+", "[:a", true),
             (r"\Qa.b|\E.", "a.b|c", true),
             (r"\Qa.b|\E.", "axb|c", false),
             (r"\<b\>", "<b>", true),

@@ -185,7 +185,7 @@ impl Store {
         let mut logs = logs::Opening::new(Arc::clone(&disk), &dir.join("logs"), options.logs, &catalog)?;
         let mut unreadable = 0u64;
         // Files that a checkpoint has, and of which no line is needed, are not read.
-        let saved = metrics.saved_files().iter().filter(|file| file.last <= logs.wal_floor());
+        let saved = metrics.saved_files().iter().filter(|file| file.last <= logs.saved_through());
         let known: Vec<SealedFile> = saved.copied().collect();
         let last_saved = metrics.saved_files().last().map(|file| file.last).unwrap_or_default();
         let floor = Floor {

@@ -276,6 +276,53 @@ fn a_lost_log_file_does_not_make_later_writes_look_old() {
     store.close();
 }
 
+/// A store in a folder of the real disk, with one commit of lines and samples behind a checkpoint.
+fn saved_in(dir: &Path, clock: &Arc<TestClock>) {
+    let store = open_in(dir, clock);
+    LogAppender::append(&store, push("f", 0..3), LogTime(1)).unwrap();
+    assert!(store.flush_logs());
+    let report = append(&store, "__name__=up", 1, 1.0).unwrap();
+    assert_eq!(report.appended, 1);
+    store.metrics.checkpoint(&|| store.logs.save_marks(&store.catalog)).unwrap();
+    store.close();
+}
+
+fn open_in(dir: &Path, clock: &Arc<TestClock>) -> Store {
+    Store::open(dir, Options::default(), Arc::clone(clock) as Arc<dyn Clock>, Telemetry::default()).unwrap()
+}
+
+#[test]
+fn a_start_does_not_read_what_a_checkpoint_and_the_partitions_have() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TestClock::default());
+    saved_in(dir.path(), &clock);
+    let wal = dir.path().join("wal");
+    for name in RealDisk.list(&wal).unwrap() {
+        RealDisk.create(&wal.join(name)).unwrap().append(&[b'x'; 500]).unwrap();
+    }
+    let store = open_in(dir.path(), &clock);
+    assert_eq!(store.telemetry.wal_damaged_bytes.get(), 0, "it was not looked at");
+    assert_eq!(lines(&store).len(), 3);
+    assert_eq!(select(&store, &[])[0].1, [(1, 1.0)]);
+    assert_eq!(append(&store, "__name__=up", 2, 1.0).unwrap().appended, 1);
+    store.close();
+}
+
+#[test]
+fn lines_of_a_damaged_partition_come_back_out_of_the_log() {
+    let dir = tempfile::tempdir().unwrap();
+    let clock = Arc::new(TestClock::default());
+    saved_in(dir.path(), &clock);
+    let partitions = RealDisk.list(&dir.path().join("logs")).unwrap();
+    assert_eq!(partitions.len(), 1);
+    let meta = dir.path().join("logs").join(&partitions[0]).join("meta.json");
+    RealDisk.create(&meta).unwrap().append(b"{").unwrap();
+    let store = open_in(dir.path(), &clock);
+    assert_eq!(lines(&store).len(), 3);
+    assert_eq!(select(&store, &[])[0].1, [(1, 1.0)]);
+    store.close();
+}
+
 #[test]
 fn pages_of_a_search_follow_one_another_without_a_gap() {
     let (store, ..) = World::new().open().unwrap();

@@ -9,12 +9,16 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use binnacle_model::log::FileId;
 use binnacle_model::storage::Metadata;
-use rusqlite::{Connection, params};
+use rusqlite::{Connection, OptionalExtension, params};
 
 use crate::sqlite::{self, OpenSqliteError};
+use crate::wal::Sequence;
 
 /// Each entry takes the schema one version further. Never edit one; add.
-const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_marks_and_metadata.sql")];
+const MIGRATIONS: [&str; 2] = [
+    include_str!("migrations/0001_marks_and_metadata.sql"),
+    include_str!("migrations/0002_logs_through.sql"),
+];
 
 /// A metric may be described in more than one way; more than this many is a mistake of the sender.
 const DESCRIPTIONS_PER_METRIC: usize = 8;
@@ -63,8 +67,22 @@ impl Catalog {
         rows.collect()
     }
 
-    /// Saves marks, durably, all or none.
-    pub(crate) fn save_marks(&self, marks: &HashMap<FileId, u64>) -> rusqlite::Result<()> {
+    /// The last record of the log of which all lines are in partitions, as far as that was saved.
+    pub(crate) fn logs_through(&self) -> rusqlite::Result<Sequence> {
+        let connection = self.connection();
+        let mut query = connection.prepare("SELECT sequence, crc FROM logs_through")?;
+        let saved =
+            query.query_row([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?))).optional()?;
+        let sound = saved.filter(|(sequence, crc)| crc_of(*sequence) == *crc);
+        Ok(Sequence(sound.map_or(0, |(sequence, _)| sequence as u64)))
+    }
+
+    /// Saves marks, and up to where all lines are in partitions, durably, all or none.
+    pub(crate) fn save_marks(
+        &self,
+        marks: &HashMap<FileId, u64>,
+        logs_through: Option<Sequence>,
+    ) -> rusqlite::Result<()> {
         let mut connection = self.connection();
         let change = connection.transaction()?;
         {
@@ -75,6 +93,13 @@ impl Catalog {
             for (file, mark) in marks {
                 insert.execute(params![file.0, *mark as i64])?;
             }
+        }
+        if let Some(Sequence(sequence)) = logs_through {
+            change.execute(
+                "INSERT INTO logs_through (one, sequence, crc) VALUES (1, ?1, ?2)
+                 ON CONFLICT (one) DO UPDATE SET sequence = excluded.sequence, crc = excluded.crc",
+                params![sequence as i64, crc_of(sequence as i64)],
+            )?;
         }
         change.commit()
     }
@@ -125,6 +150,10 @@ impl Catalog {
     }
 }
 
+fn crc_of(sequence: i64) -> i64 {
+    i64::from(crc32c::crc32c(&sequence.to_le_bytes()))
+}
+
 /// The beginning of a text, so many bytes at the most.
 fn shortened(text: &str, most: usize) -> String {
     text[..text.floor_char_boundary(most)].to_owned()
@@ -151,9 +180,23 @@ mod tests {
     #[test]
     fn marks_only_rise() {
         let catalog = Catalog::in_memory();
-        let save = |mark| catalog.save_marks(&HashMap::from([(FileId("f".into()), mark)])).unwrap();
+        let save = |mark| {
+            catalog.save_marks(&HashMap::from([(FileId("f".into()), mark)]), None).unwrap();
+        };
         save(7);
         save(5);
         assert_eq!(catalog.marks().unwrap()[&FileId("f".into())], 7);
+    }
+
+    #[test]
+    fn a_flipped_bit_in_the_place_of_the_logs_makes_it_unknown() {
+        let catalog = Catalog::in_memory();
+        assert_eq!(catalog.logs_through().unwrap(), Sequence(0));
+        for sequence in [9, 5] {
+            catalog.save_marks(&HashMap::new(), Some(Sequence(sequence))).unwrap();
+            assert_eq!(catalog.logs_through().unwrap(), Sequence(sequence));
+        }
+        catalog.connection().execute("UPDATE logs_through SET sequence = sequence + 16", []).unwrap();
+        assert_eq!(catalog.logs_through().unwrap(), Sequence(0));
     }
 }

@@ -108,6 +108,10 @@ pub(crate) struct Opening {
     options: Options,
     partitions: BTreeMap<Day, Arc<Partition>>,
     committed: BTreeMap<Day, Sequence>,
+    /// The last record of which all lines were in partitions.
+    through: Sequence,
+    /// A partition is gone: of its lines the log may still have some.
+    has_damage: bool,
     marks: Marks,
     /// Lines of the WAL that no partition has.
     missing: Vec<Batch>,
@@ -126,6 +130,7 @@ impl Opening {
         disk.create_dir_all(dir).map_err(read)?;
         let mut partitions = BTreeMap::new();
         let mut committed = BTreeMap::new();
+        let mut has_damage = false;
         for name in disk.list(dir).map_err(read)? {
             if name.starts_with(GONE) {
                 // A crash came between its renaming and its removal.
@@ -144,6 +149,7 @@ impl Opening {
                     tracing::error!(%error, aside = %aside.display(), "a damaged log partition was set aside; its lines are not found");
                     disk.rename(&dir.join(&name), &aside).map_err(read)?;
                     disk.sync_dir(dir).map_err(read)?;
+                    has_damage = true;
                 }
                 Err(cause) => {
                     return Err(OpenLogsError::Partition { path: dir.join(&name), cause });
@@ -152,9 +158,11 @@ impl Opening {
         }
         let by_file = catalog.marks().map_err(OpenLogsError::Catalog)?;
         let marks = Marks { by_file, changed: HashMap::new() };
+        let through = catalog.logs_through().map_err(OpenLogsError::Catalog)?;
+        let through = committed.values().copied().fold(through, Sequence::max);
         let (missing, last) = (Vec::new(), Sequence::default());
         let dir = dir.to_path_buf();
-        Ok(Self { disk, dir, options, partitions, committed, marks, missing, last })
+        Ok(Self { disk, dir, options, partitions, committed, through, has_damage, marks, missing, last })
     }
 
     /// Takes one record of lines back in. Answers whether it was well formed.
@@ -178,9 +186,14 @@ impl Opening {
         true
     }
 
-    /// The last record of which a partition speaks.
+    /// The last record that was there for certain.
     pub(crate) fn wal_floor(&self) -> Sequence {
-        self.committed.values().copied().max().unwrap_or_default()
+        self.through
+    }
+
+    /// Up to here no line of the log is wanted.
+    pub(crate) fn saved_through(&self) -> Sequence {
+        if self.has_damage { Sequence(0) } else { self.through }
     }
 
     /// The engine, ready: what partitions lack is queued for them.
@@ -439,30 +452,38 @@ impl Logs {
         sealed: &[SealedFile],
         catalog: &Catalog,
     ) -> rusqlite::Result<Option<WalFileId>> {
-        let (through, changed) = {
-            // Under the lock no line is between the WAL and the queue.
-            let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-            let committed = self.shared.queue.committed();
-            let has_all = self.shared.queue.last_queued() <= committed;
-            let through = sealed.iter().take_while(|file| has_all || file.last <= committed).last();
-            let Some(through) = through else { return Ok(None) };
-            (through, std::mem::take(&mut marks.changed))
-        };
-        Ok(self.save(changed, catalog)?.then_some(through.id))
+        let (changed, through) = self.take_changed();
+        let last = sealed.iter().take_while(|file| file.last <= through).last();
+        Ok(self.save(changed, None, catalog)?.then_some(last).flatten().map(|file| file.id))
+    }
+
+    /// Marks that are to be saved, and the last record of which all lines are in partitions.
+    fn take_changed(&self) -> (HashMap<FileId, u64>, Sequence) {
+        // Under the lock no line is between the WAL and the queue.
+        let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+        let committed = self.shared.queue.committed();
+        let has_all = self.shared.queue.last_queued() <= committed;
+        let through = if has_all { self.shared.wal.last() } else { committed };
+        (std::mem::take(&mut marks.changed), through)
     }
 
     /// Saves the marks of all lines that are in the log, so that a start need not read it for them.
     pub(crate) fn save_marks(&self, catalog: &Catalog) -> io::Result<()> {
-        let changed = std::mem::take(&mut self.marks.lock().unwrap_or_else(PoisonError::into_inner).changed);
-        let saved = self.save(changed, catalog).map_err(io::Error::other)?;
+        let (changed, through) = self.take_changed();
+        let saved = self.save(changed, Some(through), catalog).map_err(io::Error::other)?;
         saved.then_some(()).ok_or_else(|| io::Error::other("the log of the marks is not durable"))
     }
 
     /// Answers whether the marks are saved: they are not while their lines are not durable.
-    fn save(&self, changed: HashMap<FileId, u64>, catalog: &Catalog) -> rusqlite::Result<bool> {
+    fn save(
+        &self,
+        changed: HashMap<FileId, u64>,
+        through: Option<Sequence>,
+        catalog: &Catalog,
+    ) -> rusqlite::Result<bool> {
         // A mark must not outlive the line that it stands for.
         let is_durable = self.shared.wal.commit_all().is_ok();
-        let saved = if is_durable { catalog.save_marks(&changed) } else { Ok(()) };
+        let saved = if is_durable { catalog.save_marks(&changed, through) } else { Ok(()) };
         if saved.is_err() || !is_durable {
             let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
             for (file, mark) in changed {

@@ -227,7 +227,7 @@ impl Metrics {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    pub(super) fn checkpoint(&self, before: Before<'_>) -> io::Result<()> {
+    pub(crate) fn checkpoint(&self, before: Before<'_>) -> io::Result<()> {
         if self.has_pending_deletions() || self.space.is_low() {
             // The deletions' records are needed; and the room is needed for the log.
             return Ok(());
