@@ -30,6 +30,7 @@ mod histograms;
 mod import;
 mod inspect;
 mod lost;
+mod moments;
 mod postings;
 mod rollup;
 mod select;

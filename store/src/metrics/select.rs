@@ -11,8 +11,9 @@ use binnacle_model::{Labels, Matcher, Sample, Samples, TimeRange, Timestamp};
 use super::block::{Block, BlockError, ChunkMeta, ChunkReader};
 use super::chunk::Scratch;
 use super::head::{Head, KnownTimes, Taken};
+use super::moments::{KnownMoments, Moments, TimesId};
 use super::rollup::column_of;
-use super::{Metrics, sort_unique};
+use super::{Metrics, SampleKind, sort_unique};
 
 /// Where samples of a series are.
 enum Part {
@@ -27,8 +28,11 @@ struct Whole {
     more: Vec<Part>,
 }
 
-/// A thread of its own costs more than reading fewer series than this.
-const PART_MIN_SERIES: usize = 64;
+/// A thread of its own costs more than reading series of so many bytes together.
+const PART_MIN_BYTES: usize = 16 * 1024;
+
+/// What a series costs beside its samples, as bytes of them.
+const SERIES_BYTES: usize = 256;
 
 impl Metrics {
     /// See [`binnacle_model::storage::Queryable::select_parts`].
@@ -41,7 +45,8 @@ impl Metrics {
         parts: usize,
     ) -> Result<Vec<SeriesSet<'static>>, StorageError> {
         let (mut series, warnings) = self.find(matchers, range, wanted, deadline)?;
-        let size = series.len().div_ceil(parts.max(1)).max(PART_MIN_SERIES);
+        let bytes: usize = series.iter().map(Whole::bytes).sum();
+        let size = series.len().div_ceil(parts.min(bytes / PART_MIN_BYTES).max(1)).max(1);
         let mut sets: Vec<SeriesSet<'static>> = Vec::new();
         // From the end, so that nothing moves twice.
         while series.len() > size {
@@ -193,6 +198,34 @@ impl Whole {
     fn of(labels: Labels, part: Part) -> Self {
         Self { labels, part, more: Vec::new() }
     }
+
+    fn parts(&self) -> impl Iterator<Item = &Part> {
+        std::iter::once(&self.part).chain(&self.more)
+    }
+
+    /// Roughly what it costs to read.
+    fn bytes(&self) -> usize {
+        let parts = self.parts().map(|part| match part {
+            Part::Block(_, chunks) => chunks.iter().map(ChunkMeta::bytes).sum(),
+            Part::Head(Taken::One(_)) => 0,
+            Part::Head(Taken::Held(held)) => held.bytes(),
+        });
+        SERIES_BYTES + parts.sum::<usize>()
+    }
+
+    /// Its chunks, each with the number of its block; `None` for whatever is not floats in a block.
+    fn chunks(&self) -> impl Iterator<Item = Option<(u64, ChunkMeta)>> {
+        self.parts().flat_map(|part| {
+            let (number, chunks) = match part {
+                Part::Block(block, chunks) => (block.number, &chunks[..]),
+                Part::Head(_) => (0, &[][..]),
+            };
+            let floats = chunks
+                .iter()
+                .map(move |chunk| (chunk.kind == SampleKind::Floats).then_some((number, *chunk)));
+            floats.chain(matches!(part, Part::Head(_)).then_some(None))
+        })
+    }
 }
 
 /// Series of which each has all its parts, those of earlier ones first.
@@ -237,8 +270,9 @@ struct Reading {
     /// Of the head.
     known: KnownTimes,
     columns: Scratch,
-    /// Of the series before: many of the next ones have the same.
-    times: Arc<[i64]>,
+    moments: KnownMoments,
+    /// The columns of times of the series that is read, if all of its samples are floats of blocks.
+    times: Vec<TimesId>,
 }
 
 impl Reading {
@@ -260,19 +294,26 @@ impl Reading {
             readers: HashMap::new(),
             known: KnownTimes::default(),
             columns: Scratch::default(),
-            times: Arc::default(),
+            moments: KnownMoments::default(),
+            times: Vec::new(),
         }
     }
 
     fn read(&mut self, whole: Whole) -> Series {
-        let Whole { labels, part, more } = whole;
-        let mut series = Series { labels, ..Series::default() };
-        for part in [part].iter().chain(&more) {
+        if !self.counts
+            && let Some(samples) = self.read_alike(&whole)
+        {
+            return Series { labels: whole.labels, samples, ..Series::default() };
+        }
+        self.columns.clear();
+        let mut series = Series::default();
+        for part in whole.parts() {
             let before = self.columns.values.len();
             match part {
                 Part::Block(block, chunks) => {
                     if let Err(error) = self.read_block(block, chunks, &mut series) {
                         self.warnings.push(broken(&error));
+                        self.times.clear();
                     }
                 }
                 Part::Head(Taken::One(sample)) => self.columns.push(*sample),
@@ -287,16 +328,44 @@ impl Reading {
             }
         }
         series.samples = self.cut();
+        series.labels = whole.labels;
         let histograms = &mut series.histograms;
         histograms.retain(|one| self.range.contains(one.timestamp));
         sort_unique(histograms, |one| one.timestamp);
         series
     }
 
+    /// The samples of a series of which the moments are those of an earlier one, in the same columns: these need
+    /// not be read, compared and cut again. `None` for any other series, and where something is damaged.
+    fn read_alike(&mut self, whole: &Whole) -> Option<Samples> {
+        self.times.clear();
+        for chunk in whole.chunks() {
+            let Some((block, chunk)) = chunk else {
+                self.times.clear();
+                return None;
+            };
+            self.times.push((block, chunk.times));
+        }
+        let Moments { times, count, wanted } = self.moments.of_columns(&self.times)?;
+        let values = &mut self.columns.values;
+        values.clear();
+        values.reserve_exact(*count);
+        for (block, chunk) in whole.chunks().flatten() {
+            self.readers.get_mut(&block)?.read_values(chunk, values).ok()?;
+        }
+        if values.len() != *count {
+            return None;
+        }
+        let is_all = wanted.len() == *count;
+        let values = if is_all { std::mem::take(values) } else { values[wanted.clone()].to_vec() };
+        Some(Samples::new(Arc::clone(times), values))
+    }
+
     /// What was read of a series: in order, each moment once, nothing outside of the range.
     fn cut(&mut self) -> Samples {
         let Scratch { times, values } = &mut self.columns;
         if !times.is_sorted_by(|a, b| a < b) {
+            self.times.clear();
             let pairs = times.drain(..).zip(values.drain(..));
             let mut samples: Vec<Sample> =
                 pairs.map(|(time, value)| Sample { timestamp: Timestamp(time), value }).collect();
@@ -306,12 +375,12 @@ impl Reading {
         let Scratch { times, values } = &mut self.columns;
         let from = times.partition_point(|time| *time < self.range.start.0);
         let to = times.partition_point(|time| *time <= self.range.end.0).max(from);
-        if *self.times != times[from..to] {
-            self.times = times[from..to].into();
+        let shared = self.moments.share(&times[from..to]);
+        if !self.times.is_empty() {
+            let moments = Moments { times: Arc::clone(&shared), count: values.len(), wanted: from..to };
+            self.moments.remember(&self.times, moments);
         }
-        let samples = Samples::new(Arc::clone(&self.times), values[from..to].to_vec());
-        self.columns.clear();
-        samples
+        Samples::new(shared, values[from..to].to_vec())
     }
 
     /// Reads what can be read; the error is the last one met.

@@ -268,6 +268,35 @@ fn sixty_days_keep_forty_five_and_nothing_grows() {
 }
 
 /// What expires leaves rollups, at every call at which the disk may end, and no moment is answered twice.
+/// Series of several targets take turns, one of them has a column of times to itself, and the newest are in the head.
+#[test]
+fn a_part_of_the_time_is_read_as_such_whoever_shares_the_moments() {
+    let disk = SimDisk::default();
+    let (metrics, wal) = open(&disk).unwrap();
+    let time =
+        |series: i64, n: i64| Timestamp(n * 60_000 + series % 3 * 7 + i64::from(series == 5) * (n % 5));
+    for n in 0..9 * 60 {
+        for series in 0..9 {
+            let sample = [Sample { timestamp: time(series, n), value: (n * 10 + series) as f64 }];
+            let name = format!("m{series}");
+            let one = RawSeries { labels: name.as_bytes(), samples: &sample, histograms: &[] };
+            metrics.append(&[one], &Plain, time(series, n)).unwrap();
+        }
+    }
+    maintain(&metrics, &wal, Timestamp(9 * HOUR_MS)).unwrap();
+    for (start, end) in
+        [(0, 600), (60, 70), (100, 400), (239, 241), (470, 530), (535, 600), (7, 8), (30, 540)]
+    {
+        let range = TimeRange { start: Timestamp(start * 60_000), end: Timestamp(end * 60_000) };
+        let found = metrics.select(&[], range, &Deadline::default()).unwrap();
+        for (one, series) in found.zip(0..) {
+            let want = (0..9 * 60).filter(|n| range.contains(time(series, *n)));
+            let want = want.map(|n| Sample { timestamp: time(series, n), value: (n * 10 + series) as f64 });
+            assert_eq!(one.unwrap().samples, want.collect(), "m{series} from minute {start} to {end}");
+        }
+    }
+}
+
 #[test]
 fn what_expires_leaves_an_hour_of_each() {
     use binnacle_model::storage::{Rollup, Wanted};

@@ -8,19 +8,18 @@ use binnacle_model::histogram::Histogram;
 use super::super::ast::{AggregateOp, Span};
 use super::super::notes::Notes;
 use super::column::{ABSENT, Column, Point, is_absent};
-use super::over_time::{Compensated, HistogramTotal, Mean, larger, quantile, smaller};
+use super::over_time::{HistogramTotal, Mean, larger, quantile, smaller};
+use super::sums::Sums;
 
 /// What a group knows of each step so far.
 pub(super) enum Fold {
     Sum {
-        floats: Vec<Compensated>,
-        seen: Vec<bool>,
+        floats: Sums,
         histograms: Histograms,
         drop_name: bool,
     },
     Avg {
         floats: Vec<Mean>,
-        seen: Vec<bool>,
         histograms: Histograms,
         drop_name: bool,
     },
@@ -83,18 +82,13 @@ pub(super) struct Welford {
 
 impl Fold {
     pub(super) fn new(op: AggregateOp, steps: usize) -> Self {
-        let seen = || vec![false; steps];
         let drop_name = false;
         match op {
-            AggregateOp::Sum => Self::Sum {
-                floats: vec![Compensated::default(); steps],
-                seen: seen(),
-                histograms: Histograms::default(),
-                drop_name,
-            },
+            AggregateOp::Sum => {
+                Self::Sum { floats: Sums::new(steps), histograms: Histograms::default(), drop_name }
+            }
             AggregateOp::Avg => Self::Avg {
                 floats: vec![Mean::default(); steps],
-                seen: seen(),
                 histograms: Histograms { is_mean: true, ..Histograms::default() },
                 drop_name,
             },
@@ -108,39 +102,31 @@ impl Fold {
 
     /// Adds a series of the group.
     pub(super) fn add(&mut self, column: &Column, span: Span, notes: &mut Notes) {
-        let there = column.floats.iter().enumerate().filter(|(_, value)| !is_absent(**value));
         let steps = column.floats.len();
         let mut mixed = || notes.mixed_schemas(span, column.name());
         match self {
-            Self::Sum { floats, seen, histograms, drop_name } => {
+            Self::Sum { floats, histograms, drop_name } => {
                 *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    floats[step].add(*value);
-                    seen[step] = true;
-                }
+                floats.add(&column.floats);
                 for (step, histogram) in each_histogram(column) {
                     histograms.add(step, steps, histogram, &mut mixed);
                 }
             }
-            Self::Avg { floats, seen, histograms, drop_name } => {
+            Self::Avg { floats, histograms, drop_name } => {
                 *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    floats[step].add(*value);
-                    seen[step] = true;
-                }
+                there(floats, column).for_each(|(mean, value)| mean.add(value));
                 for (step, histogram) in each_histogram(column) {
                     histograms.add(step, steps, histogram, &mut mixed);
                 }
             }
             Self::Plain { op, floats, drop_name } => {
                 *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    let place = &mut floats[step];
+                for (place, value) in there(floats, column) {
                     let is_first = is_absent(*place);
                     *place = match op {
-                        AggregateOp::Min if !is_first => smaller(*place, *value),
-                        AggregateOp::Max if !is_first => larger(*place, *value),
-                        AggregateOp::Min | AggregateOp::Max => *value,
+                        AggregateOp::Min if !is_first => smaller(*place, value),
+                        AggregateOp::Max if !is_first => larger(*place, value),
+                        AggregateOp::Min | AggregateOp::Max => value,
                         AggregateOp::Group => 1.0,
                         _ => {
                             if is_first {
@@ -155,16 +141,12 @@ impl Fold {
             }
             Self::Variance { op, steps, drop_name } => {
                 *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    steps[step].add(*value);
-                }
+                there(steps, column).for_each(|(step, value)| step.add(value));
                 ignored(op.as_str(), column, span, notes);
             }
             Self::Quantile { members, drop_name } => {
                 *drop_name |= column.drop_name;
-                for (step, value) in there {
-                    members[step].push(*value);
-                }
+                there(members, column).for_each(|(members, value)| members.push(value));
                 ignored("quantile", column, span, notes);
             }
         }
@@ -173,31 +155,13 @@ impl Fold {
     /// Adds what another one knows of the same group, from floats alone.
     pub(super) fn merge(&mut self, other: Self) {
         match (self, other) {
-            (
-                Self::Sum { floats, seen, drop_name, .. },
-                Self::Sum { floats: more, seen: also, drop_name: drops, .. },
-            ) => {
+            (Self::Sum { floats, drop_name, .. }, Self::Sum { floats: more, drop_name: drops, .. }) => {
                 *drop_name |= drops;
-                for (step, more) in more.into_iter().enumerate().filter(|(step, _)| also[*step]) {
-                    if std::mem::replace(&mut seen[step], true) {
-                        floats[step].merge(more);
-                    } else {
-                        floats[step] = more;
-                    }
-                }
+                floats.merge(&more);
             }
-            (
-                Self::Avg { floats, seen, drop_name, .. },
-                Self::Avg { floats: more, seen: also, drop_name: drops, .. },
-            ) => {
+            (Self::Avg { floats, drop_name, .. }, Self::Avg { floats: more, drop_name: drops, .. }) => {
                 *drop_name |= drops;
-                for (step, more) in more.into_iter().enumerate().filter(|(step, _)| also[*step]) {
-                    if std::mem::replace(&mut seen[step], true) {
-                        floats[step].merge(more);
-                    } else {
-                        floats[step] = more;
-                    }
-                }
+                floats.iter_mut().zip(more).for_each(|(mean, more)| mean.merge(more));
             }
             (Self::Plain { op, floats, drop_name }, Self::Plain { floats: more, drop_name: drops, .. }) => {
                 *drop_name |= drops;
@@ -231,19 +195,19 @@ impl Fold {
         let steps = params.len();
         let mut column = Column::empty(labels, steps);
         match self {
-            Self::Sum { floats, seen, histograms, drop_name } => {
+            Self::Sum { floats, histograms, drop_name } => {
                 column.drop_name = drop_name;
                 for step in 0..steps {
-                    let float = seen[step].then(|| floats[step].total());
+                    let float = floats.total(step);
                     let total = histograms.at(step).map(|total| (total, total.result()));
                     let is_broken = histograms.broken.get(step) == Some(&true);
                     column.set(step, either(float, total, is_broken, span, notes));
                 }
             }
-            Self::Avg { floats, seen, histograms, drop_name } => {
+            Self::Avg { floats, histograms, drop_name } => {
                 column.drop_name = drop_name;
-                for step in 0..steps {
-                    let float = seen[step].then(|| floats[step].value());
+                for (step, mean) in floats.iter().enumerate() {
+                    let float = mean.value();
                     let total = histograms.at(step).map(|total| (total, total.result()));
                     let is_broken = histograms.broken.get(step) == Some(&true);
                     column.set(step, either(float, total, is_broken, span, notes));
@@ -270,6 +234,11 @@ impl Fold {
         }
         column
     }
+}
+
+/// What a group knows of each step, and the value that a series of it has there, where it has one.
+fn there<'f, T>(group: &'f mut [T], column: &'f Column) -> impl Iterator<Item = (&'f mut T, f64)> {
+    group.iter_mut().zip(column.floats.iter().copied()).filter(|(_, value)| !is_absent(*value))
 }
 
 impl Welford {

@@ -32,6 +32,7 @@ mod rank;
 mod rates;
 mod select;
 mod stats;
+mod sums;
 mod trim;
 mod windows;
 
@@ -247,7 +248,7 @@ impl<'a> Engine<'a> {
             held: Arc::default(),
             traces_resets: false,
             is_ordered: false,
-            plan: rates::Plan::default(),
+            plans: rates::Plans::default(),
             notes: Notes::default(),
         }
     }
@@ -330,7 +331,7 @@ struct Run<'a> {
     /// Where samples are counted, if that was asked.
     counts: Option<Arc<Counts>>,
     /// Of the rates that were worked out last.
-    plan: rates::Plan,
+    plans: rates::Plans,
     notes: Notes,
 }
 

@@ -449,8 +449,14 @@ impl Mean {
         self.total.add(value / self.count);
     }
 
-    /// As if the values of both, of which each has some, had been one's.
+    /// As if the values of both had been one's.
     pub(super) fn merge(&mut self, other: Self) {
+        if self.count == 0.0 || other.count == 0.0 {
+            if self.count == 0.0 {
+                *self = other;
+            }
+            return;
+        }
         let count = self.count + other.count;
         if !self.moves && !other.moves {
             let mut both = self.total;
@@ -472,18 +478,19 @@ impl Mean {
         Compensated { sum: self.total.sum / divisor, lost: self.total.lost / divisor }
     }
 
-    pub(super) fn value(self) -> f64 {
+    /// `None` if there was no value.
+    pub(super) fn value(self) -> Option<f64> {
         if self.moves {
-            return self.total.sum + self.total.lost;
+            return Some(self.total.sum + self.total.lost);
         }
-        self.total.sum / self.count + self.total.lost / self.count
+        (self.count > 0.0).then(|| self.total.sum / self.count + self.total.lost / self.count)
     }
 }
 
 fn mean_of_floats(values: &[f64]) -> f64 {
     let mut mean = Mean::default();
     values.iter().for_each(|value| mean.add(*value));
-    mean.value()
+    mean.value().unwrap_or(f64::NAN)
 }
 
 /// The population variance.

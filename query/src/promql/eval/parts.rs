@@ -132,7 +132,7 @@ impl Run<'_> {
     /// A run of the same query on another core, with notes of its own and the same budget.
     fn fork(&self) -> Self {
         let counts = self.counts.clone();
-        let (plan, notes) = (rates::Plan::default(), Notes::default());
-        Self { held: Arc::clone(&self.held), plan, notes, counts, ..*self }
+        let (plans, notes) = (rates::Plans::default(), Notes::default());
+        Self { held: Arc::clone(&self.held), plans, notes, counts, ..*self }
     }
 }

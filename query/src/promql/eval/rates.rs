@@ -69,16 +69,28 @@ impl Rated {
     }
 }
 
+/// Steps of all plans that are kept together, if they are more than one; a megabyte.
+const KEPT_STEPS: usize = 32 * 1024;
+
+/// Plans that are kept at the most.
+const KEPT_PLANS: usize = 128;
+
 /// What [`extrapolated`] makes of floats alone, at every step. Where windows lie, and how far a change is stretched,
 /// depends on the samples' moments, unless the counter was near zero: both are worked out once for all series that have
-/// the same.
+/// the same. Series come by their labels, so that those of several targets take turns.
 #[derive(Debug, Default)]
-pub(super) struct Plan {
-    key: Option<Key>,
+pub(super) struct Plans {
+    drawn: Vec<Plan>,
+    /// The next one, if things go on as they did; the one to be replaced otherwise.
+    next: usize,
+}
+
+/// Of one column of moments.
+#[derive(Debug)]
+struct Plan {
+    key: Key,
     times: Arc<[i64]>,
     steps: Vec<Step>,
-    /// So many steps were asked for.
-    reserved: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -100,12 +112,29 @@ struct Step {
     to_start: f64,
 }
 
-impl Plan {
-    /// Makes room for so many steps. Answers how many samples of 16 bytes more than before that takes.
-    pub(super) fn reserve(&mut self, steps: usize) -> usize {
-        let more = steps.saturating_sub(self.reserved);
-        self.reserved += more;
-        more * size_of::<Step>().div_ceil(16)
+impl Plans {
+    /// How many samples of 16 bytes would take as much room as what [`Self::rates`] of these will add.
+    pub(super) fn room_for(&self, samples: &Samples, steps: usize) -> usize {
+        let there = self.place(samples.times(), steps).map_or(0, |at| self.drawn[at].steps.capacity());
+        steps.saturating_sub(there) * size_of::<Step>().div_ceil(16)
+    }
+
+    /// Where a plan for these times is, or could be instead of another one; `None` if there is room for one more.
+    fn place(&self, times: &Arc<[i64]>, steps: usize) -> Option<usize> {
+        let is_full = self.drawn.len() >= Self::most(steps);
+        self.find(times).or_else(|| is_full.then(|| self.next % self.drawn.len()))
+    }
+
+    /// How many plans of so many steps are kept.
+    fn most(steps: usize) -> usize {
+        (KEPT_STEPS / steps.max(1)).clamp(1, KEPT_PLANS)
+    }
+
+    fn find(&self, times: &Arc<[i64]>) -> Option<usize> {
+        let count = self.drawn.len();
+        let mut places = (0..count).map(|step| (self.next + step) % count);
+        let same = places.clone().find(|at| Arc::ptr_eq(&self.drawn[*at].times, times));
+        same.or_else(|| places.find(|at| self.drawn[*at].times == *times))
     }
 
     /// `frame` is the window's length and its offset.
@@ -118,33 +147,61 @@ impl Plan {
         out: &mut [f64],
     ) {
         let key = Key { rated, frame, grid };
-        let is_known = Arc::ptr_eq(&self.times, samples.times()) || self.times == *samples.times();
-        if self.key != Some(key) || !is_known {
-            self.draw(samples.times(), key);
+        let at = self.place(samples.times(), grid.steps).unwrap_or_else(|| {
+            self.drawn.push(Plan { key, times: Arc::default(), steps: Vec::new() });
+            self.drawn.len() - 1
+        });
+        self.next = at + 1;
+        let plan = &mut self.drawn[at];
+        let is_same = Arc::ptr_eq(&plan.times, samples.times()) || plan.times == *samples.times();
+        if plan.key != key || !is_same || plan.steps.is_empty() {
+            plan.draw(samples.times(), key);
         }
+        plan.rates(samples, out);
+    }
+}
+
+impl Plan {
+    fn rates(&self, samples: &Samples, out: &mut [f64]) {
+        let Self { key, .. } = *self;
         let values = samples.as_slice().values;
-        let is_counter = rated != Rated::Delta;
-        let mut falls = (is_counter && values.windows(2).any(|pair| pair[1] < pair[0])).then(Falls::default);
-        for ((at, step), place) in self.steps.iter().enumerate().zip(out) {
+        if key.rated == Rated::Delta {
+            self.each::<false>(key, values, |change, _, _| change, out);
+        } else if has_falls(values) {
+            let mut falls = Falls::default();
+            let with = |change, first, last| change + falls.between(values, first, last + 1);
+            self.each::<true>(key, values, with, out);
+        } else {
+            self.each::<true>(key, values, |change, _, _| change, out);
+        }
+    }
+
+    /// `with` adds to a change what a counter lost at resets between the two samples.
+    fn each<const IS_COUNTER: bool>(
+        &self,
+        key: Key,
+        values: &[f64],
+        mut with: impl FnMut(f64, usize, usize) -> f64,
+        out: &mut [f64],
+    ) {
+        let count = self.steps.len().min(out.len());
+        let (steps, out) = (&self.steps[..count], &mut out[..count]);
+        for at in 0..count {
+            let step = &steps[at];
             if step.first == step.last {
                 continue;
             }
             let (first, last) = (step.first as usize, step.last as usize);
             let begin = values[first];
-            let mut change = values[last] - begin;
-            if let Some(falls) = &mut falls {
-                change += falls.between(values, first, last + 1);
-            }
+            let change = with(values[last] - begin, first, last);
+            let mut value = change * step.factor;
             // A counter that was not below zero began at the distance `interval * begin / change` at the most.
             let is_near_zero =
-                is_counter && change > 0.0 && begin >= 0.0 && step.interval * begin < step.to_start * change;
-            let factor = if is_near_zero {
-                key.factor_near_zero(samples.times(), at, step, begin / change)
-            } else {
-                step.factor
-            };
-            let value = change * factor;
-            *place = if is_absent(value) { f64::NAN } else { value };
+                IS_COUNTER && change > 0.0 && begin >= 0.0 && step.interval * begin < step.to_start * change;
+            if is_near_zero {
+                value = change * key.factor_near_zero(&self.times, at, step, begin / change);
+            }
+            out[at] = if is_absent(value) { f64::NAN } else { value };
         }
     }
 
@@ -182,7 +239,7 @@ impl Plan {
             }
             self.steps.push(step);
         }
-        (self.key, self.times) = (Some(key), Arc::clone(times));
+        (self.key, self.times) = (key, Arc::clone(times));
     }
 }
 
@@ -199,6 +256,15 @@ impl Key {
         let sampled = Sampled { first_ms: times[first], last_ms: times[last], count: last + 1 - first };
         factor(self.window(at), &sampled, Some(part), self.rated == Rated::Rate)
     }
+}
+
+/// Whether a value is smaller than the one before. Looks at many at a time, without a branch for each.
+fn has_falls(values: &[f64]) -> bool {
+    let Some((_, later)) = values.split_first() else { return false };
+    let pairs = later.chunks(128).zip(values.chunks(128));
+    pairs.into_iter().any(|(later, before)| {
+        later.iter().zip(before).fold(0, |falls, (later, before)| falls | u64::from(later < before)) != 0
+    })
 }
 
 /// What counters lost at resets.
@@ -443,15 +509,15 @@ mod tests {
             let others = Samples::new(Arc::clone(samples.times()), values.clone());
             let copy = Samples::new(samples.times().iter().copied().collect(), values);
             let later: Samples = samples.iter().map(|one| Sample { timestamp: Timestamp(one.timestamp.0 + 7), ..one }).collect();
-            // One plan for all of them: some have the same moments, some do not.
-            let mut plan = Plan::default();
+            // The same plans for all of them: some have the same moments, some do not.
+            let mut plans = Plans::default();
             let runs = [&samples, &others, &copy, &later, &samples].into_iter().flat_map(|samples| {
                 [("rate", Rated::Rate), ("increase", Rated::Increase), ("delta", Rated::Delta)].map(|one| (samples, one))
             });
             let again = [("rate", Rated::Rate); 5].into_iter().zip([&samples, &others, &copy, &later, &samples]);
             for (samples, (function, rated)) in runs.chain(again.map(|(one, samples)| (samples, one))) {
                 let mut found = vec![super::super::column::ABSENT; grid.steps];
-                plan.rates(samples, rated, (range_ms, offset_ms), grid, &mut found);
+                plans.rates(samples, rated, (range_ms, offset_ms), grid, &mut found);
                 for (step, found) in found.into_iter().enumerate() {
                     let want = slow(samples, function, range_ms, grid.at(step) - offset_ms);
                     match want {

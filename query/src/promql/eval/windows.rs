@@ -181,11 +181,11 @@ impl Run<'_> {
             let mut column = Column::empty(series.labels.clone(), grid.steps);
             column.drop_name = !keeps_name;
             if let Some(rated) = rated.filter(|_| frame.is_plain() && series.histograms.is_empty()) {
-                let room = run.plan.reserve(grid.steps);
+                let room = run.plans.room_for(&series.samples, grid.steps);
                 run.hold(column.size() + room)?;
                 run.count_windows(&series, frame, grid);
                 let frame = (frame.range_ms, frame.offset_ms);
-                run.plan.rates(&series.samples, rated, frame, grid, &mut column.floats);
+                run.plans.rates(&series.samples, rated, frame, grid, &mut column.floats);
                 return Ok(run.finished(column, call.name, range.span));
             }
             let mut notes = std::mem::take(&mut run.notes);

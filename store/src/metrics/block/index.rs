@@ -38,8 +38,16 @@ pub(super) struct TimesMeta {
 pub(crate) struct ChunkMeta {
     pub(super) offset: u64,
     pub(super) bytes: u32,
-    pub(super) times: u32,
+    /// The number of its column of times.
+    pub(crate) times: u32,
     pub(crate) kind: SampleKind,
+}
+
+impl ChunkMeta {
+    /// How many bytes it has in the file.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes as usize
+    }
 }
 
 /// A series as a block knows it.
@@ -47,6 +55,27 @@ pub(crate) struct ChunkMeta {
 pub(super) struct Row {
     pub(super) labels: Labels,
     pub(super) chunks: Vec<ChunkMeta>,
+}
+
+/// Unpacks groups, one after the other.
+#[derive(Default)]
+pub(super) struct Unpacker {
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    plain: Vec<u8>,
+}
+
+impl Unpacker {
+    fn unpack(&mut self, packed: &[u8]) -> Option<&[u8]> {
+        if self.zstd.is_none() {
+            self.zstd = Some(zstd::bulk::Decompressor::new().ok()?);
+        }
+        let size = zstd::zstd_safe::get_frame_content_size(packed).ok()??;
+        let size = usize::try_from(size).ok().filter(|size| *size <= GROUP_MAX_BYTES)?;
+        self.plain.clear();
+        self.plain.reserve(size);
+        self.zstd.as_mut()?.decompress_to_buffer(packed, &mut self.plain).ok()?;
+        Some(&self.plain)
+    }
 }
 
 #[derive(Debug)]
@@ -165,12 +194,18 @@ impl Index {
         Some(numbers)
     }
 
-    /// The series of a group, ascending; `None` if it contradicts the format.
-    pub(super) fn group(&self, number: usize) -> Option<Vec<Row>> {
+    /// The series of a group that are wanted, by their numbers in the block, ascending; `None` if it contradicts the
+    /// format.
+    pub(super) fn group(
+        &self,
+        number: usize,
+        unpacker: &mut Unpacker,
+        mut is_wanted: impl FnMut(usize) -> bool,
+    ) -> Option<Vec<Row>> {
         let group = self.groups.get(number)?;
-        let plain = zstd::bulk::decompress(&self.bytes[group.bytes.clone()], GROUP_MAX_BYTES).ok()?;
-        let mut reader = Reader::new(&plain);
-        let mut rows = Vec::with_capacity(GROUP_SERIES);
+        let mut reader = Reader::new(unpacker.unpack(&self.bytes[group.bytes.clone()])?);
+        let mut rows = Vec::new();
+        let mut series = number * GROUP_SERIES;
         let mut terms: Vec<u64> = Vec::new();
         let mut offset = group.first_chunk;
         let mut times = 0i64;
@@ -183,8 +218,8 @@ impl Index {
             for _ in 0..reader.count()? {
                 terms.push(reader.varint()?);
             }
-            let labels: Option<Vec<Label>> =
-                terms.iter().map(|term| self.terms.get(usize::try_from(*term).ok()?).cloned()).collect();
+            let is_one = is_wanted(series);
+            series += 1;
             let mut chunks = Vec::new();
             for _ in 0..reader.count()? {
                 let size = reader.varint()?;
@@ -192,16 +227,24 @@ impl Index {
                 let kind = if size & 1 == 0 { SampleKind::Floats } else { SampleKind::Histograms };
                 let bytes = u32::try_from(size >> 1).ok()?;
                 let times = u32::try_from(times).ok().filter(|at| (*at as usize) < self.times.len())?;
-                chunks.push(ChunkMeta { offset, bytes, times, kind });
+                if is_one {
+                    chunks.push(ChunkMeta { offset, bytes, times, kind });
+                }
                 offset = offset.checked_add(u64::from(bytes) + 4)?;
             }
-            let labels = labels?;
-            if !labels.is_sorted_by(|a, b| a.name < b.name) {
-                return None;
+            if is_one {
+                rows.push(Row { labels: self.labels(&terms)?, chunks });
             }
-            rows.push(Row { labels: Labels::from_sorted(labels), chunks });
         }
         Some(rows)
+    }
+
+    fn labels(&self, terms: &[u64]) -> Option<Labels> {
+        let mut labels = Vec::with_capacity(terms.len());
+        for term in terms {
+            labels.push(self.terms.get(usize::try_from(*term).ok()?)?.clone());
+        }
+        labels.is_sorted_by(|a, b| a.name < b.name).then(|| Labels::from_sorted(labels))
     }
 
     /// The time that a chunk covers.

@@ -24,7 +24,7 @@ use crate::wal::WalFileId;
 #[doc(hidden)]
 pub use fuzzing::try_block;
 pub(crate) use index::ChunkMeta;
-use index::{GROUP_SERIES, Index, Row};
+use index::{GROUP_SERIES, Index, Row, Unpacker};
 pub(crate) use writer::BlockWriter;
 
 const FOOTER_BYTES: usize = 72;
@@ -272,19 +272,19 @@ impl Block {
         let broken = || self.corrupt("its index contradicts itself");
         let numbers = index.select(matchers).ok_or_else(broken)?;
         let mut found = Vec::new();
-        let mut group = usize::MAX;
-        let mut rows: Vec<Option<Row>> = Vec::new();
-        for number in numbers {
-            let number = number as usize;
-            if number / GROUP_SERIES != group {
-                group = number / GROUP_SERIES;
-                rows = index.group(group).ok_or_else(broken)?.into_iter().map(Some).collect();
+        let mut unpacker = Unpacker::default();
+        let mut next = numbers.iter().map(|number| number as usize).peekable();
+        while let Some(number) = next.peek() {
+            let group = number / GROUP_SERIES;
+            let rows = index.group(group, &mut unpacker, |at| next.next_if_eq(&at).is_some());
+            if next.peek().is_some_and(|number| number / GROUP_SERIES == group) {
+                return Err(broken());
             }
-            let row = rows.get_mut(number % GROUP_SERIES).and_then(Option::take).ok_or_else(broken)?;
-            let mut chunks = row.chunks;
-            chunks.retain(|chunk| index.range(chunk).overlaps(range));
-            if !chunks.is_empty() {
-                found.push((row.labels, chunks));
+            for Row { labels, mut chunks } in rows.ok_or_else(broken)? {
+                chunks.retain(|chunk| index.range(chunk).overlaps(range));
+                if !chunks.is_empty() {
+                    found.push((labels, chunks));
+                }
             }
         }
         Ok(found)
@@ -321,7 +321,8 @@ impl Block {
         if number >= (index.len() as usize).div_ceil(GROUP_SERIES) {
             return Ok(None);
         }
-        let rows = index.group(number).ok_or_else(|| self.corrupt("its index contradicts itself"))?;
+        let rows = index.group(number, &mut Unpacker::default(), |_| true);
+        let rows = rows.ok_or_else(|| self.corrupt("its index contradicts itself"))?;
         Ok(Some(rows.into_iter().map(|row| (row.labels, row.chunks)).collect()))
     }
 
@@ -385,6 +386,22 @@ impl ChunkReader {
         &self.block
     }
 
+    /// Adds the values of a chunk of floats to `values`, of which nothing changes if it fails. Answers their times.
+    pub(crate) fn read_values(
+        &mut self,
+        meta: ChunkMeta,
+        values: &mut Vec<f64>,
+    ) -> Result<Arc<[i64]>, BlockError> {
+        let times = self.times(meta.times)?;
+        let bytes = self.checked(meta.offset, meta.bytes)?;
+        let before = values.len();
+        if values::decode(&self.buffer[bytes], times.len(), values).is_none() {
+            values.truncate(before);
+            return Err(self.block.corrupt("a chunk cannot be decoded"));
+        }
+        Ok(times)
+    }
+
     /// Adds what a chunk holds to `samples` or to `histograms`.
     pub(crate) fn read(
         &mut self,
@@ -413,13 +430,7 @@ impl ChunkReader {
             let decoded = histograms::decode_chunk(&self.buffer[bytes], histograms);
             return decoded.ok_or_else(|| self.block.corrupt("a chunk cannot be decoded"));
         }
-        let times = self.times(meta.times)?;
-        let bytes = self.checked(meta.offset, meta.bytes)?;
-        let before = samples.values.len();
-        if values::decode(&self.buffer[bytes], times.len(), &mut samples.values).is_none() {
-            samples.values.truncate(before);
-            return Err(self.block.corrupt("a chunk cannot be decoded"));
-        }
+        let times = self.read_values(meta, &mut samples.values)?;
         samples.times.extend_from_slice(&times);
         Ok(())
     }

@@ -255,9 +255,29 @@ fn decode_decimals(mut reader: Reader<'_>, count: usize, out: &mut Vec<f64>) -> 
     let mut integers = vec![0i64; count];
     page.read(&mut integers).ok().filter(|progress| progress.finished)?;
     let from = out.len();
-    out.extend(integers.iter().map(|integer| integer.wrapping_mul(divisor as i64) as f64 / power));
+    if divisor > 1 {
+        integers.iter_mut().for_each(|integer| *integer = integer.wrapping_mul(divisor as i64));
+    }
+    to_floats(&integers, power, out)?;
     for (place, value) in special {
         *out[from..].get_mut(place)? = value;
+    }
+    Some(())
+}
+
+/// Adds mantissas divided by a power of ten; `None` if one is larger than any that the encoder writes. Without a branch
+/// for each, and by an addition instead of a conversion, both of which processors do to several at once.
+fn to_floats(mantissas: &[i64], power: f64, out: &mut Vec<f64>) -> Option<()> {
+    let limit = 1i64 << 51;
+    let odd = mantissas.iter().fold(0, |odd, mantissa| odd | (mantissa.wrapping_add(limit) as u64 >> 52));
+    if odd != 0 {
+        return None;
+    }
+    let float = |mantissa: &i64| f64::from_bits(ROUNDER.to_bits().wrapping_add(*mantissa as u64)) - ROUNDER;
+    if power == 1.0 {
+        out.extend(mantissas.iter().map(float));
+    } else {
+        out.extend(mantissas.iter().map(|mantissa| float(mantissa) / power));
     }
     Some(())
 }
@@ -300,6 +320,9 @@ mod tests {
         ];
         check(&odd);
         check(&[]);
+        // It rounds to the limit of mantissas.
+        let widest = MANTISSA_MAX / 10.0;
+        check(&(0..100).map(|n| if n % 7 == 3 { widest } else { f64::from(n) / 10.0 }).collect::<Vec<_>>());
         for value in odd {
             check(&[value]);
             check(&[value; 100]);

@@ -66,6 +66,13 @@ impl Held {
         self.chunks.is_empty() && self.open.is_none() && self.samples.is_empty() && self.histograms.is_empty()
     }
 
+    /// Roughly how many bytes of samples there are to read.
+    pub(crate) fn bytes(&self) -> usize {
+        let frozen: usize = self.chunks.iter().map(|frozen| frozen.values.len()).sum();
+        let loose = self.samples.len() + self.open.as_ref().map_or(0, OpenChunk::len);
+        frozen + loose * 2 + self.histograms.len() * 64
+    }
+
     /// Adds the samples of `range` to `out`, in no order.
     pub(crate) fn decode_range(&self, range: TimeRange, scratch: &mut Scratch, out: &mut Vec<Sample>) {
         let frozen: usize = self.chunks.iter().map(|frozen| usize::from(frozen.times.count)).sum();
