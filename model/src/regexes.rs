@@ -7,7 +7,7 @@ use regex::{Regex, RegexBuilder};
 /// # Errors
 /// What is wrong with the pattern, or that it takes more than `max_bytes` when it is compiled.
 pub fn anchored(pattern: &str, max_bytes: usize) -> Result<Regex, String> {
-    let built = RegexBuilder::new(&format!("^(?s:{})$", from_go(pattern))).size_limit(max_bytes).build();
+    let built = RegexBuilder::new(&format!("^(?s:{})$", from_go(pattern)?)).size_limit(max_bytes).build();
     built.map_err(|error| last_line(&error))
 }
 
@@ -20,10 +20,12 @@ fn last_line(error: &regex::Error) -> String {
 
 /// Digits, letters and spaces are those of ASCII for Go, `\<` is a `<`, `\Q` quotes, and in a class `[`, `&` and `~` stand
 /// for themselves. After the page "syntax" of Go's `regexp`.
-fn from_go(pattern: &str) -> String {
+fn from_go(pattern: &str) -> Result<String, String> {
     let mut out = String::with_capacity(pattern.len() + 16);
     let mut in_class = false;
     let mut rest = pattern;
+    // So many bytes behind it there is no `:]` any more.
+    let ends_name = pattern.rfind(":]").map_or(0, |at| pattern.len() - at);
     while let Some(c) = rest.chars().next() {
         rest = &rest[c.len_utf8()..];
         match c {
@@ -32,11 +34,13 @@ fn from_go(pattern: &str) -> String {
                 in_class = true;
                 rest = begin_class(rest, &mut out);
             }
-            '[' => match named_class(rest) {
-                Some(len) => {
-                    out.push('[');
-                    out.push_str(&rest[..len]);
-                    rest = &rest[len..];
+            '[' => match named_class(rest, ends_name) {
+                Some(name) => {
+                    if !CLASSES.contains(&name.trim_start_matches('^')) {
+                        return Err(format!("invalid character class range: `[:{name}:]`"));
+                    }
+                    out.push_str(&format!("[:{name}:]"));
+                    rest = &rest[name.len() + 3..];
                 }
                 None => out.push_str(r"\["),
             },
@@ -48,14 +52,20 @@ fn from_go(pattern: &str) -> String {
             _ => out.push(c),
         }
     }
-    out
+    Ok(out)
 }
 
-/// How long `:alpha:]` is, or `:^alpha:]`, if `behind` begins with the like.
-fn named_class(behind: &str) -> Option<usize> {
-    let name = behind.strip_prefix(':')?.trim_start_matches('^');
-    let rest = name.trim_start_matches(|c: char| c.is_ascii_lowercase()).strip_prefix(":]")?;
-    Some(behind.len() - rest.len())
+/// Named classes, as in `[[:alpha:]]`.
+const CLASSES: [&str; 14] = [
+    "alnum", "alpha", "ascii", "blank", "cntrl", "digit", "graph", "lower", "print", "punct", "space",
+    "upper", "word", "xdigit",
+];
+
+/// The name in `:alpha:]` or `:^alpha:]`, if `behind` begins with the like; the last `:]` stands `ends_name` bytes before
+/// the end.
+fn named_class(behind: &str, ends_name: usize) -> Option<&str> {
+    let name = behind.strip_prefix(':').filter(|name| name.len() >= ends_name && ends_name > 0)?;
+    name.split_once(":]").map(|(name, _)| name)
 }
 
 /// What stands behind a `[` and is special only there.
@@ -150,8 +160,13 @@ mod tests {
 
     #[test]
     fn bad_patterns_say_why() {
-        for (pattern, reason) in [("a(b", "unclosed group"), ("[a", "unclosed character class"), ("a\\", "")]
-        {
+        for (pattern, reason) in [
+            ("a(b", "unclosed group"),
+            ("[a", "unclosed character class"),
+            ("a\\", ""),
+            ("[[:Foo:]]", "invalid character class range: `[:Foo:]`"),
+            ("[[:a1 b:]x]", "`[:a1 b:]`"),
+        ] {
             let error = anchored(pattern, 1 << 20).unwrap_err();
             assert!(error.contains(reason), "{pattern}: {error}");
         }

@@ -231,7 +231,12 @@ impl Store {
         let now = self.clock.now();
         let save_marks = || self.logs.save_marks(&self.catalog);
         // One part that fails keeps no other from being done.
-        let done = [self.logs.expire(now), self.recover(), self.metrics.maintain(now, &save_marks)];
+        let done = [
+            self.logs.end_refill(),
+            self.logs.expire(now),
+            self.recover(),
+            self.metrics.maintain(now, &save_marks),
+        ];
         let sealed = self.wal.sealed();
         let of_metrics = self.metrics.persisted_through(&sealed);
         let of_logs = self.logs.persisted_through(&sealed, &self.catalog)?;

@@ -12,6 +12,7 @@ use binnacle_model::{Labels, Sample, Samples, Timestamp};
 
 use super::*;
 use crate::fs::SimDisk;
+use crate::logs::REFILL;
 
 const HOUR_MS: i64 = 3_600_000;
 
@@ -313,13 +314,42 @@ fn lines_of_a_damaged_partition_come_back_out_of_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(TestClock::default());
     saved_in(dir.path(), &clock);
-    let partitions = RealDisk.list(&dir.path().join("logs")).unwrap();
+    let logs = dir.path().join("logs");
+    let partitions = RealDisk.list(&logs).unwrap();
     assert_eq!(partitions.len(), 1);
-    let meta = dir.path().join("logs").join(&partitions[0]).join("meta.json");
-    RealDisk.create(&meta).unwrap().append(b"{").unwrap();
-    let store = open_in(dir.path(), &clock);
-    assert_eq!(lines(&store).len(), 3);
-    assert_eq!(select(&store, &[])[0].1, [(1, 1.0)]);
+    // More than once, and also where a process ends before the lines are back in a partition.
+    for round in 0..4 {
+        RealDisk.create(&logs.join(&partitions[0]).join("meta.json")).unwrap().append(b"{").unwrap();
+        if round > 1 {
+            // What another start leaves that ends at once.
+            RealDisk.create(&logs.join(REFILL)).unwrap().sync().unwrap();
+            RealDisk
+                .rename(&logs.join(&partitions[0]), &logs.join(format!("damaged-early-{round}")))
+                .unwrap();
+        }
+        let store = open_in(dir.path(), &clock);
+        assert_eq!(lines(&store).len(), 3, "round {round}");
+        assert_eq!(select(&store, &[])[0].1, [(1, 1.0)]);
+        assert!(RealDisk.exists(&logs.join(REFILL)).unwrap());
+        store.maintain().unwrap();
+        assert!(!RealDisk.exists(&logs.join(REFILL)).unwrap());
+        store.close();
+    }
+}
+
+#[test]
+fn lines_are_found_after_the_log_failed_and_went_on() {
+    let (store, disk, _) = World::new().open().unwrap();
+    LogAppender::append(&store, push("f", 0..3), LogTime(1)).unwrap();
+    assert!(store.flush_logs());
+    disk.fail_under(Some((Path::new("/data/wal"), 0)));
+    assert!(LogAppender::append(&store, push("f", 3..5), LogTime(1)).is_err());
+    assert!(!store.flush_logs());
+    disk.fail_under(None);
+    store.recover().unwrap();
+    LogAppender::append(&store, push("f", 3..7), LogTime(1)).unwrap();
+    while !store.flush_logs() {}
+    assert_eq!(lines(&store).len(), 7);
     store.close();
 }
 

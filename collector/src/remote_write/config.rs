@@ -6,11 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use binnacle_model::time::optional_duration;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use reqwest::header::HeaderName;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::transport::{self, ProxyChoice, RawHeader, RawTls, Tls};
 use crate::relabel::{RawRule, Rule};
 
 /// Text that is shown to nobody.
@@ -21,6 +22,12 @@ pub(super) struct Secret(String);
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("<secret>")
+    }
+}
+
+impl From<String> for Secret {
+    fn from(text: String) -> Self {
+        Self(text)
     }
 }
 
@@ -51,6 +58,10 @@ pub struct RawRemoteWrite {
     queue_config: RawQueue,
     metadata_config: RawMetadata,
     tls_config: RawTls,
+    proxy_url: Option<Secret>,
+    no_proxy: Option<String>,
+    proxy_from_environment: bool,
+    http_headers: BTreeMap<String, RawHeader>,
     // Of no meaning here.
     follow_redirects: Option<IgnoredAny>,
     enable_http2: Option<IgnoredAny>,
@@ -60,11 +71,7 @@ pub struct RawRemoteWrite {
     sigv4: Option<IgnoredAny>,
     azuread: Option<IgnoredAny>,
     google_iam: Option<IgnoredAny>,
-    proxy_url: Option<IgnoredAny>,
-    no_proxy: Option<IgnoredAny>,
-    proxy_from_environment: Option<IgnoredAny>,
     proxy_connect_header: Option<IgnoredAny>,
-    http_headers: Option<IgnoredAny>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -115,24 +122,6 @@ struct RawMetadata {
     max_samples_per_send: Option<usize>,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawTls {
-    ca_file: Option<PathBuf>,
-    cert_file: Option<PathBuf>,
-    key_file: Option<PathBuf>,
-    insecure_skip_verify: bool,
-    server_name: Option<IgnoredAny>,
-    min_version: Option<IgnoredAny>,
-    max_version: Option<IgnoredAny>,
-    ca: Option<IgnoredAny>,
-    cert: Option<IgnoredAny>,
-    key: Option<IgnoredAny>,
-    ca_ref: Option<IgnoredAny>,
-    cert_ref: Option<IgnoredAny>,
-    key_ref: Option<IgnoredAny>,
-}
-
 /// A text that stands in the file, or in one that the file names and that is read again for each request.
 #[derive(Debug, Clone)]
 pub(super) enum Source {
@@ -177,14 +166,6 @@ pub(super) struct MetadataSends {
     pub(super) max_per_send: usize,
 }
 
-#[derive(Debug, Clone, Default)]
-pub(super) struct Tls {
-    pub(super) ca_file: Option<PathBuf>,
-    /// Certificate and key.
-    pub(super) identity: Option<(PathBuf, PathBuf)>,
-    pub(super) insecure_skip_verify: bool,
-}
-
 /// One receiver, as the program trusts it.
 #[derive(Debug, Clone)]
 pub struct RemoteConfig {
@@ -192,7 +173,7 @@ pub struct RemoteConfig {
     pub(super) name: String,
     pub(super) url: Url,
     pub(super) timeout: Duration,
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Vec<(HeaderName, Source)>,
     pub(super) rules: Vec<Rule>,
     pub(super) histograms: bool,
     pub(super) message: Message,
@@ -200,6 +181,7 @@ pub struct RemoteConfig {
     pub(super) queue: Queue,
     pub(super) metadata: Option<MetadataSends>,
     pub(super) tls: Tls,
+    pub(super) proxy: ProxyChoice,
 }
 
 /// A URL that does not show its password.
@@ -240,23 +222,6 @@ impl From<&RawQueue> for Queue {
     }
 }
 
-/// Headers that the protocol or another key decides.
-const RESERVED: [&str; 13] = [
-    "authorization",
-    "host",
-    "content-encoding",
-    "content-length",
-    "content-type",
-    "x-prometheus-remote-write-version",
-    "user-agent",
-    "connection",
-    "keep-alive",
-    "proxy-authenticate",
-    "proxy-authorization",
-    "www-authenticate",
-    "accept-encoding",
-];
-
 /// Bounds of `queue_config`, far beyond what anybody sets.
 const SHARDS_MAX: usize = 1000;
 const CAPACITY_MAX: usize = 10_000_000;
@@ -295,8 +260,11 @@ impl RawRemoteWrite {
         if timeout.is_zero() {
             return Err(told("remote_timeout must not be zero".to_owned()));
         }
-        let headers = self.headers().map_err(told)?;
-        let tls = self.tls(dir).map_err(told)?;
+        let headers = transport::headers(&self.headers, &self.http_headers, dir).map_err(told)?;
+        let tls = self.tls_config.check(dir).map_err(told)?;
+        let proxy =
+            transport::proxy(self.proxy_url.as_ref(), self.no_proxy.as_ref(), self.proxy_from_environment);
+        let proxy = proxy.map_err(told)?;
         let auth = self.auth(dir).map_err(told)?;
         let mut rules = Vec::new();
         for (at, raw) in self.write_relabel_configs.into_iter().enumerate() {
@@ -318,6 +286,7 @@ impl RawRemoteWrite {
             queue,
             metadata,
             tls,
+            proxy,
         };
         Ok((made, warnings))
     }
@@ -332,9 +301,7 @@ impl RawRemoteWrite {
     }
 
     fn refuse(&self) -> Result<(), String> {
-        let RawTls {
-            server_name, min_version, max_version, ca, cert, key, ca_ref, cert_ref, key_ref, ..
-        } = &self.tls_config;
+        let RawTls { server_name, ca_ref, cert_ref, key_ref, .. } = &self.tls_config;
         let basic = self.basic_auth.as_ref();
         let authorization = self.authorization.as_ref();
         let keys = [
@@ -342,17 +309,8 @@ impl RawRemoteWrite {
             ("sigv4", &self.sigv4),
             ("azuread", &self.azuread),
             ("google_iam", &self.google_iam),
-            ("proxy_url", &self.proxy_url),
-            ("no_proxy", &self.no_proxy),
-            ("proxy_from_environment", &self.proxy_from_environment),
             ("proxy_connect_header", &self.proxy_connect_header),
-            ("http_headers", &self.http_headers),
             ("tls_config.server_name", server_name),
-            ("tls_config.min_version", min_version),
-            ("tls_config.max_version", max_version),
-            ("tls_config.ca", ca),
-            ("tls_config.cert", cert),
-            ("tls_config.key", key),
             ("tls_config.ca_ref", ca_ref),
             ("tls_config.cert_ref", cert_ref),
             ("tls_config.key_ref", key_ref),
@@ -419,36 +377,6 @@ impl RawRemoteWrite {
             return Err("metadata_config.send_interval and max_samples_per_send must not be zero".to_owned());
         }
         Ok(raw.send.unwrap_or(true).then_some(sends))
-    }
-
-    fn headers(&self) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::new();
-        for (name, value) in &self.headers {
-            let lower = name.to_ascii_lowercase();
-            if RESERVED.contains(&lower.as_str()) {
-                return Err(format!(
-                    "headers: {name} cannot be set here; credentials belong into basic_auth or authorization"
-                ));
-            }
-            let name = HeaderName::from_bytes(lower.as_bytes())
-                .map_err(|_| format!("headers: {name:?} is no header"))?;
-            let mut value = HeaderValue::from_str(value.reveal())
-                .map_err(|_| format!("headers: the value of {name} cannot stand in a header"))?;
-            value.set_sensitive(true);
-            headers.insert(name, value);
-        }
-        Ok(headers)
-    }
-
-    fn tls(&self, dir: &Path) -> Result<Tls, String> {
-        let RawTls { ca_file, cert_file, key_file, insecure_skip_verify, .. } = &self.tls_config;
-        let identity = match (cert_file, key_file) {
-            (Some(cert), Some(key)) => Some((dir.join(cert), dir.join(key))),
-            (None, None) => None,
-            _ => return Err("tls_config: cert_file and key_file go together".to_owned()),
-        };
-        let ca_file = ca_file.as_ref().map(|file| dir.join(file));
-        Ok(Tls { ca_file, identity, insecure_skip_verify: *insecure_skip_verify })
     }
 
     fn auth(&self, dir: &Path) -> Result<Auth, String> {
@@ -533,7 +461,10 @@ mod tests {
             queue_config: {capacity: 5, max_shards: 4, min_shards: 2, max_samples_per_send: 3, batch_send_deadline: 1s,
               min_backoff: 1ms, max_backoff: 2ms, retry_on_http_429: false, sample_age_limit: 1h}
             metadata_config: {send: false}
-            tls_config: {ca_file: ca.pem, insecure_skip_verify: true}
+            tls_config: {ca_file: ca.pem, insecure_skip_verify: true, min_version: TLS12, max_version: TLS13}
+            proxy_url: http://me:hunter2@proxy:3128
+            no_proxy: example.net
+            http_headers: {X-More: {values: [one], secrets: [hunter2], files: [token]}}
             write_relabel_configs: [{source_labels: [a], regex: b, action: drop}]
             round_robin_dns: true
             send_exemplars: true
@@ -541,7 +472,12 @@ mod tests {
         )
         .unwrap();
         assert_eq!((config.message, config.queue.min_shards), (Message::V2, 2));
-        assert_eq!(config.tls.ca_file.as_deref(), Some(Path::new("/etc/b/ca.pem")));
+        let is_in =
+            |source: &Source, want: &str| matches!(source, Source::File(path) if path == Path::new(want));
+        assert!(config.tls.ca.as_ref().is_some_and(|ca| is_in(ca, "/etc/b/ca.pem")));
+        let names: Vec<&str> = config.headers.iter().map(|(name, _)| name.as_str()).collect();
+        assert_eq!(names, ["x-scope-orgid", "x-more", "x-more", "x-more"]);
+        assert!(is_in(&config.headers[3].1, "/etc/b/token"));
         assert_eq!(config.queue.sample_age_limit, Some(Duration::from_hours(1)));
         assert!(config.metadata.is_none() && !config.queue.retry_on_429);
         assert_eq!(warnings.len(), 2, "{warnings:?}");
@@ -556,10 +492,18 @@ mod tests {
             ("url: 'ftp://a/b'", "url must begin with http://"),
             ("url: 'http://me:hunter2@[x/'", "cannot be read"),
             ("{url: 'http://a/', name: n, oauth2: {a: b}}", "remote_write \"n\": oauth2 is not supported"),
+            ("{url: 'http://a/', tls_config: {server_name: a}}", "tls_config.server_name is not supported"),
+            ("{url: 'http://a/', tls_config: {max_version: TLS11}}", "TLS11 is too old"),
+            ("{url: 'http://a/', tls_config: {min_version: 1.3}}", "\"1.3\" is unknown"),
             (
-                "{url: 'http://a/', tls_config: {min_version: TLS13}}",
-                "tls_config.min_version is not supported",
+                "{url: 'http://a/', tls_config: {min_version: TLS13, max_version: TLS12}}",
+                "min_version is above max_version",
             ),
+            ("{url: 'http://a/', tls_config: {ca: x, ca_file: y}}", "ca and ca_file must not both"),
+            ("{url: 'http://a/', tls_config: {cert: x}}", "certificate and key go together"),
+            ("{url: 'http://a/', no_proxy: b}", "no_proxy needs proxy_url"),
+            ("{url: 'http://a/', http_headers: {Host: {values: [x]}}}", "http_headers: Host cannot be set"),
+            ("{url: 'http://a/', http_headers: {A: {secrets: [\"hunter2\\n\"]}}}", "value of a cannot stand"),
             ("{url: 'http://a/', sigv4: {}}", "remote_write http://a/: sigv4 is not supported"),
             ("{url: 'http://a/', queue_config: {min_shards: 9, max_shards: 2}}", "min_shards is larger"),
             ("{url: 'http://a/', queue_config: {capacity: 0}}", "queue_config.capacity must be"),

@@ -23,6 +23,7 @@ mod post;
 mod queue;
 mod shard;
 mod telemetry;
+mod transport;
 
 use std::io;
 use std::sync::Arc;

@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use base64::Engine;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, RETRY_AFTER};
-use reqwest::{StatusCode, redirect};
+use reqwest::StatusCode;
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 
-use super::config::{Auth, Message, RemoteConfig, Source, Tls, Url};
+use super::config::{Auth, Message, RemoteConfig, Source, Url};
+use super::transport::client;
 
 /// Bytes of a refusal that are shown.
 const REASON_MAX_BYTES: usize = 512;
@@ -37,7 +38,7 @@ pub(super) enum Sent {
 pub(super) struct Poster {
     client: reqwest::Client,
     url: Url,
-    headers: HeaderMap,
+    headers: Vec<(HeaderName, Source)>,
     auth: Auth,
     retry_on_429: bool,
 }
@@ -45,7 +46,7 @@ pub(super) struct Poster {
 impl Poster {
     pub(super) fn new(config: &RemoteConfig) -> Result<Self, ClientError> {
         let failed = |reason: String| ClientError { name: config.name.clone(), reason };
-        let client = client(&config.tls, config.timeout).map_err(failed)?;
+        let client = client(&config.tls, &config.proxy, config.timeout).map_err(failed)?;
         Ok(Self {
             client,
             url: config.url.clone(),
@@ -62,19 +63,18 @@ impl Poster {
             Message::V1 => ("application/x-protobuf", "0.1.0"),
             Message::V2 => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
         };
+        let headers = match self.headers().await {
+            Ok(headers) => headers,
+            Err(reason) => return retry(reason),
+        };
         let request = self
             .client
             .post(self.url.0.clone())
-            .headers(self.headers.clone())
+            .headers(headers)
             .header("content-type", content_type)
             .header("content-encoding", "snappy")
             .header("x-prometheus-remote-write-version", version)
             .body(body);
-        let request = match self.authorization().await {
-            Ok(None) => request,
-            Ok(Some(value)) => request.header(AUTHORIZATION, value),
-            Err(reason) => return retry(reason),
-        };
         match request.send().await {
             Ok(response) => self.judge(message, response).await,
             Err(error) => retry(chain(&error.without_url())),
@@ -106,6 +106,21 @@ impl Poster {
         }
     }
 
+    /// Those that the configuration names, credentials among them.
+    async fn headers(&self) -> Result<HeaderMap, String> {
+        let mut headers = HeaderMap::new();
+        for (name, source) in &self.headers {
+            let mut value = HeaderValue::from_str(&read(source).await?)
+                .map_err(|_| format!("the value of the header {name} holds bytes that cannot stand there"))?;
+            value.set_sensitive(true);
+            headers.append(name.clone(), value);
+        }
+        if let Some(value) = self.authorization().await? {
+            headers.insert(AUTHORIZATION, value);
+        }
+        Ok(headers)
+    }
+
     async fn authorization(&self) -> Result<Option<HeaderValue>, String> {
         let text = match &self.auth {
             Auth::None => return Ok(None),
@@ -133,9 +148,6 @@ async fn read(source: &Source) -> Result<String, String> {
     }
 }
 
-/// One behind the other.
-const REDIRECTS_MAX: usize = 5;
-
 /// The first bytes of an answer, as one line.
 async fn beginning(mut response: reqwest::Response) -> String {
     let mut bytes = Vec::new();
@@ -150,7 +162,7 @@ async fn beginning(mut response: reqwest::Response) -> String {
 }
 
 /// An error with its causes; reqwest alone says little.
-fn chain(error: &reqwest::Error) -> String {
+pub(super) fn chain(error: &reqwest::Error) -> String {
     let mut text = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
@@ -158,58 +170,4 @@ fn chain(error: &reqwest::Error) -> String {
         cause = inner.source();
     }
     text
-}
-
-/// Follows what keeps method and body, to the same host: credentials go nowhere else.
-fn same_host() -> redirect::Policy {
-    redirect::Policy::custom(|attempt| {
-        let keeps_body = matches!(attempt.status().as_u16(), 307 | 308);
-        let is_same = attempt.previous().first().is_some_and(|first| first.host() == attempt.url().host());
-        if keeps_body && is_same && attempt.previous().len() <= REDIRECTS_MAX {
-            attempt.follow()
-        } else {
-            attempt.stop()
-        }
-    })
-}
-
-fn client(tls: &Tls, timeout: Duration) -> Result<reqwest::Client, String> {
-    let file = |path: &std::path::Path| {
-        std::fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
-    };
-    let mut authorities = Vec::new();
-    if let Some(path) = &tls.ca_file {
-        authorities = reqwest::Certificate::from_pem_bundle(&file(path)?)
-            .map_err(|error| format!("{} holds no certificates: {error}", path.display()))?;
-    }
-    let mut identity = None;
-    if let Some((cert, key)) = &tls.identity {
-        let pem = [file(cert)?, b"\n".to_vec(), file(key)?].concat();
-        identity = Some(reqwest::Identity::from_pem(&pem).map_err(|error| {
-            format!("{} and {} are no certificate and key: {error}", cert.display(), key.display())
-        })?);
-    }
-    let builder = |authorities: Option<Vec<reqwest::Certificate>>| {
-        let mut builder = reqwest::Client::builder()
-            .connect_timeout(timeout.min(Duration::from_secs(10)))
-            .timeout(timeout)
-            .redirect(same_host())
-            .no_proxy()
-            .tls_danger_accept_invalid_certs(tls.insecure_skip_verify)
-            .user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")));
-        if let Some(identity) = identity.clone() {
-            builder = builder.identity(identity);
-        }
-        match authorities {
-            Some(authorities) => builder.tls_certs_only(authorities),
-            None => builder,
-        }
-    };
-    let made = if tls.ca_file.is_some() {
-        builder(Some(authorities)).build()
-    } else {
-        // A machine without CA certificates can still reach plain HTTP.
-        builder(None).build().or_else(|_| builder(Some(Vec::new())).build())
-    };
-    made.map_err(|error| format!("cannot speak TLS: {}", chain(&error)))
 }

@@ -17,6 +17,9 @@ const COMMIT_EVERY: Duration = Duration::from_secs(1);
 /// Pause before a failed commit is tried again; the disk may be full for a while.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
+/// Pause before a log that failed is asked again whether it goes on.
+const WAL_RETRY_AFTER: Duration = Duration::from_millis(250);
+
 /// Lines that may wait for the index, in bytes. A push that finds more is asked to come again.
 const QUEUE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
@@ -125,6 +128,12 @@ impl Queue {
         }
     }
 
+    /// Waits a while. `false`: the queue was stopped.
+    fn pause(&self, pause: Duration) -> bool {
+        let waited = self.changed.wait_timeout_while(self.lock(), pause, |state| !state.stopped);
+        !waited.unwrap_or_else(PoisonError::into_inner).0.stopped
+    }
+
     fn count_failure(&self) {
         self.lock().failures += 1;
         self.changed.notify_all();
@@ -177,10 +186,10 @@ impl Indexer {
             let mut is_last = false;
             match self.shared.queue.next(due) {
                 Next::Batch(batch) => {
-                    if self.take(batch).is_err() {
-                        // The WAL failed: these lines were never acknowledged, and none will follow.
+                    if !self.wait_durable(batch.sequence) {
                         return;
                     }
+                    self.take(batch);
                 }
                 Next::Commit => due = Instant::now(),
                 Next::Stop => {
@@ -204,9 +213,20 @@ impl Indexer {
         self.close_writer();
     }
 
-    /// Takes the lines of one record once they are durable: to whoever listens, then to the index.
-    fn take(&mut self, batch: Batch) -> Result<(), crate::wal::WalError> {
-        self.shared.wal.commit(batch.sequence)?;
+    /// Waits until a record is durable. A log that failed keeps it and may go on later. `false`: the queue was stopped
+    /// before that, and the lines were never acknowledged.
+    fn wait_durable(&self, sequence: Sequence) -> bool {
+        while self.shared.wal.commit(sequence).is_err() {
+            self.shared.queue.count_failure();
+            if !self.shared.queue.pause(WAL_RETRY_AFTER) {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Takes the lines of one record that is durable: to whoever listens, then to the index.
+    fn take(&mut self, batch: Batch) {
         self.shared.publish(&batch.entries);
         let day = batch.day();
         if self.writer.as_ref().is_some_and(|writer| writer.day != day) && self.commit() {
@@ -222,7 +242,6 @@ impl Indexer {
                 self.writer = None;
             }
         }
-        Ok(())
     }
 
     /// Adds the lines of a record to the writer of their day, opening it if there is none.

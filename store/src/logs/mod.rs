@@ -51,6 +51,9 @@ use crate::space::Space;
 use crate::telemetry::Telemetry;
 use crate::wal::{RecordKind, SealedFile, Sequence, Wal, WalFileId};
 
+/// This file is there while lines of damaged partitions are on their way back out of the log.
+pub(crate) const REFILL: &str = "refill";
+
 /// Name before that of a partition that is being removed.
 const GONE: &str = "gone-";
 
@@ -76,6 +79,8 @@ impl Default for Options {
 /// The log engine.
 pub(crate) struct Logs {
     shared: Arc<Shared>,
+    /// Lines up to here are to be put back into partitions that were damaged.
+    refill: Mutex<Option<Sequence>>,
     options: Options,
     marks: Mutex<Marks>,
     indexer: Mutex<Option<JoinHandle<()>>>,
@@ -110,8 +115,8 @@ pub(crate) struct Opening {
     committed: BTreeMap<Day, Sequence>,
     /// The last record of which all lines were in partitions.
     through: Sequence,
-    /// A partition is gone: of its lines the log may still have some.
-    has_damage: bool,
+    /// A partition was set aside, now or before a crash: of its lines the log may still have some.
+    refills: bool,
     marks: Marks,
     /// Lines of the WAL that no partition has.
     missing: Vec<Batch>,
@@ -130,7 +135,7 @@ impl Opening {
         disk.create_dir_all(dir).map_err(read)?;
         let mut partitions = BTreeMap::new();
         let mut committed = BTreeMap::new();
-        let mut has_damage = false;
+        let mut refills = disk.exists(&dir.join(REFILL)).map_err(read)?;
         for name in disk.list(dir).map_err(read)? {
             if name.starts_with(GONE) {
                 // A crash came between its renaming and its removal.
@@ -145,11 +150,8 @@ impl Opening {
                     partitions.insert(day, Arc::new(partition));
                 }
                 Err(error) if is_damage(&error) => {
-                    let aside = dir.join(format!("damaged-{name}"));
-                    tracing::error!(%error, aside = %aside.display(), "a damaged log partition was set aside; its lines are not found");
-                    disk.rename(&dir.join(&name), &aside).map_err(read)?;
-                    disk.sync_dir(dir).map_err(read)?;
-                    has_damage = true;
+                    set_aside(&*disk, dir, &name, &error).map_err(read)?;
+                    refills = true;
                 }
                 Err(cause) => {
                     return Err(OpenLogsError::Partition { path: dir.join(&name), cause });
@@ -162,7 +164,7 @@ impl Opening {
         let through = committed.values().copied().fold(through, Sequence::max);
         let (missing, last) = (Vec::new(), Sequence::default());
         let dir = dir.to_path_buf();
-        Ok(Self { disk, dir, options, partitions, committed, through, has_damage, marks, missing, last })
+        Ok(Self { disk, dir, options, partitions, committed, through, refills, marks, missing, last })
     }
 
     /// Takes one record of lines back in. Answers whether it was well formed.
@@ -193,7 +195,7 @@ impl Opening {
 
     /// Up to here no line of the log is wanted.
     pub(crate) fn saved_through(&self) -> Sequence {
-        if self.has_damage { Sequence(0) } else { self.through }
+        if self.refills { Sequence(0) } else { self.through }
     }
 
     /// The engine, ready: what partitions lack is queued for them.
@@ -210,12 +212,33 @@ impl Opening {
             telemetry,
         });
         shared.queue.set_committed(before);
+        let last_missing = self.missing.last().map_or(Sequence(0), |batch| batch.sequence);
+        let refill = Mutex::new(self.refills.then_some(last_missing));
         self.missing.into_iter().for_each(|batch| shared.queue.push(batch));
         let indexer = Indexer::new(Arc::clone(&shared));
         let thread = std::thread::Builder::new().name("log-indexer".into()).spawn(move || indexer.run())?;
         let (marks, indexer) = (Mutex::new(self.marks), Mutex::new(Some(thread)));
-        Ok(Logs { shared, options: self.options, marks, indexer })
+        Ok(Logs { shared, refill, options: self.options, marks, indexer })
     }
+}
+
+/// Takes a damaged partition out of the way. From now on, and until its lines are in a new one, no start trusts that
+/// partitions have all lines up to some record: before anything else that is written down.
+fn set_aside(disk: &dyn Disk, dir: &Path, name: &str, error: &TantivyError) -> io::Result<()> {
+    disk.create(&dir.join(REFILL))?.sync()?;
+    disk.sync_dir(dir)?;
+    let mut aside = dir.join(format!("damaged-{name}"));
+    let mut number = 1;
+    while disk.exists(&aside)? {
+        number += 1;
+        aside = dir.join(format!("damaged-{name}-{number}"));
+    }
+    tracing::error!(
+        %error, aside = %aside.display(),
+        "a damaged log partition was set aside; of its lines those are found that the write-ahead log still has"
+    );
+    disk.rename(&dir.join(name), &aside)?;
+    disk.sync_dir(dir)
 }
 
 /// Whether the files themselves are wrong, and not the disk's mood.
@@ -421,6 +444,17 @@ impl Logs {
     /// Waits until every line acknowledged so far can be found.
     pub(crate) fn flush(&self) -> bool {
         self.shared.queue.flush(self.shared.queue.last_queued())
+    }
+
+    /// Once the lines of damaged partitions are in new ones, starts may trust these again.
+    pub(crate) fn end_refill(&self) -> io::Result<()> {
+        let mut refill = self.refill.lock().unwrap_or_else(PoisonError::into_inner);
+        if refill.is_some_and(|through| self.shared.queue.committed() >= through) {
+            self.shared.disk.remove_file(&self.shared.dir.join(REFILL))?;
+            self.shared.disk.sync_dir(&self.shared.dir)?;
+            *refill = None;
+        }
+        Ok(())
     }
 
     /// Removes partitions of which all lines are too old.

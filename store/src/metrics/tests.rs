@@ -267,7 +267,6 @@ fn sixty_days_keep_forty_five_and_nothing_grows() {
     assert_eq!(series[0].as_ref().unwrap().samples.len() as i64, 30 * DAY_MS / EVERY_MS + 1);
 }
 
-/// What expires leaves rollups, at every call at which the disk may end, and no moment is answered twice.
 /// Series of several targets take turns, one of them has a column of times to itself, and the newest are in the head.
 #[test]
 fn a_part_of_the_time_is_read_as_such_whoever_shares_the_moments() {
@@ -297,6 +296,7 @@ fn a_part_of_the_time_is_read_as_such_whoever_shares_the_moments() {
     }
 }
 
+/// What expires leaves rollups, at every call at which the disk may end, and no moment is answered twice.
 #[test]
 fn what_expires_leaves_an_hour_of_each() {
     use binnacle_model::storage::{Rollup, Wanted};

@@ -61,7 +61,11 @@ impl Run<'_> {
             let others: Vec<_> = sets
                 .map(|set| {
                     let mut run = self.fork();
-                    scope.spawn(move || (run.drain(set, make, work), run.notes))
+                    scope.spawn(move || {
+                        let found = run.drain(set, make, work);
+                        run.release(run.plans.room());
+                        (found, run.notes)
+                    })
                 })
                 .collect();
             let mut found = self.drain(first, make, work);

@@ -69,7 +69,7 @@ impl Rated {
     }
 }
 
-/// Steps of all plans that are kept together, if they are more than one; a megabyte.
+/// What plans take together, in steps of 32 bytes, if they are more than one; a megabyte.
 const KEPT_STEPS: usize = 32 * 1024;
 
 /// Plans that are kept at the most.
@@ -83,6 +83,8 @@ pub(super) struct Plans {
     drawn: Vec<Plan>,
     /// The next one, if things go on as they did; the one to be replaced otherwise.
     next: usize,
+    /// What has been told of their room.
+    room: usize,
 }
 
 /// Of one column of moments.
@@ -113,28 +115,41 @@ struct Step {
 }
 
 impl Plans {
-    /// How many samples of 16 bytes would take as much room as what [`Self::rates`] of these will add.
-    pub(super) fn room_for(&self, samples: &Samples, steps: usize) -> usize {
-        let there = self.place(samples.times(), steps).map_or(0, |at| self.drawn[at].steps.capacity());
-        steps.saturating_sub(there) * size_of::<Step>().div_ceil(16)
+    /// How many samples of 16 bytes would take as much room as what [`Self::rates`] of these will add to what has been
+    /// told before.
+    pub(super) fn room_for(&mut self, samples: &Samples, steps: usize) -> usize {
+        let most = Self::most(steps, samples.len());
+        let one = (steps * size_of::<Step>() + samples.len() * size_of::<i64>()).div_ceil(16);
+        // Those that are kept are no larger together than so many of these, or than a megabyte.
+        let all = one * (self.drawn.len() + 1).min(most);
+        let more = all.saturating_sub(self.room);
+        self.room += more;
+        more
     }
 
-    /// Where a plan for these times is, or could be instead of another one; `None` if there is room for one more.
-    fn place(&self, times: &Arc<[i64]>, steps: usize) -> Option<usize> {
-        let is_full = self.drawn.len() >= Self::most(steps);
-        self.find(times).or_else(|| is_full.then(|| self.next % self.drawn.len()))
+    /// All that [`Self::room_for`] has told.
+    pub(super) fn room(&self) -> usize {
+        self.room
     }
 
-    /// How many plans of so many steps are kept.
-    fn most(steps: usize) -> usize {
-        (KEPT_STEPS / steps.max(1)).clamp(1, KEPT_PLANS)
+    /// How many plans of so many steps and samples are kept.
+    fn most(steps: usize, samples: usize) -> usize {
+        (KEPT_STEPS / (steps + samples / 4).max(1)).clamp(1, KEPT_PLANS)
     }
 
-    fn find(&self, times: &Arc<[i64]>) -> Option<usize> {
+    /// A plan for these times, perhaps drawn, or one that is to be drawn anew.
+    fn place(&mut self, samples: &Samples, steps: usize) -> usize {
+        let (times, most) = (samples.times(), Self::most(steps, samples.len()));
+        self.drawn.truncate(most);
         let count = self.drawn.len();
-        let mut places = (0..count).map(|step| (self.next + step) % count);
-        let same = places.clone().find(|at| Arc::ptr_eq(&self.drawn[*at].times, times));
-        same.or_else(|| places.find(|at| self.drawn[*at].times == *times))
+        let places = (0..count).map(|step| (self.next + step) % count);
+        let ends = |times: &[i64]| (times.len(), times.first().copied(), times.last().copied());
+        let is_same = |at: &usize| {
+            let known = &self.drawn[*at].times;
+            Arc::ptr_eq(known, times) || (ends(known) == ends(times) && known == times)
+        };
+        let found = places.into_iter().find(is_same);
+        found.unwrap_or(if count < most { count } else { self.next % count })
     }
 
     /// `frame` is the window's length and its offset.
@@ -147,10 +162,10 @@ impl Plans {
         out: &mut [f64],
     ) {
         let key = Key { rated, frame, grid };
-        let at = self.place(samples.times(), grid.steps).unwrap_or_else(|| {
+        let at = self.place(samples, grid.steps);
+        if at == self.drawn.len() {
             self.drawn.push(Plan { key, times: Arc::default(), steps: Vec::new() });
-            self.drawn.len() - 1
-        });
+        }
         self.next = at + 1;
         let plan = &mut self.drawn[at];
         let is_same = Arc::ptr_eq(&plan.times, samples.times()) || plan.times == *samples.times();
