@@ -19,6 +19,7 @@ use binnacle_store::{MetricOptions, ShortRetention};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use crate::expand::expand;
 use crate::status::without_secrets;
 
 /// A retention beyond this is a question of cost that belongs to an archive.
@@ -77,6 +78,7 @@ struct RawStorage {
 struct RawTsdb {
     retention: RawMetricRetention,
     series_limit_per_job: Option<usize>,
+    series_limit: Option<usize>,
     out_of_order_time_window: Option<IgnoredAny>,
 }
 
@@ -143,6 +145,8 @@ pub(crate) struct Config {
     pub(crate) short_retentions: Vec<ShortRetention>,
     /// Active series of one job.
     pub(crate) series_limit_per_job: Option<usize>,
+    /// Of all jobs together.
+    pub(crate) series_limit: Option<usize>,
     pub(crate) log_retention: Option<Duration>,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
@@ -206,8 +210,18 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         .extend(raw.otlp.unused().map(|key| format!("{file}: otlp.{key} is not used by this release")));
     config.otlp = raw.otlp;
     config.evaluation_interval = Some(raw.global.evaluation_interval());
+    let mut external_labels = raw.global.external_labels;
+    for (name, value) in &mut external_labels {
+        let mut missing = Vec::new();
+        *value = expand(value, |variable| std::env::var(variable).ok(), &mut missing);
+        config.warnings.extend(missing.iter().map(|variable| {
+            format!(
+                "{file}: global.external_labels.{name}: {variable:?} is not in the environment, and left out"
+            )
+        }));
+    }
     config.external_labels =
-        Labels::new(raw.global.external_labels).with_context(|| format!("{file}: global.external_labels"))?;
+        Labels::new(external_labels).with_context(|| format!("{file}: global.external_labels"))?;
     config.container_logs = raw.logs.into_iter().map(|logs| logs.containers).collect();
     read_tsdb(file, &raw.storage.tsdb, &mut config)?;
     config.log_retention = raw.storage.logs.retention.time;
@@ -245,6 +259,7 @@ fn read_tsdb(file: &str, tsdb: &RawTsdb, config: &mut Config) -> anyhow::Result<
         config.short_retentions.push(ShortRetention { matchers, retention });
     }
     config.series_limit_per_job = tsdb.series_limit_per_job;
+    config.series_limit = tsdb.series_limit;
     config.rollup_retention = tsdb.retention.rollups;
     let samples = config.metric_retention.unwrap_or(MetricOptions::default().retention);
     if config.rollup_retention.is_some_and(|rollups| rollups <= samples) {
@@ -353,11 +368,11 @@ scrape_configs:
 
     #[test]
     fn some_series_may_be_kept_for_a_shorter_time() {
-        let text = "storage: {tsdb: {series_limit_per_job: 5, retention: {selectors: [{match: '{env=~\"dev|test\"}', time: 7d}]}}}";
+        let text = "storage: {tsdb: {series_limit_per_job: 5, series_limit: 9, retention: {selectors: [{match: '{env=~\"dev|test\"}', time: 7d}]}}}";
         let config = parse("c.yml", text, Path::new(".")).unwrap();
         let short = &config.short_retentions[0];
         assert_eq!((&*short.matchers[0].name, short.retention), ("env", Duration::from_hours(168)));
-        assert_eq!(config.series_limit_per_job, Some(5));
+        assert_eq!((config.series_limit_per_job, config.series_limit), (Some(5), Some(9)));
     }
 
     #[test]

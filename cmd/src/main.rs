@@ -8,12 +8,15 @@ mod client;
 mod clock;
 mod config;
 mod demo;
+mod expand;
+mod memory;
 mod notifications;
 mod openapi;
 mod own_page;
 mod self_metrics;
 mod serve;
 mod server;
+mod stage;
 mod status;
 mod tsdb;
 mod web;
@@ -108,12 +111,18 @@ struct LimitArgs {
     /// Samples that a query may hold in memory at once, 16 bytes each; a series counts as eight of them.
     #[arg(long = "query-max-samples", alias = "query.max-samples", default_value_t = 50_000_000)]
     max_samples: usize,
+    /// The same of all queries together, until their answers are sent. Default: half of the memory.
+    #[arg(long = "query-max-samples-total", alias = "query.max-samples-total")]
+    max_samples_total: Option<usize>,
     /// After which a query is ended.
     #[arg(long = "query-timeout", alias = "query.timeout", default_value = "2m", value_parser = binnacle_model::time::parse_duration)]
     timeout: Duration,
     /// Queries that run at once; others wait for their turn. Default: two for each core, and four at least.
     #[arg(long = "query-max-concurrency", alias = "query.max-concurrency")]
     max_concurrency: Option<usize>,
+    /// A query that took longer is logged, and listed at /api/queries/slow.
+    #[arg(long = "query-slow", alias = "query.slow", default_value = "10s", value_parser = binnacle_model::time::parse_duration)]
+    slow: Duration,
     /// For how long a sample counts as the present one.
     #[arg(long = "query-lookback-delta", alias = "query.lookback-delta", default_value = "5m", value_parser = binnacle_model::time::parse_duration)]
     lookback_delta: Duration,
@@ -124,8 +133,10 @@ impl Default for LimitArgs {
         let limits = binnacle_query::promql::Limits::default();
         Self {
             max_samples: limits.max_samples,
+            max_samples_total: None,
             timeout: Duration::from_mins(2),
             max_concurrency: None,
+            slow: Duration::from_secs(10),
             lookback_delta: limits.lookback,
         }
     }
@@ -137,6 +148,21 @@ impl LimitArgs {
             max_samples: self.max_samples,
             lookback: self.lookback_delta,
             ..binnacle_query::promql::Limits::default()
+        }
+    }
+
+    fn samples_total(&self) -> usize {
+        let half = || memory::limit().map(|bytes| usize::try_from(bytes / 2 / 16).unwrap_or(usize::MAX));
+        self.max_samples_total.or_else(half).unwrap_or_else(|| self.max_samples.saturating_mul(4))
+    }
+
+    fn gate(&self) -> binnacle_query::http::GateLimits {
+        binnacle_query::http::GateLimits {
+            places: self.places(),
+            timeout: self.timeout,
+            max_samples: self.max_samples,
+            max_samples_total: self.samples_total(),
+            slow: self.slow,
         }
     }
 

@@ -23,8 +23,8 @@ use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
 use binnacle_model::storage::{Admin, Appender, LogAppender, Queryable};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{ApiError, Gate, Params, ReadApi, Usage};
-use binnacle_query::promql::{Features, parse_selector};
-use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, Store, Telemetry};
+use binnacle_query::promql::{Features, Limits, parse_selector};
+use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, ReplayProgress, Store, Telemetry};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -32,6 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::notifications::Notifications;
+use crate::stage::Stage;
 use crate::status::{self, Status};
 use crate::{CollectArgs, ServeArgs, own_page, self_metrics, server, web};
 
@@ -92,6 +93,9 @@ fn check_rules(config: &Config, features: Features) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// How often it is written down which metrics were asked for.
+const SAVE_USAGE_INTERVAL: Duration = Duration::from_mins(1);
+
 /// Waits for SIGTERM or SIGINT.
 pub(crate) async fn wait_for_signal() {
     let mut terminate = match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
@@ -121,9 +125,8 @@ pub(crate) async fn start(
     ready: impl FnOnce(&str),
 ) -> anyhow::Result<()> {
     let Plan { args, mut config, alertmanager, own_targets } = plan;
-    for warning in config.warnings.iter().chain(alertmanager.iter().flat_map(|config| &config.warnings)) {
-        tracing::warn!("{warning}");
-    }
+    let warnings = config.warnings.iter().chain(alertmanager.iter().flat_map(|config| &config.warnings));
+    warnings.for_each(|warning| tracing::warn!("{warning}"));
     let features = features(&args.enable_feature);
     check_rules(&config, features)?;
     let status = Arc::new(status_of(&args, &config, &stop));
@@ -131,7 +134,11 @@ pub(crate) async fn start(
     let url = format!("http://{}", listener.local_addr().context("cannot listen")?);
     let external_url = args.external_url.clone().unwrap_or_else(|| url.clone());
     let mut registry = Registry::with_prefix("binnacle");
-    let store = open_store(&args, &config, &mut registry)?;
+    let progress = Arc::<ReplayProgress>::default();
+    let stage = Stage::starting(Arc::clone(&progress));
+    let front = TaskTracker::new();
+    front.spawn(server::serve(listener, stage.clone(), stop.clone()));
+    let store = open_store(&args, &config, &mut registry, progress).await?;
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let remotes = start_remotes(&mut config, &store, &clock, &mut registry)?;
     let maintenance = Maintenance::start(Arc::clone(&store)).context("cannot start a thread")?;
@@ -166,6 +173,7 @@ pub(crate) async fn start(
         (&rules, &evaluate),
     )?;
     let api = read_api(&store, &clock, features, &config, &args, &stop);
+    rules.spawn(save_usage(Arc::clone(&api), Arc::clone(&store), evaluate.clone()));
     let intake =
         Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone(), config.otlp.clone());
     let router = Router::new()
@@ -176,8 +184,10 @@ pub(crate) async fn start(
         .merge(binnacle_collector::http::router(scraper.targets(), read_selector))
         .merge(binnacle_collector::intake::router(intake))
         .merge(web::router());
+    stage.set_ready(server::wrap(router));
     ready(&url);
-    server::serve(listener, server::wrap(router), stop).await;
+    front.close();
+    front.wait().await;
 
     produce.cancel();
     finish(&producers, tailers).await?;
@@ -238,7 +248,12 @@ async fn close(maintenance: Maintenance, store: Arc<Store>) -> anyhow::Result<()
     Ok(())
 }
 
-fn open_store(args: &ServeArgs, config: &Config, registry: &mut Registry) -> anyhow::Result<Arc<Store>> {
+async fn open_store(
+    args: &ServeArgs,
+    config: &Config,
+    registry: &mut Registry,
+    progress: Arc<ReplayProgress>,
+) -> anyhow::Result<Arc<Store>> {
     let defaults = (MetricOptions::default(), LogOptions::default());
     let options = Options {
         metrics: MetricOptions {
@@ -247,12 +262,17 @@ fn open_store(args: &ServeArgs, config: &Config, registry: &mut Registry) -> any
             rollup_retention: config.rollup_retention,
             short_retentions: config.short_retentions.clone(),
             series_limit_per_job: config.series_limit_per_job.unwrap_or(defaults.0.series_limit_per_job),
+            series_limit: config.series_limit.unwrap_or(defaults.0.series_limit),
             ..defaults.0
         },
         logs: LogOptions { retention: config.log_retention.unwrap_or(defaults.1.retention) },
+        progress,
     };
     let telemetry = Telemetry::new(registry);
-    Ok(Arc::new(Store::open(&args.data, options, Arc::new(SystemClock), telemetry)?))
+    let data = args.data.clone();
+    let open = move || Store::open(&data, options, Arc::new(SystemClock), telemetry);
+    let store = tokio::task::spawn_blocking(open).await.context("the store was not opened")?;
+    Ok(Arc::new(store?))
 }
 
 fn status_of(args: &ServeArgs, config: &Config, stop: &CancellationToken) -> Status {
@@ -276,7 +296,10 @@ fn read_api(
     args: &ServeArgs,
     stop: &CancellationToken,
 ) -> Arc<ReadApi> {
-    let usage = Usage::new(clock.now());
+    let usage = Usage::open(&**store, clock.now()).unwrap_or_else(|error| {
+        tracing::warn!(%error, "which metrics were queried before is not known");
+        Usage::new(clock.now())
+    });
     let rules = config.groups.iter().flat_map(|group| &group.rules);
     rules.for_each(|rule| usage.note(&rule.expr, clock.now()));
     Arc::new(ReadApi {
@@ -285,14 +308,35 @@ fn read_api(
         logs: store.clone(),
         feed: store.clone(),
         clock: Arc::clone(clock),
-        limits: args.limits.limits(),
+        limits: limits_of(args, config),
         features,
-        gate: Gate::new(args.limits.places(), args.limits.timeout),
+        gate: Gate::new(args.limits.gate()),
         stop: stop.clone(),
         external_labels: config.external_labels.clone(),
         usage,
         version: env!("CARGO_PKG_VERSION"),
     })
+}
+
+/// Writes down now and then, and at the end, which metrics were asked for.
+async fn save_usage(api: Arc<ReadApi>, store: Arc<Store>, stop: CancellationToken) {
+    loop {
+        let is_over = tokio::time::timeout(SAVE_USAGE_INTERVAL, stop.cancelled()).await.is_ok();
+        let (api, store) = (Arc::clone(&api), Arc::clone(&store));
+        let saved = tokio::task::spawn_blocking(move || api.usage.save(&*store)).await;
+        if let Ok(Err(error)) = saved {
+            tracing::warn!(%error, "which metrics were queried was not saved");
+        }
+        if is_over {
+            return;
+        }
+    }
+}
+
+/// What a query may use; a subquery without a step has the interval of rules.
+fn limits_of(args: &ServeArgs, config: &Config) -> Limits {
+    let limits = args.limits.limits();
+    Limits { subquery_step: config.evaluation_interval.unwrap_or(limits.subquery_step), ..limits }
 }
 
 fn read_selector(text: &str) -> Result<Vec<binnacle_model::Matcher>, String> {
@@ -359,7 +403,7 @@ fn start_alerting(
         interval: config.evaluation_interval.unwrap_or(Duration::from_mins(1)),
         external_labels: config.external_labels.clone(),
         external_url: external_url.to_owned(),
-        limits: args.limits.limits(),
+        limits: limits_of(args, config),
     };
     let evaluator = Evaluator::new(
         config.groups.clone(),
@@ -523,7 +567,7 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
         wait_for_signal().await;
         signalled.cancel();
     });
-    server::serve(listener, server::wrap(router), stop).await;
+    server::serve(listener, Stage::of(server::wrap(router)), stop).await;
     producers.close();
     producers.wait().await;
     tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")?;

@@ -9,13 +9,14 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
+use axum::handler::Handler;
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
 use axum::response::IntoResponse;
 use binnacle_query::http::Peer;
 use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
-use hyper_util::service::TowerToHyperService;
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
@@ -24,6 +25,8 @@ use tower::{ServiceBuilder, ServiceExt};
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::set_header::SetResponseHeaderLayer;
+
+use crate::stage::Stage;
 
 /// As many as Prometheus allows.
 const MAX_CONNECTIONS: usize = 512;
@@ -45,10 +48,19 @@ pub(crate) async fn bind(address: SocketAddr) -> anyhow::Result<TcpListener> {
 
 /// The router with what every answer needs.
 pub(crate) fn wrap(router: Router) -> Router {
+    wrap_with(router, || async { (StatusCode::NOT_FOUND, "404 page not found\n") })
+}
+
+/// As [`wrap`], with another answer for paths that there are not.
+pub(crate) fn wrap_with<S, H, T>(router: Router<S>, not_found: H) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    H: Handler<T, S>,
+    T: 'static,
+{
     let set = |name: HeaderName, value: &'static str| {
         SetResponseHeaderLayer::if_not_present(name, HeaderValue::from_static(value))
     };
-    let not_found = || async { (StatusCode::NOT_FOUND, "404 page not found\n").into_response() };
     let not_allowed = || async { (StatusCode::METHOD_NOT_ALLOWED, "Method Not Allowed\n").into_response() };
     router.fallback(not_found).method_not_allowed_fallback(not_allowed).layer(
         ServiceBuilder::new()
@@ -61,7 +73,7 @@ pub(crate) fn wrap(router: Router) -> Router {
 }
 
 /// Serves until `stop` fires; then lets requests under way end.
-pub(crate) async fn serve(listener: TcpListener, router: Router, stop: CancellationToken) {
+pub(crate) async fn serve(listener: TcpListener, stage: Stage, stop: CancellationToken) {
     let tracker = TaskTracker::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     let builder = Arc::new(connection_builder());
@@ -85,11 +97,11 @@ pub(crate) async fn serve(listener: TcpListener, router: Router, stop: Cancellat
                 }
             },
         };
-        let named = router.clone().map_request(move |mut request: Request<Incoming>| {
+        let stage = stage.clone();
+        let service = service_fn(move |mut request: Request<Incoming>| {
             request.extensions_mut().insert(Peer(from.ip()));
-            request
+            stage.router().oneshot(request)
         });
-        let service = TowerToHyperService::new(named);
         let (builder, stop) = (Arc::clone(&builder), stop.clone());
         tracker.spawn(async move {
             let _place = place;

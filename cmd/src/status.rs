@@ -54,8 +54,10 @@ pub(crate) fn flags_of(args: &ServeArgs) -> Map<String, Value> {
         ("enable-feature", Some(args.enable_feature.join(","))),
         ("enable-admin-api", Some(args.enable_admin_api.to_string())),
         ("query.max-samples", Some(args.limits.max_samples.to_string())),
+        ("query.max-samples-total", Some(args.limits.gate().max_samples_total.to_string())),
         ("query.timeout", Some(duration(args.limits.timeout))),
         ("query.max-concurrency", Some(args.limits.places().to_string())),
+        ("query.slow", Some(duration(args.limits.slow))),
         ("query.lookback-delta", Some(duration(args.limits.lookback_delta))),
     ];
     pairs.into_iter().map(|(name, value)| (name.to_owned(), value.unwrap_or_default().into())).collect()
@@ -91,7 +93,7 @@ async fn runtime_info(State(status): Shared) -> Json<Value> {
 
 /// Requests are answered only after the replay.
 async fn wal_replay() -> Json<Value> {
-    success(&json!({ "min": 0, "max": 0, "current": 0 }))
+    success(&json!({ "min": 0, "max": 0, "current": 0, "state": "done" }))
 }
 
 /// Alerts are routed here, not by other servers.

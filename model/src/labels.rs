@@ -5,6 +5,8 @@ use std::collections::HashSet;
 use std::fmt;
 use std::sync::Arc;
 
+use crate::text::foreign_byte;
+
 /// The label that holds a metric's name.
 pub const METRIC_NAME: &str = "__name__";
 
@@ -186,6 +188,8 @@ impl fmt::Debug for Labels {
 
 /// `text` between double quotes, escaped as Go and PromQL escape strings.
 pub fn quoted(text: &str) -> String {
+    use fmt::Write;
+
     let mut out = String::with_capacity(text.len() + 2);
     out.push('"');
     for c in text.chars() {
@@ -195,9 +199,14 @@ pub fn quoted(text: &str) -> String {
             '\n' => out.push_str("\\n"),
             '\r' => out.push_str("\\r"),
             '\t' => out.push_str("\\t"),
-            c if c.is_control() => {
-                use fmt::Write;
+            c if c.is_ascii_control() => {
                 let _ = write!(out, "\\x{:02x}", c as u32);
+            }
+            c if c.is_control() => {
+                let _ = write!(out, "\\u{:04x}", c as u32);
+            }
+            c if let Some(byte) = foreign_byte(c) => {
+                let _ = write!(out, "\\x{byte:02x}");
             }
             c => out.push(c),
         }

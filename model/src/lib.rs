@@ -4,13 +4,15 @@
 //! labels ── matcher          what names a series, what selects it (regexes: as Go reads them)
 //! sample ── samples ── time  what a series is made of
 //! log ── log_query ── tokens one line with its meaning, and what asks for it
+//! text                       what a query's strings are
 //! push                       how collectors send lines to a store
 //! prompb                     Prometheus's messages for remote read and write
-//! storage                    the seam: `query` and `collector` know a store only by this
+//! storage ── deadline        the seam: `query` and `collector` know a store only by this
 //! ```
 //!
 //! Nothing here touches a file, a socket or a clock.
 
+mod deadline;
 pub mod histogram;
 pub mod labels;
 pub mod log;
@@ -22,6 +24,7 @@ pub mod regexes;
 pub mod sample;
 pub mod samples;
 pub mod storage;
+pub mod text;
 pub mod time;
 pub mod tokens;
 

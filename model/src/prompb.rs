@@ -102,10 +102,12 @@ pub struct FloatSample {
     pub timestamp: i64,
 }
 
-/// A native histogram with float counts.
+/// A native histogram: of whole counts, which stand as differences, or of floats.
 #[derive(Clone, PartialEq, Message)]
 #[allow(missing_docs, reason = "the names are those of Prometheus's message")]
 pub struct NativeHistogram {
+    #[prost(uint64, optional, tag = "1")]
+    pub count_int: Option<u64>,
     #[prost(double, optional, tag = "2")]
     pub count_float: Option<f64>,
     #[prost(double, tag = "3")]
@@ -114,14 +116,20 @@ pub struct NativeHistogram {
     pub schema: i32,
     #[prost(double, tag = "5")]
     pub zero_threshold: f64,
+    #[prost(uint64, optional, tag = "6")]
+    pub zero_count_int: Option<u64>,
     #[prost(double, optional, tag = "7")]
     pub zero_count_float: Option<f64>,
     #[prost(message, repeated, tag = "8")]
     pub negative_spans: Vec<BucketSpan>,
+    #[prost(sint64, repeated, tag = "9")]
+    pub negative_deltas: Vec<i64>,
     #[prost(double, repeated, tag = "10")]
     pub negative_counts: Vec<f64>,
     #[prost(message, repeated, tag = "11")]
     pub positive_spans: Vec<BucketSpan>,
+    #[prost(sint64, repeated, tag = "12")]
+    pub positive_deltas: Vec<i64>,
     #[prost(double, repeated, tag = "13")]
     pub positive_counts: Vec<f64>,
     #[prost(int32, tag = "14")]
@@ -161,16 +169,25 @@ impl NativeHistogram {
     /// The message of a histogram at its moment.
     pub fn new(sample: &HistogramSample) -> Self {
         let histogram: &Histogram = &sample.histogram;
+        let is_whole = is_whole(histogram);
+        let float = |value: f64| (!is_whole).then_some(value);
+        let whole = |value: f64| is_whole.then_some(value as u64);
+        let counts = |side: &Buckets| if is_whole { Vec::new() } else { side.counts().to_vec() };
+        let deltas = |side: &Buckets| if is_whole { deltas(side.counts()) } else { Vec::new() };
         Self {
-            count_float: Some(histogram.count),
+            count_int: whole(histogram.count),
+            count_float: float(histogram.count),
             sum: histogram.sum,
             schema: histogram.schema,
             zero_threshold: histogram.zero_threshold,
-            zero_count_float: Some(histogram.zero_count),
+            zero_count_int: whole(histogram.zero_count),
+            zero_count_float: float(histogram.zero_count),
             negative_spans: spans(&histogram.negative),
-            negative_counts: histogram.negative.counts().to_vec(),
+            negative_deltas: deltas(&histogram.negative),
+            negative_counts: counts(&histogram.negative),
             positive_spans: spans(&histogram.positive),
-            positive_counts: histogram.positive.counts().to_vec(),
+            positive_deltas: deltas(&histogram.positive),
+            positive_counts: counts(&histogram.positive),
             reset_hint: match histogram.hint {
                 ResetHint::Unknown => 0,
                 ResetHint::Reset => 1,
@@ -181,6 +198,27 @@ impl NativeHistogram {
             custom_values: histogram.bounds.to_vec(),
         }
     }
+}
+
+/// Whether all counts are whole numbers, and in all what a histogram of these must be: so are those that nobody has
+/// calculated with.
+fn is_whole(histogram: &Histogram) -> bool {
+    let counts = || histogram.positive.counts().iter().chain(histogram.negative.counts());
+    // Beyond that floats have gaps.
+    let is_small = |value: &f64| (0.0..9e15).contains(value) && value.fract() == 0.0;
+    let total = counts().sum::<f64>() + histogram.zero_count;
+    let fits = if histogram.sum.is_nan() { total <= histogram.count } else { total == histogram.count };
+    fits && counts().chain([&histogram.count, &histogram.zero_count]).all(is_small)
+}
+
+/// Each count as the difference from the one before.
+fn deltas(counts: &[f64]) -> Vec<i64> {
+    let mut before = 0;
+    let delta = |count: &f64| {
+        let count = *count as i64;
+        count - std::mem::replace(&mut before, count)
+    };
+    counts.iter().map(delta).collect()
 }
 
 fn spans(buckets: &Buckets) -> Vec<BucketSpan> {
@@ -199,6 +237,28 @@ fn spans(buckets: &Buckets) -> Vec<BucketSpan> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whole_counts_stay_whole() {
+        let message = |count: f64, first: f64, sum: f64| {
+            let positive = [(0, first), (1, 5.0), (4, 2.0)].into_iter().collect();
+            let histogram = Histogram { count, sum, zero_count: 1.0, positive, ..Histogram::default() };
+            NativeHistogram::new(&HistogramSample {
+                timestamp: crate::Timestamp(7),
+                histogram: histogram.into(),
+            })
+        };
+        let whole = message(11.0, 3.0, 4.5);
+        assert_eq!((whole.count_int, whole.zero_count_int, whole.count_float), (Some(11), Some(1), None));
+        assert_eq!((&whole.positive_deltas[..], whole.positive_counts.len()), (&[3, 2, -3][..], 0));
+        assert!(message(12.0, 3.0, f64::NAN).count_int.is_some(), "of observations some may be NaN");
+        for other in [message(11.5, 3.5, 4.5), message(12.0, 3.0, 4.5), message(2e16, 2e16 - 8.0, 1.0)] {
+            assert_eq!(
+                (other.count_int, other.positive_deltas.len(), other.positive_counts.len()),
+                (None, 0, 3)
+            );
+        }
+    }
 
     #[test]
     fn buckets_that_lie_together_share_a_span() {

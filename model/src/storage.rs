@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+pub use crate::deadline::{Deadline, Holding, Room};
 use crate::histogram::Histogram;
 use crate::labels::{Labels, LabelsError};
 use crate::log::LogEntry;
@@ -18,24 +18,6 @@ use crate::sample::Sample;
 use crate::samples::Samples;
 use crate::time::{LogTime, TimeRange, Timestamp};
 
-/// Says when an answer is no longer wanted: its time is over, or whoever asked has left.
-///
-/// Work checks it once per series or per thousand entries.
-#[derive(Debug, Clone, Default)]
-pub struct Deadline(Arc<AtomicBool>);
-
-impl Deadline {
-    /// Ends all work that holds a clone.
-    pub fn expire(&self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether to stop.
-    pub fn is_over(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
-    }
-}
-
 /// Why storage did not answer.
 #[derive(Debug, thiserror::Error)]
 pub enum StorageError {
@@ -43,8 +25,11 @@ pub enum StorageError {
     #[error("query timed out in expression evaluation")]
     Deadline,
     /// The query would need more memory than one query may. Narrow the query.
-    #[error("query processing would load too many samples into memory")]
+    #[error("query processing would load too many samples into memory in query execution")]
     TooMuch,
+    /// Queries hold all the memory that they may have together. Ask again in a moment.
+    #[error("queries that run now hold all the memory there is for them; try again in a moment")]
+    Crowded,
     /// Stored bytes could not be read; what is known is in the text.
     #[error("{0}")]
     Broken(String),
@@ -146,10 +131,10 @@ pub struct AppendReport {
     pub invalid: usize,
     /// Why the first of these labels cannot.
     pub invalid_reason: Option<Arc<str>>,
-    /// Of new series of a job that has as many as it may.
+    /// Of new series of which there are as many as there may be.
     pub limited: usize,
-    /// The first such job.
-    pub limited_job: Option<Arc<str>>,
+    /// Which limit refused the first of these.
+    pub limited_reason: Option<Arc<str>>,
     /// How many of `appended` and `duplicate` are native histograms.
     pub histograms: usize,
     /// Series that were not known before.
@@ -171,8 +156,8 @@ impl AppendReport {
         if self.invalid_reason.is_none() {
             self.invalid_reason.clone_from(&other.invalid_reason);
         }
-        if self.limited_job.is_none() {
-            self.limited_job.clone_from(&other.limited_job);
+        if self.limited_reason.is_none() {
+            self.limited_reason.clone_from(&other.limited_reason);
         }
     }
 
@@ -186,12 +171,10 @@ impl AppendReport {
         let invalid = self.invalid_reason.as_ref().map_or_else(String::new, |reason| {
             format!(", {} of series with labels that cannot be used ({reason})", self.invalid)
         });
-        let limited = self.limited_job.as_ref().map_or_else(String::new, |job| {
-            format!(
-                ", {} of new series of job {job:?}, which has as many as storage.tsdb.series_limit_per_job allows",
-                self.limited
-            )
-        });
+        let limited = self
+            .limited_reason
+            .as_ref()
+            .map_or_else(String::new, |reason| format!(", {} of new series {reason}", self.limited));
         (self.refused() > 0).then(|| {
             format!(
                 "{} samples refused: {} too old, {} too far ahead, {} with another value for a moment that has one{invalid}{limited}; {} kept",
@@ -453,6 +436,35 @@ pub trait MetricFollower: Send {
 
     /// All up to here need not be answered again, also not after a restart. Durable when it returns.
     fn acknowledge(&mut self, position: FeedPosition) -> std::io::Result<()>;
+}
+
+/// A metric that somebody asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Queried {
+    /// Its name, or a pattern that names of metrics match.
+    pub name: String,
+    /// Which of the two.
+    pub is_pattern: bool,
+    /// When last.
+    pub at: Timestamp,
+}
+
+/// What was asked for before this process began.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueriedBefore {
+    /// Since when this is known.
+    pub since: Timestamp,
+    /// Each once.
+    pub metrics: Vec<Queried>,
+}
+
+/// Remembers beyond the process which metrics anybody asks for.
+pub trait QueryLog: Send + Sync {
+    /// What was asked for at `since` or later; what is older may be forgotten.
+    fn queried(&self, since: Timestamp, now: Timestamp) -> Result<QueriedBefore, StorageError>;
+
+    /// Writes down what was asked for.
+    fn save_queried(&self, metrics: &[Queried]) -> Result<(), StorageError>;
 }
 
 /// What an operator may do to stored metrics.

@@ -31,8 +31,8 @@ use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
     Admin, AppendError, AppendReport, Appender, Deadline, LabelSets, LogAppendReport, LogAppender, LogBar,
     LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, MetricFeed,
-    MetricFollower, Names, Queryable, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet,
-    StorageError, StoredBlock, Wanted,
+    MetricFollower, Names, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries,
+    SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
@@ -50,6 +50,7 @@ use logs::Logs;
 use metrics::Metrics;
 use metrics::SampleKind;
 use space::Space;
+pub use wal::ReplayProgress;
 use wal::{Floor, RecordKind, SealedFile, Wal, WalOpenError};
 
 /// Pause between two rounds of compaction and expiry.
@@ -68,6 +69,8 @@ pub struct Options {
     pub metrics: MetricOptions,
     /// Of logs.
     pub logs: LogOptions,
+    /// Told how far a start has come.
+    pub progress: Arc<ReplayProgress>,
 }
 
 /// Why a store could not be opened.
@@ -193,6 +196,7 @@ impl Store {
             sequence: logs.wal_floor().max(last_saved),
             seed: seed.rotate_left(17),
             known,
+            progress: options.progress,
         };
         let (wal, report) =
             Wal::open(Arc::clone(&disk), &dir.join("wal"), &floor, &mut |file, sequence, kind, payload| {
@@ -295,7 +299,13 @@ impl Admin for Store {
     fn snapshot(&self, skip_head: bool) -> std::io::Result<String> {
         // Nanoseconds: no two have the same name.
         let name = format!("{}", self.clock.now_ns().0);
-        self.metrics.snapshot(&self.dir.join("snapshots").join(&name).join("metrics"), skip_head)?;
+        let dir = self.dir.join("snapshots").join(&name);
+        self.metrics.snapshot(&dir.join("metrics"), skip_head).inspect_err(|_| {
+            // Half of a copy helps nobody, and takes room.
+            if let Err(error) = self.disk.remove_dir_all(&dir) {
+                tracing::error!(path = %dir.display(), %error, "half of a snapshot is left");
+            }
+        })?;
         Ok(name)
     }
 
@@ -321,6 +331,16 @@ impl Appender for Store {
         if let Err(error) = self.catalog.add_metadata(metadata) {
             tracing::warn!(%error, "metadata of metrics was not saved");
         }
+    }
+}
+
+impl QueryLog for Store {
+    fn queried(&self, since: Timestamp, now: Timestamp) -> Result<QueriedBefore, StorageError> {
+        self.catalog.queried(since, now).map_err(|error| StorageError::Broken(error.to_string()))
+    }
+
+    fn save_queried(&self, metrics: &[Queried]) -> Result<(), StorageError> {
+        self.catalog.save_queried(metrics).map_err(|error| StorageError::Broken(error.to_string()))
     }
 }
 

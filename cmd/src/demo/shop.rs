@@ -25,6 +25,7 @@ use tokio_util::task::TaskTracker;
 use super::runtime_log::RuntimeLog;
 use super::{Service, pager};
 use crate::server;
+use crate::stage::Stage;
 
 /// Between two customers.
 const CUSTOMER_EVERY: Duration = Duration::from_millis(80);
@@ -96,7 +97,7 @@ pub(super) async fn open(logs: &Path, tasks: &TaskTracker, stop: &CancellationTo
 async fn listen(router: Router, tasks: &TaskTracker, stop: &CancellationToken) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0").await.context("the shop cannot listen on loopback")?;
     let address = listener.local_addr()?;
-    tasks.spawn(server::serve(listener, router, stop.clone()));
+    tasks.spawn(server::serve(listener, Stage::of(router), stop.clone()));
     Ok(address)
 }
 

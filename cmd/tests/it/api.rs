@@ -77,7 +77,7 @@ async fn series_are_federated_counted_and_limited() {
 #[tokio::test]
 async fn queries_are_listed_and_can_be_ended() {
     let dir = tempfile::tempdir().unwrap();
-    let server = Server::start(dir.path(), &[]);
+    let server = Server::start(dir.path(), &["--query-slow", "1ms"]);
     let url = server.url.clone();
     let (status, body) = get(&format!("{url}/api/queries")).await;
     assert_eq!((status, &body["data"]), (200, &json!([])));
@@ -103,6 +103,9 @@ async fn queries_are_listed_and_can_be_ended() {
     assert!(answer.text().await.unwrap().contains("\"canceled\""));
     let gone = client().delete(format!("{url}/api/queries/1000")).send().await.unwrap();
     assert_eq!(gone.status().as_u16(), 404);
+    let (status, body) = get(&format!("{url}/api/queries/slow")).await;
+    assert_eq!((status, body["data"][0]["query"].as_str()), (200, Some(slow)), "{body}");
+    assert_eq!(body["data"][0]["error"], "the query was ended by an operator", "{body}");
     server.kill();
 }
 

@@ -9,7 +9,7 @@ use binnacle_model::push::LogPush;
 use prost::Message;
 use serde_json::{Value, json};
 
-use super::{DECODED_MAX_BYTES, Intake, Refusal, header_text, read_body, unsnap};
+use super::{DECODED_MAX_BYTES, Intake, Refusal, body_length, header_text, read_body, unsnap, unsnapped_len};
 
 /// Lines, labels and fields of one body.
 const MAX_PARTS: usize = 2_000_000;
@@ -20,12 +20,12 @@ pub(super) async fn handle(
     request: Request,
 ) -> Result<Json<Value>, Refusal> {
     let encoding = header_text(request.headers(), header::CONTENT_ENCODING.as_str()).to_owned();
-    let place = intake.place()?;
+    let place = intake.place(body_length(request.headers())).await?;
     let body = read_body(request.into_body()).await?;
     let received = intake.clock.now_ns();
     let logs = Arc::clone(&intake.logs);
     let report = intake
-        .run(place, move || {
+        .run(place, body.len().max(unsnapped_len(&body)), move || {
             let plain = match encoding.as_str() {
                 "snappy" => unsnap(&body)?,
                 "" | "identity" if body.len() <= DECODED_MAX_BYTES => body.to_vec(),

@@ -1,7 +1,8 @@
 //! The doors by which others write: remote write, OTLP, pages of text, and our own collectors' lines.
 //!
-//! Every size is checked before anything is allocated for it. A full queue answers 429 or 503 with
-//! `Retry-After`; nothing is acknowledged before it is durable.
+//! Every size is checked before anything is allocated for it. Writes wait for their place and for room in memory; where
+//! none comes free, the answer is 503 with `Retry-After`, which every sender takes to try again: Prometheus throws away
+//! what 429 refuses. Nothing is acknowledged before it is durable.
 
 mod histogram;
 mod logs;
@@ -11,6 +12,7 @@ mod text;
 mod wire;
 mod write_v2;
 
+use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +24,7 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use binnacle_model::storage::{AppendError, Appender, LogAppender};
 use binnacle_model::time::Clock;
+use http_body_util::LengthLimitError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Telemetry;
@@ -47,6 +50,16 @@ const DECODED_MAX_BYTES: usize = 64 * 1024 * 1024 - 4096;
 /// Writes under way at once; each holds a body and a thread that waits for the disk.
 const MAX_WRITES: usize = 32;
 
+/// For a place, and for room in memory.
+const PLACE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Bodies on the wire of all writes together, in KiB.
+const BODIES_ROOM: usize = 128 * 1024;
+
+/// What all writes together make of their bodies, in KiB; of each decoded byte they make so many.
+const DECODED_ROOM: usize = 512 * 1024;
+const MADE_OF_BYTE: usize = 3;
+
 /// Pages of any length under way at once; each holds some megabytes for as long as its sender takes.
 const MAX_IMPORTS: usize = 8;
 
@@ -57,6 +70,10 @@ pub struct Intake {
     clock: Arc<dyn Clock>,
     telemetry: Telemetry,
     places: Arc<Semaphore>,
+    /// In KiB.
+    bodies: Arc<Semaphore>,
+    /// In KiB.
+    decoded: Arc<Semaphore>,
     /// For pages of any length, which take their places part by part.
     imports: Arc<Semaphore>,
     otlp: Arc<OtlpOptions>,
@@ -71,27 +88,39 @@ impl Intake {
         telemetry: Telemetry,
         otlp: OtlpOptions,
     ) -> Arc<Self> {
-        let places = Arc::new(Semaphore::new(MAX_WRITES));
-        let (imports, otlp) = (Arc::new(Semaphore::new(MAX_IMPORTS)), Arc::new(otlp));
-        Arc::new(Self { metrics, logs, clock, telemetry, places, imports, otlp })
+        let semaphore = |permits| Arc::new(Semaphore::new(permits));
+        let (places, imports) = (semaphore(MAX_WRITES), semaphore(MAX_IMPORTS));
+        let (bodies, decoded) = (semaphore(BODIES_ROOM), semaphore(DECODED_ROOM));
+        let otlp = Arc::new(otlp);
+        Arc::new(Self { metrics, logs, clock, telemetry, places, bodies, decoded, imports, otlp })
     }
 
-    /// A place for one write, taken before its body is read.
-    fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
-        Arc::clone(&self.places).try_acquire_owned().map_err(|_| {
+    /// A place for one write, and room for its body, taken before that is read.
+    async fn place(&self, length: usize) -> Result<Place, Refusal> {
+        let write = self.take(&self.places, 1).await?;
+        let body = self.take(&self.bodies, kib(length)).await?;
+        Ok(Place { _write: write, _body: body })
+    }
+
+    /// Waits its turn for some of a semaphore.
+    async fn take(&self, of: &Arc<Semaphore>, permits: u32) -> Result<OwnedSemaphorePermit, Refusal> {
+        let taken = tokio::time::timeout(PLACE_TIMEOUT, Arc::clone(of).acquire_many_owned(permits)).await;
+        taken.ok().and_then(Result::ok).ok_or_else(|| {
             self.telemetry.intake_shed.inc();
             Refusal::Busy(1)
         })
     }
 
-    /// Runs blocking `work` in its place.
+    /// Runs blocking `work` in its place once there is room for what it makes of `decoded` bytes.
     async fn run<T: Send + 'static>(
         &self,
-        place: OwnedSemaphorePermit,
+        place: Place,
+        decoded: usize,
         work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        let room = self.take(&self.decoded, kib(decoded.saturating_mul(MADE_OF_BYTE))).await?;
         let task = tokio::task::spawn_blocking(move || {
-            let _place = place;
+            let _held = (place, room);
             work()
         });
         let done = task.await;
@@ -102,6 +131,17 @@ impl Intake {
         }
         done
     }
+}
+
+/// What a write holds from its first byte to its answer.
+struct Place {
+    _write: OwnedSemaphorePermit,
+    _body: OwnedSemaphorePermit,
+}
+
+/// Permits for so many bytes; never more than there are.
+fn kib(bytes: usize) -> u32 {
+    bytes.div_ceil(1024).min(BODIES_ROOM.max(DECODED_ROOM)) as u32
 }
 
 /// The routes of all doors.
@@ -123,6 +163,8 @@ enum Refusal {
     Unsupported(String),
     /// It is too large.
     TooLarge(String),
+    /// It did not arrive, and may the next time.
+    Late(String),
     /// Come back after so many seconds.
     Busy(u64),
     /// The store takes no writes for now.
@@ -147,8 +189,10 @@ impl IntoResponse for Refusal {
             Self::Bad(reason) => (StatusCode::BAD_REQUEST, reason, None),
             Self::Unsupported(reason) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, reason, None),
             Self::TooLarge(reason) => (StatusCode::PAYLOAD_TOO_LARGE, reason, None),
+            // Senders take a 4xx for the end of it; this one is worth another try.
+            Self::Late(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason, Some(1)),
             Self::Busy(seconds) => {
-                (StatusCode::TOO_MANY_REQUESTS, "write queue is full".to_owned(), Some(seconds))
+                (StatusCode::SERVICE_UNAVAILABLE, "too many writes at once".to_owned(), Some(seconds))
             }
             Self::Unavailable(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason, Some(5)),
             Self::Failed(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason, None),
@@ -164,19 +208,69 @@ impl IntoResponse for Refusal {
 /// Reads a body, which must come within a time: it holds a place.
 async fn read_body(body: Body) -> Result<Bytes, Refusal> {
     let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_MAX_BYTES)).await;
-    let read = read.map_err(|_| Refusal::Bad(format!("body did not come within {BODY_TIMEOUT:?}")))?;
-    read.map_err(|_| Refusal::TooLarge(format!("body is longer than {BODY_MAX_BYTES} bytes or was cut off")))
+    let read = read.map_err(|_| Refusal::Late(format!("body did not come within {BODY_TIMEOUT:?}")))?;
+    read.map_err(|error| {
+        let is_long = error.into_inner().is::<LengthLimitError>();
+        if is_long {
+            Refusal::TooLarge(format!("body is longer than {BODY_MAX_BYTES} bytes"))
+        } else {
+            Refusal::Late("body was cut off".to_owned())
+        }
+    })
+}
+
+thread_local! {
+    /// What the last write of this thread was decoded into: memory that is there already.
+    static DECODED: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A thread keeps so much of it for the next write.
+const DECODED_KEPT_BYTES: usize = 4 * 1024 * 1024;
+
+/// As [`unsnap`], for work that needs the bytes no longer.
+fn unsnapped<T>(body: &[u8], work: impl FnOnce(&[u8]) -> Result<T, Refusal>) -> Result<T, Refusal> {
+    let length = decoded_len(body)?;
+    let mut buffer = DECODED.take();
+    if buffer.len() < length {
+        buffer.resize(length, 0);
+    }
+    let plain = &mut buffer[..length];
+    let decoded = snap::raw::Decoder::new().decompress(body, plain);
+    let done = decoded.map_err(|error| not_snappy(&error)).and_then(|length| work(&plain[..length]));
+    if buffer.len() <= DECODED_KEPT_BYTES {
+        DECODED.set(buffer);
+    }
+    done
+}
+
+/// How long a body will be once snappy is undone, as far as it can be believed.
+fn unsnapped_len(body: &[u8]) -> usize {
+    snap::raw::decompress_len(body).unwrap_or(0).min(DECODED_MAX_BYTES)
 }
 
 /// Undoes snappy's block format; the length that the block says is checked before it is believed.
 fn unsnap(body: &[u8]) -> Result<Vec<u8>, Refusal> {
-    let bad = |error: snap::Error| Refusal::Bad(format!("body is not snappy: {error}"));
-    let length = snap::raw::decompress_len(body).map_err(bad)?;
+    decoded_len(body)?;
+    snap::raw::Decoder::new().decompress_vec(body).map_err(|error| not_snappy(&error))
+}
+
+fn decoded_len(body: &[u8]) -> Result<usize, Refusal> {
+    let length = snap::raw::decompress_len(body).map_err(|error| not_snappy(&error))?;
     if length > DECODED_MAX_BYTES {
         let reason = format!("decoded body would have {length} bytes, more than {DECODED_MAX_BYTES}");
         return Err(Refusal::TooLarge(reason));
     }
-    snap::raw::Decoder::new().decompress_vec(body).map_err(bad)
+    Ok(length)
+}
+
+fn not_snappy(error: &snap::Error) -> Refusal {
+    Refusal::Bad(format!("body is not snappy: {error}"))
+}
+
+/// How long a body will be at the most.
+fn body_length(headers: &HeaderMap) -> usize {
+    let said = header_text(headers, header::CONTENT_LENGTH.as_str()).parse();
+    said.map_or(BODY_MAX_BYTES, |length: usize| length.min(BODY_MAX_BYTES))
 }
 
 fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
@@ -196,7 +290,7 @@ mod tests {
             (response.status().as_u16(), after)
         };
         let full = AppendError::Full { what: "queue", retry_after: Duration::from_secs(3) };
-        assert_eq!(retry(full), (429, Some("3".to_owned())));
+        assert_eq!(retry(full), (503, Some("3".to_owned())));
         assert_eq!(retry(AppendError::Unavailable("disk".to_owned())), (503, Some("5".to_owned())));
         assert_eq!(retry(AppendError::Invalid("labels".to_owned())), (400, None));
     }
@@ -205,5 +299,10 @@ mod tests {
     fn a_length_that_lies_is_refused_before_it_is_believed() {
         assert!(matches!(unsnap(&[0xff, 0xff, 0xff, 0xff, 0x0f]), Err(Refusal::TooLarge(_))));
         assert!(matches!(unsnap(b"\x05nope"), Err(Refusal::Bad(_))));
+        assert!(matches!(unsnapped(b"\x05nope", |_| Ok(())), Err(Refusal::Bad(_))));
+        for text in [&b"a longer text first"[..], b"short", b""] {
+            let body = snap::raw::Encoder::new().compress_vec(text).unwrap();
+            assert!(unsnapped(&body, |plain| Ok(plain == text)).is_ok_and(|is_same| is_same));
+        }
     }
 }

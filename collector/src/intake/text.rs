@@ -6,7 +6,8 @@
 //!
 //! As in VictoriaMetrics, whose path this is: `extra_label=name=value` is added to every series, and `timestamp` (Unix
 //! milliseconds) is the moment of lines that say none; without it that is the present. A line that cannot be read ends
-//! the import: what stands before it is stored, and sending all of it again stores nothing twice.
+//! the import: what stands before it is stored, and all of it may be sent again. What is there twice is answered once, and
+//! takes its room twice only until the blocks of its day are merged.
 
 use std::collections::BTreeMap;
 use std::io::Write;
@@ -32,6 +33,9 @@ const PART_BYTES: usize = 4 * 1024 * 1024;
 
 /// A line that has not ended after so many bytes of the part behind it ends the import.
 const LINE_MAX_BYTES: usize = 1024 * 1024;
+
+/// A sender of whom fewer bytes come within [`BODY_TIMEOUT`] is not waited for.
+const SLOWEST_BYTES: usize = 16 * 1024;
 
 /// Fed to gzip at once: it makes a thousand times as much of it at the most.
 const GZIP_STEP_BYTES: usize = 8 * 1024;
@@ -141,10 +145,17 @@ impl Import {
 
     /// Why the import ends, and what became of what stands before that.
     fn broken(&self, reason: &str) -> Refusal {
+        Refusal::Bad(self.ended(reason))
+    }
+
+    /// The same, where the page itself may be fine.
+    fn late(&self, reason: &str) -> Refusal {
+        Refusal::Late(self.ended(reason))
+    }
+
+    fn ended(&self, reason: &str) -> String {
         let stored = self.stored;
-        Refusal::Bad(format!(
-            "{reason}; {stored} samples before it are stored, and are not stored twice if all is sent again"
-        ))
+        format!("{reason}; {stored} samples before it are stored, and all may be sent again")
     }
 
     fn finish(self) -> Result<Response, Refusal> {
@@ -221,13 +232,17 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
     let mut import =
         Import { format, asked, lines: 0, has_ended: false, stored: 0, refused: AppendReport::default() };
     let mut body = request.into_body().into_data_stream();
+    let mut pace = Pace { began: tokio::time::Instant::now(), bytes: 0 };
     loop {
         // A place is held for a part, and not while the sender thinks.
         let frame = timeout(BODY_TIMEOUT, body.next()).await;
-        let frame =
-            frame.map_err(|_| import.broken(&format!("nothing more came within {BODY_TIMEOUT:?}")))?;
+        let frame = frame.map_err(|_| import.late(&format!("nothing more came within {BODY_TIMEOUT:?}")))?;
         let Some(data) = frame else { break };
-        let data = data.map_err(|error| import.broken(&format!("the body was cut off: {error}")))?;
+        let data = data.map_err(|error| import.late(&format!("the body was cut off: {error}")))?;
+        if !pace.admits(data.len(), tokio::time::Instant::now()) {
+            let reason = format!("fewer than {SLOWEST_BYTES} bytes came within {BODY_TIMEOUT:?}");
+            return Err(import.late(&reason));
+        }
         for step in data.chunks(GZIP_STEP_BYTES) {
             plain.push(step).map_err(|reason| import.broken(&reason))?;
             if plain.buffer().len() >= PART_BYTES {
@@ -244,13 +259,30 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
     import.finish()
 }
 
+/// How fast a body comes: whoever sends byte by byte would hold one of few places for ever.
+struct Pace {
+    began: tokio::time::Instant,
+    bytes: usize,
+}
+
+impl Pace {
+    /// Whether the body is fast enough with so many more bytes at this moment.
+    fn admits(&mut self, bytes: usize, now: tokio::time::Instant) -> bool {
+        self.bytes += bytes;
+        if now.duration_since(self.began) < BODY_TIMEOUT {
+            return true;
+        }
+        let is_fast = self.bytes >= SLOWEST_BYTES;
+        *self = Self { began: now, bytes: 0 };
+        is_fast
+    }
+}
+
 /// Stores a part as soon as there is a place: whoever sends much waits for its turn, and need not begin again.
 async fn store(intake: &Arc<Intake>, mut import: Import, part: Vec<u8>) -> Result<Import, Refusal> {
-    let place = timeout(BODY_TIMEOUT, Arc::clone(&intake.places).acquire_owned()).await;
-    let place = place.map_err(|_| import.broken(&format!("no place to write within {BODY_TIMEOUT:?}")))?;
-    let place = place.map_err(|_| import.broken("the server stops"))?;
+    let place = intake.place(part.len()).await.map_err(|_| import.late("no place to write came free"))?;
     let metrics = Arc::clone(&intake.metrics);
-    intake.run(place, move || import.take(&part, &*metrics).map(|()| import)).await
+    intake.run(place, part.len(), move || import.take(&part, &*metrics).map(|()| import)).await
 }
 
 #[cfg(test)]
@@ -284,6 +316,16 @@ mod tests {
         assert!(Plain::of("br").is_err());
         let mut plain = Plain::of("gzip").unwrap();
         assert!(plain.push(b"this is no gzip at all, not even its header").is_err());
+    }
+
+    #[test]
+    fn who_sends_byte_by_byte_is_not_waited_for() {
+        let began = tokio::time::Instant::now();
+        let mut pace = Pace { began, bytes: 0 };
+        assert!(pace.admits(1, began + BODY_TIMEOUT / 2));
+        assert!(pace.admits(SLOWEST_BYTES, began + BODY_TIMEOUT));
+        assert!(pace.admits(SLOWEST_BYTES - 1, began + BODY_TIMEOUT + BODY_TIMEOUT / 2));
+        assert!(!pace.admits(0, began + BODY_TIMEOUT * 2));
     }
 
     #[test]

@@ -37,6 +37,7 @@ impl<'a> Fields<'a> {
         Err(WireError { at: self.base + self.position, reason })
     }
 
+    #[inline]
     pub(super) fn varint(&mut self) -> Result<u64, WireError> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
@@ -59,6 +60,21 @@ impl<'a> Fields<'a> {
         Ok(bytes)
     }
 
+    /// Passes over short messages of one field, given by its tag, that come one after the other here; answers where they
+    /// end.
+    #[inline]
+    pub(super) fn pass_run(&mut self, tag: u8) -> usize {
+        while let Some([found, length]) = self.body.get(self.position..).and_then(|rest| rest.first_chunk()) {
+            let end = self.position + 2 + usize::from(*length);
+            if *found != tag || *length >= 0x80 || end > self.body.len() {
+                break;
+            }
+            self.position = end;
+        }
+        self.position
+    }
+
+    #[inline]
     pub(super) fn next(&mut self) -> Result<Option<Field<'a>>, WireError> {
         if self.position == self.body.len() {
             return Ok(None);

@@ -146,16 +146,19 @@ fn symbol<'a>(symbols: &[&'a [u8]], number: u64) -> Option<&'a [u8]> {
 
 /// Packed, or one by one.
 fn numbers(field: &Field<'_>, out: &mut Vec<u64>) -> Result<(), WireError> {
-    let Some(bytes) = field.bytes else {
-        out.push(field.number_value);
-        return Ok(());
-    };
-    let mut packed = Fields::new(bytes, field.at);
-    while packed.position < packed.body.len() {
-        if out.len() >= MAX_REFS {
-            return packed.fail("a series has too many labels");
+    let mut packed = Fields::new(field.bytes.unwrap_or_default(), field.at);
+    let mut push = |number| {
+        out.push(number);
+        if out.len() > MAX_REFS {
+            return Err(WireError { at: field.at, reason: "a series has more than 5,000 labels" });
         }
-        out.push(packed.varint()?);
+        Ok(())
+    };
+    if field.bytes.is_none() {
+        return push(field.number_value);
+    }
+    while packed.position < packed.body.len() {
+        push(packed.varint()?)?;
     }
     Ok(())
 }
@@ -297,6 +300,16 @@ mod tests {
         let body = body(&[&SYMBOLS[..], &[&long]].concat(), &[series(&refs)]);
         let error = write_request_v2(&body).unwrap_err();
         assert!(error.to_string().contains("128 MiB"));
+    }
+
+    #[test]
+    fn references_one_by_one_are_bounded_too() {
+        let error = |one: Vec<u8>| write_request_v2(&body(&SYMBOLS, &[one])).unwrap_err().to_string();
+        let refs = [1 << 3, 1].repeat(MAX_REFS + 1);
+        assert!(error(refs.clone()).contains("more than 5,000 labels"));
+        let mut exemplar = Vec::new();
+        put_bytes(&mut exemplar, 4, &refs);
+        assert!(error(exemplar).contains("more than 5,000 labels"));
     }
 
     #[test]

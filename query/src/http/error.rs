@@ -54,7 +54,9 @@ impl ApiError {
                 (StatusCode::from_u16(499).unwrap_or(StatusCode::SERVICE_UNAVAILABLE), "canceled")
             }
             Self::NotFound(_) => (StatusCode::NOT_FOUND, "not_found"),
-            Self::Busy | Self::Unavailable(_) => (StatusCode::SERVICE_UNAVAILABLE, "unavailable"),
+            Self::Busy | Self::Unavailable(_) | Self::Eval(EvalError::Storage(StorageError::Crowded)) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "unavailable")
+            }
             Self::Eval(EvalError::Storage(StorageError::Broken(_) | StorageError::Missing(_)))
             | Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
         }
@@ -78,7 +80,7 @@ impl IntoResponse for ApiError {
         let (status, kind) = self.status();
         let body = json!({ "status": "error", "errorType": kind, "error": self.to_string() });
         let mut response = (status, axum::Json(body)).into_response();
-        if matches!(self, Self::Busy) {
+        if matches!(self, Self::Busy | Self::Eval(EvalError::Storage(StorageError::Crowded))) {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response

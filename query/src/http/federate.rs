@@ -6,19 +6,20 @@ use std::sync::Arc;
 
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use binnacle_model::labels::is_legacy_label_name;
 use binnacle_model::sample::is_stale;
-use binnacle_model::storage::StorageError;
+use binnacle_model::storage::{Deadline, StorageError};
 use binnacle_model::time::millis;
 use binnacle_model::{Labels, Sample, TimeRange, Timestamp};
 
 use super::json::format_value;
 use super::metrics::selectors;
-use super::{ApiError, Params, ReadApi};
+use super::{ApiError, Params, ReadApi, pieces};
 
 /// Series by name and labels, each with its newest sample.
 type Found = BTreeMap<(String, Labels), Sample>;
+type Row = ((String, Labels), Sample);
 
 pub(super) async fn federate(
     State(api): State<Arc<ReadApi>>,
@@ -29,8 +30,9 @@ pub(super) async fn federate(
     let now = api.clock.now();
     let range = TimeRange { start: Timestamp(now.0 - millis(api.limits.lookback) + 1), end: now };
     let metrics = Arc::clone(&api.metrics);
-    let work = move |deadline: &_| {
+    let work = move |deadline: &Deadline| {
         let mut found = Found::new();
+        let mut held = deadline.holding();
         for matchers in &selectors {
             for series in metrics.select(matchers, range, deadline)? {
                 let series = match series {
@@ -49,44 +51,50 @@ pub(super) async fn federate(
                 // The page has no form for a series without a name.
                 let is_named = !series.labels.metric_name().is_empty();
                 if let (Some(sample), true) = (newest, is_named) {
+                    held.add(LINE_SIZE + 2 * series.labels.len())?;
                     found.insert((series.labels.metric_name().to_owned(), series.labels), sample);
                 }
             }
         }
-        Ok(found)
+        Ok((found, held))
     };
-    let found = api.gate.run(params.asked(api.clock.now()), None, work).await?;
+    let (found, held) = api.gate.run(params.asked(api.clock.now()), None, work).await?;
     let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     let utf8 = accept.into_iter().any(|value| value.contains("escaping=allow-utf-8"));
     let kind = "text/plain; version=0.0.4; charset=utf-8";
     // So that the one who scrapes does not take us for the instance.
     let instance = api.external_labels.get("instance").is_none().then_some(("instance", ""));
     let own = api.external_labels.iter().map(|label| (&*label.name, &*label.value));
-    let mut external: Vec<(&str, &str)> = own.chain(instance).collect();
+    let mut external: Vec<(String, String)> =
+        own.chain(instance).map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
     external.sort_unstable();
-    Ok(([(header::CONTENT_TYPE, kind)], page(&found, &external, utf8)).into_response())
+    let push = lines(external, utf8);
+    Ok(pieces::respond(kind, String::new(), (found.into_iter(), held), push, String::new()))
 }
 
-fn page(found: &Found, external: &[(&str, &str)], utf8: bool) -> String {
-    let mut out = String::new();
+/// What a series is without its labels, in samples of 16 bytes.
+const LINE_SIZE: usize = 8;
+
+/// Writes one line after the other, and a line before each metric.
+fn lines(external: Vec<(String, String)>, utf8: bool) -> impl FnMut(&mut String, usize, Row) {
     let mut before = None;
-    for ((name, labels), sample) in found {
-        if before != Some(name) {
-            let _ = writeln!(out, "# TYPE {} untyped", metric(name, utf8));
+    move |out, _, ((name, labels), sample)| {
+        if before.as_ref() != Some(&name) {
+            let _ = writeln!(out, "# TYPE {} untyped", metric(&name, utf8));
             before = Some(name);
         }
-        line(&mut out, labels, sample, external, utf8);
+        line(out, &labels, &sample, &external, utf8);
     }
-    out
 }
 
-fn line(out: &mut String, labels: &Labels, sample: &Sample, external: &[(&str, &str)], utf8: bool) {
+fn line(out: &mut String, labels: &Labels, sample: &Sample, external: &[(String, String)], utf8: bool) {
     let name = labels.metric_name();
     let is_inside = !is_plain(name) && utf8;
     let mut parts: Vec<String> = if is_inside { vec![metric(name, utf8)] } else { Vec::new() };
     let pairs = labels.iter().map(|label| (&*label.name, &*label.value));
     let own = pairs.filter(|(name, _)| *name != "__name__");
-    let added = external.iter().copied().filter(|(name, _)| labels.get(name).is_none());
+    let external = external.iter().map(|(name, value)| (&**name, &**value));
+    let added = external.filter(|(name, _)| labels.get(name).is_none());
     parts.extend(own.chain(added).map(|(name, value)| {
         let name = if is_legacy_label_name(name) {
             name.to_owned()
@@ -132,11 +140,10 @@ mod tests {
     fn shown(labels: &[(&str, &str)], utf8: bool) -> String {
         let labels = Labels::new(labels.iter().copied()).unwrap();
         let sample = Sample { timestamp: Timestamp(1500), value: 2.0 };
-        page(
-            &[((labels.metric_name().to_owned(), labels), sample)].into_iter().collect(),
-            &[("instance", "")],
-            utf8,
-        )
+        let mut out = String::new();
+        let row = ((labels.metric_name().to_owned(), labels), sample);
+        lines(vec![("instance".to_owned(), String::new())], utf8)(&mut out, 0, row);
+        out
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use binnacle_model::log::{FieldValue, LogEntry};
-use binnacle_model::storage::{HistogramSample, LogCursor};
+use binnacle_model::storage::{HistogramSample, LogCursor, Room};
 use binnacle_model::{Histogram, Labels, Sample, Timestamp};
 use serde_json::{Map, Value, json};
 
@@ -64,8 +64,15 @@ pub(super) const TRUNCATED: &str = "results truncated due to limit";
 /// What the body of a JSON answer is.
 pub(super) const JSON: &str = "application/json";
 
-/// The answer to a query, its first `most` series, written as it is sent: it may have millions of samples.
-pub(super) fn query_response(mut answer: Answer, query: &str, most: usize, times: &Times) -> Response {
+/// The answer to a query, its first `most` series, written as it is sent: it may have millions of samples, which count
+/// in `held` for so long.
+pub(super) fn query_response(
+    mut answer: Answer,
+    query: &str,
+    most: usize,
+    times: &Times,
+    held: Option<Room>,
+) -> Response {
     let stats = times.finish(answer.stats.as_ref());
     let is_cut = cut(&mut answer.output, most);
     let tail = tail(&answer, stats.as_ref(), query, is_cut);
@@ -95,7 +102,7 @@ pub(super) fn query_response(mut answer: Answer, query: &str, most: usize, times
                 }
                 body.push('}');
             };
-            return pieces::respond(JSON, body, series.into_iter(), push, format!("]{tail}"));
+            return pieces::respond(JSON, body, (series.into_iter(), held), push, format!("]{tail}"));
         }
         Output::Matrix(series) => {
             body.push_str("matrix\",\"result\":[");
@@ -107,7 +114,7 @@ pub(super) fn query_response(mut answer: Answer, query: &str, most: usize, times
                 push_histograms(body, &one.histograms);
                 body.push('}');
             };
-            return pieces::respond(JSON, body, series.into_iter(), push, format!("]{tail}"));
+            return pieces::respond(JSON, body, (series.into_iter(), held), push, format!("]{tail}"));
         }
     }
     body.push_str(&tail);
@@ -214,8 +221,12 @@ pub(super) fn push_labels(body: &mut String, labels: &Labels) {
     body.push('}');
 }
 
+/// What a moment and its value take as text, mostly.
+const POINT_USUAL_BYTES: usize = 36;
+
 fn push_samples(body: &mut String, samples: &[Sample]) {
     body.push_str(",\"values\":[");
+    body.reserve(samples.len() * POINT_USUAL_BYTES);
     for (i, sample) in samples.iter().enumerate() {
         if i > 0 {
             body.push(',');

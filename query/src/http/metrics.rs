@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use axum::extract::{Path, State};
 use axum::response::Response;
-use binnacle_model::storage::{ALL_TIME, Deadline, Exemplar, LabelSets, Names, Queryable, StorageError};
+use binnacle_model::storage::{
+    ALL_TIME, Deadline, Exemplar, Holding, LabelSets, Names, Queryable, StorageError,
+};
 use binnacle_model::{Matcher, TimeRange};
 use serde_json::{Map, Value, json};
 
@@ -31,11 +33,11 @@ pub(super) async fn query(State(api): Api, params: Params) -> Result<Response, A
     let (metrics, features) = (Arc::clone(&api.metrics), api.features);
     let text = text.to_owned();
     let stats = Stats::asked(&params);
-    let work = move |deadline: &_| {
+    let work = move |deadline: &Deadline| {
         let engine = Engine::new(&*metrics, limits).with_type_labels(features.type_and_unit);
         let times = stats.start();
         let answer = engine.with_stats(stats.is_asked()).instant(&expr, at, deadline)?;
-        Ok(query_response(answer, &text, most, &times))
+        Ok(query_response(answer, &text, most, &times, deadline.room().cloned()))
     };
     api.gate.run(params.asked(api.clock.now()), params.duration("timeout")?, work).await
 }
@@ -74,12 +76,12 @@ pub(super) async fn query_range(State(api): Api, params: Params) -> Result<Respo
     let (metrics, features) = (Arc::clone(&api.metrics), api.features);
     let text = text.to_owned();
     let stats = Stats::asked(&params);
-    let work = move |deadline: &_| {
+    let work = move |deadline: &Deadline| {
         let params = QueryParams { start, end, step };
         let engine = Engine::new(&*metrics, limits).with_type_labels(features.type_and_unit);
         let times = stats.start();
         let answer = engine.with_stats(stats.is_asked()).range(&expr, params, deadline)?;
-        Ok(query_response(answer, &text, most, &times))
+        Ok(query_response(answer, &text, most, &times, deadline.room().cloned()))
     };
     api.gate.run(params.asked(api.clock.now()), params.duration("timeout")?, work).await
 }
@@ -105,7 +107,8 @@ fn read_query(api: &ReadApi, text: &str) -> Result<Expr, ApiError> {
 
 fn limits(api: &ReadApi, params: &Params) -> Result<crate::promql::Limits, ApiError> {
     let mut limits = api.limits;
-    if let Some(lookback) = params.duration("lookback_delta")? {
+    // Zero stands for the usual one.
+    if let Some(lookback) = params.duration("lookback_delta")?.filter(|lookback| !lookback.is_zero()) {
         limits.lookback = lookback;
     }
     Ok(limits)
@@ -156,14 +159,16 @@ pub(super) fn any_selector(params: &Params) -> Result<Vec<Vec<Matcher>>, ApiErro
 }
 
 /// Label sets that one of the request's selectors selects; all of them without a selector.
-async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<LabelSets, ApiError> {
+async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<(LabelSets, Holding), ApiError> {
     let range = range(params)?;
     let selectors = any_selector(params)?;
     let metrics = Arc::clone(&api.metrics);
-    let work = move |deadline: &_| {
+    let work = move |deadline: &Deadline| {
+        let mut held = deadline.holding();
         let mut found = LabelSets::default();
         for matchers in &selectors {
             let LabelSets { labels, warnings } = metrics.series(matchers, range, deadline)?;
+            held.add(labels.iter().map(|labels| 1 + 2 * labels.len()).sum())?;
             found.labels.extend(labels);
             found.warnings.extend(warnings);
         }
@@ -173,7 +178,7 @@ async fn selected(api: &Arc<ReadApi>, params: &Params) -> Result<LabelSets, ApiE
             found.warnings.sort_unstable();
             found.warnings.dedup();
         }
-        Ok(found)
+        Ok((found, held))
     };
     api.gate.run(params.asked(api.clock.now()), None, work).await
 }
@@ -217,7 +222,7 @@ fn most(params: &Params) -> Result<usize, ApiError> {
 
 /// The first so many of the rows, each as `push` writes it, with a warning if there are more.
 fn limited<T: Send + 'static>(
-    mut rows: Vec<T>,
+    (mut rows, held): (Vec<T>, impl Send + 'static),
     mut warnings: Vec<String>,
     params: &Params,
     push: fn(&mut String, &T),
@@ -239,12 +244,14 @@ fn limited<T: Send + 'static>(
         push(body, &row);
     };
     let head = "{\"status\":\"success\",\"data\":[".to_owned();
-    Ok(pieces::respond(JSON, head, rows.into_iter(), push, tail))
+    Ok(pieces::respond(JSON, head, (rows.into_iter(), held), push, tail))
 }
 
 fn listed(names: Names, params: &Params) -> Result<Response, ApiError> {
     let Names { names, warnings } = names;
-    limited(names.into_iter().collect(), warnings, params, |body, name: &Arc<str>| push_text(body, name))
+    limited((names.into_iter().collect(), ()), warnings, params, |body, name: &Arc<str>| {
+        push_text(body, name);
+    })
 }
 
 pub(super) async fn labels(State(api): Api, params: Params) -> Result<Response, ApiError> {
@@ -294,8 +301,8 @@ pub(super) async fn series(State(api): Api, params: Params) -> Result<Response, 
     if params.all("match[]").next().is_none() {
         return Err(ApiError::BadData("no match[] parameter provided".to_owned()));
     }
-    let found = selected(&api, &params).await?;
-    limited(found.labels, found.warnings, &params, push_labels)
+    let (found, held) = selected(&api, &params).await?;
+    limited((found.labels, held), found.warnings, &params, push_labels)
 }
 
 pub(super) async fn metadata(State(api): Api, params: Params) -> Result<Response, ApiError> {

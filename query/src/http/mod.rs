@@ -33,7 +33,7 @@ use binnacle_model::time::Clock;
 use tokio_util::sync::CancellationToken;
 
 pub use error::ApiError;
-pub use gate::{Active, Asked, Gate};
+pub use gate::{Active, Asked, Gate, GateLimits, Slow};
 pub use json::{entry_json, format_value};
 pub use params::{Params, Peer};
 pub use usage::Usage;
@@ -97,6 +97,7 @@ pub fn router(api: Arc<ReadApi>) -> Router {
         .route("/api/v1/features", get(features::features))
         .route("/api/cardinality", get(cardinality::overview))
         .route("/api/queries", get(queries::list))
+        .route("/api/queries/slow", get(queries::slow))
         .route("/api/queries/{id}", delete(queries::kill))
         .route("/federate", get(federate::federate))
         .route("/api/logs/search", get(logs::search).post(logs::search))

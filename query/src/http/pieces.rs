@@ -15,20 +15,23 @@ use tokio::task::JoinSet;
 /// A piece is sent as soon as it has so many bytes. An answer of one piece has a `Content-Length`.
 const PIECE_BYTES: usize = 256 * 1024;
 
-/// A client that takes no piece for so long gets no more; what it would have got is let go of.
+/// A client that takes fewer than so many pieces in such a time gets no more; what it would have got is let go of.
 const STALL: Duration = Duration::from_mins(1);
+const STALL_PIECES: u64 = 4;
 
 /// Text between `head` and `tail`, of which `push` adds a row at a time.
-struct Pieces<I, P> {
+struct Pieces<I, P, H> {
     /// Also what was not sent yet.
     head: String,
     rows: I,
+    /// Counts the rows, until they are sent.
+    _held: H,
     push: P,
     tail: Option<String>,
     count: usize,
 }
 
-impl<I: Iterator, P: FnMut(&mut String, usize, I::Item)> Iterator for Pieces<I, P> {
+impl<I: Iterator, P: FnMut(&mut String, usize, I::Item), H> Iterator for Pieces<I, P, H> {
     type Item = String;
 
     fn next(&mut self) -> Option<String> {
@@ -47,18 +50,18 @@ impl<I: Iterator, P: FnMut(&mut String, usize, I::Item)> Iterator for Pieces<I, 
     }
 }
 
-/// `head`, what `push` makes of each row and its number, and `tail`.
+/// `head`, what `push` makes of each row and its number, and `tail`; `held` is kept until all is sent.
 pub(super) fn respond<I>(
     kind: &'static str,
     head: String,
-    rows: I,
+    (rows, held): (I, impl Send + 'static),
     push: impl FnMut(&mut String, usize, I::Item) + Send + 'static,
     tail: String,
 ) -> Response
 where
     I: Iterator + Send + 'static,
 {
-    let mut pieces = Pieces { head, rows, push, tail: Some(tail), count: 0 };
+    let mut pieces = Pieces { head, rows, _held: held, push, tail: Some(tail), count: 0 };
     let first = pieces.next().unwrap_or_default();
     let kind = [(header::CONTENT_TYPE, kind)];
     if pieces.tail.is_none() {
@@ -77,12 +80,13 @@ fn stalling(
     // Ends with the stream.
     let mut watch = JoinSet::new();
     watch.spawn(async move {
-        let mut seen = None;
+        let mut seen: Option<u64> = None;
         loop {
             tokio::time::sleep(stall).await;
             let Some(shared) = watched.upgrade() else { return };
             let mut state = shared.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.replace(state.0) == Some(state.0) {
+            let before: u64 = seen.replace(state.0).unwrap_or_default();
+            if state.0 < before + STALL_PIECES {
                 state.1 = None;
                 return;
             }
@@ -95,7 +99,7 @@ fn stalling(
         Poll::Ready(match &mut state.1 {
             Some(pieces) => pieces.next().map(Ok),
             None => {
-                Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the client took nothing for a minute")))
+                Some(Err(io::Error::new(io::ErrorKind::TimedOut, "the client took too little for a minute")))
             }
         })
     })
@@ -131,7 +135,8 @@ mod tests {
                 out.push_str(if at == 0 { "" } else { "," });
                 out.push_str(&row.to_string());
             };
-            let response = respond("application/json", "[".to_owned(), 0..count, push, "]".to_owned());
+            let rows = (0..count, ());
+            let response = respond("application/json", "[".to_owned(), rows, push, "]".to_owned());
             let is_whole = response.body().size_hint().exact().is_some();
             assert_eq!(is_whole, count < 1000);
             let body = response.into_body().collect().await.unwrap().to_bytes();

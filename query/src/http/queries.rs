@@ -1,4 +1,4 @@
-//! `/api/queries`: what runs and waits, and how to end it.
+//! `/api/queries`: what runs and waits, and how to end it; `/api/queries/slow`: what took long.
 
 use std::sync::Arc;
 
@@ -27,6 +27,20 @@ pub(super) async fn list(State(api): State<Arc<ReadApi>>) -> Response {
         })
         .collect();
     success(&Value::Array(shown))
+}
+
+/// The last ones that took long, newest first.
+pub(super) async fn slow(State(api): State<Arc<ReadApi>>) -> Response {
+    let shown = api.gate.slow().into_iter().map(|one| {
+        json!({
+            "user": one.asked.user,
+            "query": one.asked.query,
+            "since": one.asked.at.to_rfc3339(),
+            "seconds": one.took.as_secs_f64(),
+            "error": one.error,
+        })
+    });
+    success(&Value::Array(shown.collect()))
 }
 
 pub(super) async fn kill(

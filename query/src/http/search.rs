@@ -265,7 +265,7 @@ async fn search(api: &Arc<ReadApi>, params: &Params, among: Among) -> Result<Res
         out.push('\n');
     };
     let kind = "application/x-ndjson; charset=utf-8";
-    Ok(pieces::respond(kind, String::new(), batches.into_iter(), push, format!("{trailer}\n")))
+    Ok(pieces::respond(kind, String::new(), (batches.into_iter(), ()), push, format!("{trailer}\n")))
 }
 
 type Scored = (Arc<str>, f64);

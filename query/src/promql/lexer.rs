@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use binnacle_model::text::{foreign_byte, from_bytes};
 use binnacle_model::time::parse_duration;
 
 use super::ast::Span;
@@ -112,22 +113,29 @@ fn number_or_duration(text: &str, start: usize) -> Result<(Token, usize), ParseE
     }
 }
 
+/// The numbers that are words.
+pub(super) fn named_number(word: &str) -> Option<f64> {
+    match word.to_ascii_lowercase().as_str() {
+        "inf" => Some(f64::INFINITY),
+        "nan" => Some(f64::NAN),
+        _ => None,
+    }
+}
+
 /// Numbers as Go reads them: decimal, `0x…`, `Inf`, `NaN`.
 pub(super) fn parse_number(word: &str) -> Option<f64> {
     let lower = word.to_ascii_lowercase();
     if let Some(hex) = lower.strip_prefix("0x") {
         return u64::from_str_radix(&hex.replace('_', ""), 16).ok().map(|number| number as f64);
     }
-    match lower.as_str() {
-        "inf" => return Some(f64::INFINITY),
-        "nan" => return Some(f64::NAN),
-        _ => {}
+    if let Some(number) = named_number(&lower) {
+        return Some(number);
     }
     let plain = lower.bytes().all(|b| b.is_ascii_digit() || matches!(b, b'.' | b'e' | b'+' | b'-' | b'_'));
     if !plain {
         return None;
     }
-    if lower.len() > 1 && lower.starts_with('0') && lower.bytes().all(|b| b.is_ascii_digit()) {
+    if lower.len() > 1 && lower.starts_with('0') && lower.bytes().all(|b| matches!(b, b'0'..=b'7')) {
         return i64::from_str_radix(&lower, 8).ok().map(|number| number as f64);
     }
     lower.replace('_', "").parse().ok()
@@ -142,36 +150,44 @@ fn string(text: &str, start: usize) -> Result<(String, usize), ParseError> {
         let end = end.ok_or_else(|| ParseError::new(text, start, "unterminated raw string".into()))?;
         return Ok((rest[..end].to_owned(), start + 1 + end + 1));
     }
-    let mut out = String::new();
+    let mut out: Vec<u8> = Vec::new();
     let mut chars = rest.char_indices();
     while let Some((at, c)) = chars.next() {
         match c {
             '\n' => break,
-            c if c == char::from(quote) => return Ok((out, start + 1 + at + 1)),
+            c if c == char::from(quote) => return Ok((from_bytes(&out), start + 1 + at + 1)),
             '\\' => {
                 let place = start + 1 + at;
-                let escaped = escape(&mut chars)
-                    .ok_or_else(|| ParseError::new(text, place, "unknown escape sequence".into()))?;
-                out.push(escaped);
+                match escape(&mut chars, quote) {
+                    Some(Escaped::Char(escaped)) => out.extend(escaped.encode_utf8(&mut [0; 4]).bytes()),
+                    Some(Escaped::Byte(byte)) => out.push(byte),
+                    None => return Err(ParseError::new(text, place, "unknown escape sequence".into())),
+                }
             }
-            c => out.push(c),
+            c => out.extend(c.encode_utf8(&mut [0; 4]).bytes()),
         }
     }
     Err(ParseError::new(text, start, "unterminated quoted string".into()))
 }
 
-/// The character that a backslash and what follows mean, as in Go.
-fn escape(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
+enum Escaped {
+    Char(char),
+    Byte(u8),
+}
+
+/// What a backslash and what follows mean, as in Go: `\x` and octal digits are bytes, not characters.
+fn escape(chars: &mut std::str::CharIndices<'_>, quote: u8) -> Option<Escaped> {
     let letter = chars.next()?.1;
     let (mut value, digits, base) = match letter {
-        'a' => return Some('\x07'),
-        'b' => return Some('\x08'),
-        'f' => return Some('\x0c'),
-        'n' => return Some('\n'),
-        'r' => return Some('\r'),
-        't' => return Some('\t'),
-        'v' => return Some('\x0b'),
-        '\\' | '\'' | '"' => return Some(letter),
+        'a' => return Some(Escaped::Char('\x07')),
+        'b' => return Some(Escaped::Char('\x08')),
+        'f' => return Some(Escaped::Char('\x0c')),
+        'n' => return Some(Escaped::Char('\n')),
+        'r' => return Some(Escaped::Char('\r')),
+        't' => return Some(Escaped::Char('\t')),
+        'v' => return Some(Escaped::Char('\x0b')),
+        '\\' => return Some(Escaped::Char(letter)),
+        '\'' | '"' => return (letter == char::from(quote)).then_some(Escaped::Char(letter)),
         'x' => (0, 2, 16),
         'u' => (0, 4, 16),
         'U' => (0, 8, 16),
@@ -181,5 +197,14 @@ fn escape(chars: &mut std::str::CharIndices<'_>) -> Option<char> {
     for _ in 0..digits {
         value = value * base + chars.next()?.1.to_digit(base)?;
     }
-    char::from_u32(value)
+    if digits == 2 {
+        u8::try_from(value).ok().map(Escaped::Byte)
+    } else {
+        char::from_u32(value).map(Escaped::Char)
+    }
+}
+
+/// Whether a text may be the name of a label.
+pub(super) fn is_label_name(text: &str) -> bool {
+    !text.is_empty() && !text.chars().any(|c| foreign_byte(c).is_some())
 }

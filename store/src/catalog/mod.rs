@@ -1,7 +1,9 @@
 //! The catalog: what both engines know besides their data, in SQLite.
 //!
-//! Marks of log files outlive the WAL files that set them; metadata says what metrics are. Both are
-//! small. The schema moves forward by numbered migrations under `user_version`.
+//! Marks of log files outlive the WAL files that set them; metadata says what metrics are; who asks for which is
+//! written down. All are small. The schema moves forward by numbered migrations under `user_version`.
+
+mod queried;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
@@ -15,9 +17,10 @@ use crate::sqlite::{self, OpenSqliteError};
 use crate::wal::Sequence;
 
 /// Each entry takes the schema one version further. Never edit one; add.
-const MIGRATIONS: [&str; 2] = [
+const MIGRATIONS: [&str; 3] = [
     include_str!("migrations/0001_marks_and_metadata.sql"),
     include_str!("migrations/0002_logs_through.sql"),
+    include_str!("migrations/0003_queried.sql"),
 ];
 
 /// A metric may be described in more than one way; more than this many is a mistake of the sender.
@@ -106,22 +109,24 @@ impl Catalog {
 
     /// Adds descriptions that are new.
     pub(crate) fn add_metadata(&self, metadata: &[(String, Metadata)]) -> rusqlite::Result<()> {
-        let mut new = Vec::new();
+        let mut new: BTreeMap<&str, Vec<Metadata>> = BTreeMap::new();
         {
-            let mut known = self.metadata.lock().unwrap_or_else(PoisonError::into_inner);
+            let known = self.known_metadata();
             for (name, one) in metadata {
-                if name.len() > NAME_MAX_BYTES || (known.len() >= MAX_METRICS && !known.contains_key(name)) {
+                let is_known = known.contains_key(name) || new.contains_key(&**name);
+                if name.len() > NAME_MAX_BYTES || (known.len() + new.len() >= MAX_METRICS && !is_known) {
                     continue;
                 }
-                let one = &Metadata {
+                let one = Metadata {
                     kind: shortened(&one.kind, UNIT_MAX_BYTES),
                     help: shortened(&one.help, HELP_MAX_BYTES),
                     unit: shortened(&one.unit, UNIT_MAX_BYTES),
                 };
-                let of_name = known.entry(name.clone()).or_default();
-                if of_name.len() < DESCRIPTIONS_PER_METRIC && !of_name.contains(one) {
-                    of_name.push(one.clone());
-                    new.push((name, one.clone()));
+                let of_name = known.get(name).map_or(&[][..], Vec::as_slice);
+                let of_batch = new.get(&**name).map_or(&[][..], Vec::as_slice);
+                let count = of_name.len() + of_batch.len();
+                if count < DESCRIPTIONS_PER_METRIC && !of_name.contains(&one) && !of_batch.contains(&one) {
+                    new.entry(name).or_default().push(one);
                 }
             }
         }
@@ -130,19 +135,31 @@ impl Catalog {
         }
         let mut connection = self.connection();
         let change = connection.transaction()?;
-        for (name, one) in new {
+        for (name, one) in new.iter().flat_map(|(name, all)| all.iter().map(move |one| (name, one))) {
             change.execute(
                 "INSERT OR IGNORE INTO metric_metadata (metric, kind, help, unit)
                  VALUES (?1, ?2, ?3, ?4)",
                 params![name, one.kind, one.help, one.unit],
             )?;
         }
-        change.commit()
+        change.commit()?;
+        drop(connection);
+        // What could not be written is tried again when it comes again.
+        let mut known = self.known_metadata();
+        for (name, all) in new {
+            let of_name = known.entry(name.to_owned()).or_default();
+            of_name.extend(all.into_iter().filter(|one| !of_name.contains(one)).collect::<Vec<_>>());
+        }
+        Ok(())
     }
 
     /// All descriptions by metric.
     pub(crate) fn metadata(&self) -> BTreeMap<String, Vec<Metadata>> {
-        self.metadata.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.known_metadata().clone()
+    }
+
+    fn known_metadata(&self) -> MutexGuard<'_, BTreeMap<String, Vec<Metadata>>> {
+        self.metadata.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connection(&self) -> MutexGuard<'_, Connection> {

@@ -30,6 +30,9 @@ pub trait Disk: Send + Sync + std::fmt::Debug {
     /// Moves a file, replacing the one that is there, in one step.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
+    /// Gives a file another name beside the one it has. Not every file system can.
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()>;
+
     /// Removes a file. Whoever has it open may go on reading.
     fn remove_file(&self, path: &Path) -> io::Result<()>;
 

@@ -220,6 +220,14 @@ impl Disk for SimDisk {
         Ok(())
     }
 
+    fn link(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let mut state = self.lock();
+        state.step(to)?;
+        let number = state.number(from)?;
+        state.change(NameChange::Link(to.to_path_buf(), number));
+        Ok(())
+    }
+
     fn remove_file(&self, path: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.step(path)?;

@@ -459,9 +459,12 @@ impl Logs {
 
     /// Removes partitions of which all lines are too old.
     pub(crate) fn expire(&self, now: Timestamp) -> io::Result<()> {
-        let oldest = now.minus(self.options.retention).to_log_time();
         let gone: Vec<Day> = {
             let partitions = self.shared.partitions.read().unwrap_or_else(PoisonError::into_inner);
+            // A clock that jumps ahead must not take everything away: what is stored says how late it is.
+            let newest = partitions.keys().next_back().map(|day| day.end());
+            let now = newest.map_or(now.to_log_time(), |newest| newest.min(now.to_log_time()));
+            let oldest = now.minus(self.options.retention);
             partitions.keys().copied().filter(|day| day.end() < oldest).collect()
         };
         for day in gone {

@@ -223,6 +223,11 @@ impl Metrics {
         if is_worth { self.checkpoint(before) } else { Ok(()) }
     }
 
+    /// Of the last one.
+    pub(super) fn checkpoint_bytes(&self) -> u64 {
+        self.saved().bytes
+    }
+
     fn saved(&self) -> std::sync::MutexGuard<'_, Saved> {
         self.saved.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -29,6 +29,9 @@ const MERGE_COUNT: usize = 12;
 /// The rest of a day's blocks must have this share of the largest.
 const MERGE_SHARE: u64 = 8;
 
+/// By so much the newest block may be older than it is in the worst of times, and the clock is still believed.
+const CLOCK_SLACK: Duration = Duration::from_hours(1);
+
 /// A span of time in which blocks are made.
 pub(super) fn window_of(at: Timestamp, span: i64) -> i64 {
     at.0.div_euclid(span)
@@ -185,13 +188,19 @@ impl Metrics {
         if writer.is_empty() {
             drop(writer);
             self.swap(sources, None);
-            return sources.iter().try_for_each(|source| self.retire(source));
+            return self.retire_all(sources);
         }
         let cut = sources.iter().map(|block| block.cut()).max_by_key(|cut| cut.wal_file);
         let numbers: Vec<u64> = sources.iter().map(|block| block.number).collect();
         let new = self.publish(writer, number, cut.unwrap_or(Cut::NONE), &numbers)?;
         self.swap(sources, Some(new));
-        sources.iter().try_for_each(|source| self.retire(source))
+        self.retire_all(sources)
+    }
+
+    /// Does it to all; the error is the first one met.
+    fn retire_all(&self, blocks: &[Arc<Block>]) -> io::Result<()> {
+        let outcomes: Vec<io::Result<()>> = blocks.iter().map(|block| self.retire(block)).collect();
+        outcomes.into_iter().collect()
     }
 
     /// Lets queries see a block in place of others.
@@ -205,10 +214,27 @@ impl Metrics {
     fn retire(&self, block: &Block) -> io::Result<()> {
         if !block.is_damaged() {
             // Whoever reads it holds the open file.
-            return self.disk.remove_file(block.path());
+            return self.remove(block.path());
         }
         let reason = "parts of it could not be merged";
         self.set_aside(block, &BlockError::Corrupt { path: block.path().to_path_buf(), reason })
+    }
+
+    /// Removes the file of a block that nobody reads any more, at once or, if that fails, later.
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        match self.disk.remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                self.leftover.lock().unwrap_or_else(PoisonError::into_inner).push(path.to_path_buf());
+                Err(error)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Does it to all; the error is the first one met.
+    fn remove_all(&self, paths: impl IntoIterator<Item = PathBuf>) -> io::Result<()> {
+        let outcomes: Vec<io::Result<()>> = paths.into_iter().map(|path| self.remove(&path)).collect();
+        outcomes.into_iter().collect()
     }
 
     fn set_aside(&self, block: &Block, error: &BlockError) -> io::Result<()> {
@@ -230,7 +256,18 @@ impl Metrics {
         Ok(())
     }
 
+    /// The present, as far as what is stored believes it: a clock that jumps ahead must not take everything away. Where
+    /// samples come in, a block is never much older than the present.
+    fn believed(&self, now: Timestamp) -> Timestamp {
+        let newest = self.blocks().iter().map(|block| block.range().end).max();
+        let lag = self.options.block_span + self.options.head_linger + CLOCK_SLACK;
+        newest.map_or(now, |newest| now.min(newest.plus(lag)))
+    }
+
     pub(super) fn expire(&self, now: Timestamp) -> io::Result<()> {
+        let leftover = std::mem::take(&mut *self.leftover.lock().unwrap_or_else(PoisonError::into_inner));
+        let removed = self.remove_all(leftover);
+        let now = self.believed(now);
         let oldest = now.minus(self.options.retention);
         let oldest_rollup = now.minus(self.options.rollup_retention.unwrap_or_default());
         let rolled = self.roll_up_expired(oldest, oldest_rollup);
@@ -243,21 +280,28 @@ impl Metrics {
             };
             block.range().end >= oldest
         };
+        let budget = self.block_budget()?;
         let gone: Vec<Arc<Block>> = {
             let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
             let (kept, mut gone): (Vec<_>, Vec<_>) = blocks.drain(..).partition(|block| is_kept(block));
             *blocks = kept;
-            gone.extend(over_budget(&mut blocks, self.options.retention_bytes));
+            gone.extend(over_budget(&mut blocks, budget));
             gone
         };
-        for block in gone {
-            // Whoever reads it holds the open file.
-            self.disk.remove_file(block.path())?;
+        for block in &gone {
             tracing::info!(path = %block.path().display(), "block expired");
         }
+        // Whoever reads one holds the open file.
+        let removed = self.remove_all(gone.iter().map(|block| block.path().to_path_buf())).and(removed);
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.retain(|lost| lost.range.end >= oldest.min(oldest_rollup));
-        rolled
+        rolled.and(removed)
+    }
+
+    /// Bytes that blocks may have: those of the log and the checkpoint count, too.
+    fn block_budget(&self) -> io::Result<Option<u64>> {
+        let Some(all) = self.options.retention_bytes else { return Ok(None) };
+        Ok(Some(all.saturating_sub(self.wal.bytes()? + self.checkpoint_bytes())))
     }
 
     /// Puts rollups in the place of blocks of days that are too old, but not older than `oldest_rollup`. A day that fails
@@ -283,7 +327,7 @@ impl Metrics {
             let replaced = rolled.and_then(|rollup| {
                 let gone: Vec<Arc<Block>> = due.into_iter().chain(done).collect();
                 self.swap(&gone, rollup);
-                gone.iter().try_for_each(|block| self.retire(block))
+                self.retire_all(&gone)
             });
             if let Err(error) = &replaced {
                 tracing::error!(%error, "blocks were not rolled up");
@@ -303,7 +347,11 @@ impl Metrics {
         };
         let series = copy_out(&places, |places| self.head().held(places));
         for block in &blocks {
-            block.copy_to(&*self.disk, &dir.join(block.path().file_name().unwrap_or_default()))?;
+            let path = dir.join(block.path().file_name().unwrap_or_default());
+            // A block never changes: another name for it costs nothing.
+            if self.disk.link(block.path(), &path).is_err() {
+                block.copy_to(&*self.disk, &path)?;
+            }
         }
         self.write_windows_in(dir, &|| self.take_block_number(), &series, Cut::NONE, &mut Vec::new())?;
         self.disk.sync_dir(dir)

@@ -5,8 +5,15 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use binnacle_model::storage::{EXEMPLAR_LABELS_MAX, Exemplar, SeriesExemplars};
 use binnacle_model::{Labels, Matcher, TimeRange, Timestamp};
 
-/// How many are kept, of all series together; some 40 MB at the most.
+/// How many are kept, of all series together.
 const KEPT_MAX: usize = 100_000;
+
+/// How many bytes they and the labels of their series may take.
+const KEPT_MAX_BYTES: usize = 48 << 20;
+
+/// What an exemplar takes beside its labels; a label, beside its texts.
+const EXEMPLAR_BYTES: usize = 128;
+const LABEL_BYTES: usize = 64;
 
 /// A ring of exemplars in the order in which they came.
 #[derive(Debug, Default)]
@@ -14,6 +21,12 @@ pub(super) struct Exemplars {
     ring: VecDeque<(Labels, Exemplar)>,
     /// Of each series: how many the ring has, and the newest.
     series: HashMap<Labels, (usize, Timestamp)>,
+    bytes: usize,
+}
+
+/// Roughly what labels take that nobody shares.
+fn bytes_of(labels: &Labels) -> usize {
+    labels.iter().map(|label| LABEL_BYTES + label.name.len() + label.value.len()).sum()
 }
 
 impl Exemplars {
@@ -25,28 +38,33 @@ impl Exemplars {
         if length(&exemplar.labels) > EXEMPLAR_LABELS_MAX {
             return false;
         }
-        match self.series.get_mut(&series) {
-            Some((_, newest)) if *newest >= exemplar.timestamp => return false,
-            Some((count, newest)) => {
-                *count += 1;
-                *newest = exemplar.timestamp;
-            }
+        let series = match self.series.get_key_value(&series) {
+            Some((_, (_, newest))) if *newest >= exemplar.timestamp => return false,
+            // One copy of the labels for all of a series.
+            Some((known, _)) => known.clone(),
             None => {
-                self.series.insert(series.clone(), (1, exemplar.timestamp));
+                self.bytes += bytes_of(&series);
+                series
             }
-        }
+        };
+        let (count, newest) = self.series.entry(series.clone()).or_insert((0, exemplar.timestamp));
+        *count += 1;
+        *newest = exemplar.timestamp;
+        self.bytes += EXEMPLAR_BYTES + bytes_of(&exemplar.labels);
         self.ring.push_back((series, exemplar));
-        if self.ring.len() > KEPT_MAX {
+        while self.ring.len() > KEPT_MAX || self.bytes > KEPT_MAX_BYTES {
             self.forget_oldest();
         }
         true
     }
 
     fn forget_oldest(&mut self) {
-        let Some((labels, _)) = self.ring.pop_front() else { return };
+        let Some((labels, exemplar)) = self.ring.pop_front() else { return };
+        self.bytes -= EXEMPLAR_BYTES + bytes_of(&exemplar.labels);
         if let Some((count, _)) = self.series.get_mut(&labels) {
             *count -= 1;
             if *count == 0 {
+                self.bytes -= bytes_of(&labels);
                 self.series.remove(&labels);
             }
         }

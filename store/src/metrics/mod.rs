@@ -85,7 +85,7 @@ const WAL_MARGIN: Duration = Duration::from_hours(1);
 pub struct Options {
     /// Age at which a block expires.
     pub retention: Duration,
-    /// Bytes of all blocks, above which the oldest expire.
+    /// Bytes of blocks, log and checkpoint, above which the oldest blocks expire.
     pub retention_bytes: Option<u64>,
     /// Age at which rollups expire, which take the place of blocks that do; `None` keeps none.
     pub rollup_retention: Option<Duration>,
@@ -93,6 +93,8 @@ pub struct Options {
     pub short_retentions: Vec<ShortRetention>,
     /// Series of one job in memory, above which new ones are refused; those that are known go on.
     pub series_limit_per_job: usize,
+    /// The same of all series together.
+    pub series_limit: usize,
     /// Span of one block.
     pub block_span: Duration,
     /// How long samples stay in memory at least, so that late ones rarely miss their block.
@@ -109,6 +111,7 @@ impl Default for Options {
             rollup_retention: None,
             short_retentions: Vec::new(),
             series_limit_per_job: 2_000_000,
+            series_limit: 5_000_000,
             block_span: Duration::from_hours(2),
             head_linger: Duration::from_hours(1),
             checkpoint_bytes: 64 * 1024 * 1024,
@@ -129,6 +132,8 @@ pub(crate) struct Metrics {
     /// One copy of each string of labels.
     shared: Arc<Mutex<Interner>>,
     lost: Mutex<Vec<Lost>>,
+    /// Files of blocks that nobody reads any more, and that could not be removed.
+    leftover: Mutex<Vec<PathBuf>>,
     /// Held by whoever moves samples from one place to another.
     moving: Mutex<()>,
     space: Arc<Space>,
@@ -290,6 +295,7 @@ impl Opening {
             numbers.chain(lost.iter().map(Lost::number)).chain(deletions.iter().map(|one| one.last_block));
         let next_block = AtomicU64::new((numbers.max().unwrap_or(0) + 1).max(next_block));
         let (exemplars, deletions, looked_at) = (Mutex::default(), Mutex::new(deletions), Mutex::default());
+        let leftover = Mutex::default();
         let (head, blocks, lost) = (Mutex::new(head), RwLock::new(blocks), Mutex::new(lost));
         let (moving, saved) = (Mutex::new(()), Mutex::new(saved));
         Metrics {
@@ -302,6 +308,7 @@ impl Opening {
             blocks,
             shared,
             lost,
+            leftover,
             moving,
             space,
             exemplars,
@@ -326,6 +333,7 @@ impl Metrics {
             oldest: now.minus(self.options.retention),
             newest: now.plus(MAX_AHEAD),
             series_per_job: self.options.series_limit_per_job,
+            series: self.options.series_limit,
         };
         let failed = |error: crate::wal::WalError| AppendError::Unavailable(error.to_string());
         self.space.admit()?;
@@ -334,6 +342,8 @@ impl Metrics {
         }
         // Before the lock: other senders need not wait for it.
         let hashes = head::hash_batch(self.seed, batch, decoder);
+        // Also before the lock: queries need not wait for a slow disk.
+        self.wal.wait_for_room();
         let (report, sequence) = {
             let mut head = self.head();
             // Once more, now that nobody else takes anything.

@@ -5,10 +5,12 @@ use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
 use binnacle_model::sample::is_stale;
-use binnacle_model::storage::{Deadline, LabelSets, Names, Rollup, Series, SeriesSet, StorageError, Wanted};
+use binnacle_model::storage::{
+    Deadline, Holding, LabelSets, Names, Rollup, Series, SeriesSet, StorageError, Wanted,
+};
 use binnacle_model::{Labels, Matcher, Sample, Samples, TimeRange, Timestamp};
 
-use super::block::{Block, BlockError, ChunkMeta, ChunkReader};
+use super::block::{Block, BlockError, ChunkMeta, ChunkReader, Unpacker};
 use super::chunk::Scratch;
 use super::head::{Head, KnownTimes, Taken};
 use super::moments::{KnownMoments, Moments, TimesId};
@@ -20,6 +22,8 @@ enum Part {
     Block(Arc<Block>, Vec<ChunkMeta>),
     Head(Taken),
 }
+
+type TakenSeries = Vec<(Labels, Taken)>;
 
 /// A series, of which most have one part.
 struct Whole {
@@ -44,16 +48,19 @@ impl Metrics {
         deadline: &Deadline,
         parts: usize,
     ) -> Result<Vec<SeriesSet<'static>>, StorageError> {
-        let (mut series, warnings) = self.find(matchers, range, wanted, deadline)?;
+        let Found { mut series, warnings, mut holding } = self.find(matchers, range, wanted, deadline)?;
         let bytes: usize = series.iter().map(Whole::bytes).sum();
         let size = series.len().div_ceil(parts.min(bytes / PART_MIN_BYTES).max(1)).max(1);
         let mut sets: Vec<SeriesSet<'static>> = Vec::new();
         // From the end, so that nothing moves twice.
         while series.len() > size {
             let part = series.split_off((series.len() - 1) / size * size);
-            sets.push(Box::new(Reading::new(part, Vec::new(), range, wanted, deadline.clone())));
+            let of_part = holding.split(part.iter().map(Whole::weight).sum());
+            let part = Found { series: part, warnings: Vec::new(), holding: of_part };
+            sets.push(Box::new(Reading::new(part, range, wanted, deadline.clone())));
         }
-        sets.push(Box::new(Reading::new(series, warnings, range, wanted, deadline.clone())));
+        let rest = Found { series, warnings, holding };
+        sets.push(Box::new(Reading::new(rest, range, wanted, deadline.clone())));
         sets.reverse();
         Ok(sets)
     }
@@ -65,9 +72,9 @@ impl Metrics {
         range: TimeRange,
         deadline: &Deadline,
     ) -> Result<SeriesSet<'static>, StorageError> {
-        let (mut series, warnings) = self.find(matchers, range, Wanted::All, deadline)?;
-        series.sort_by(|a, b| a.labels.cmp(&b.labels));
-        Ok(Box::new(Reading::new(series, warnings, range, Wanted::All, deadline.clone())))
+        let mut found = self.find(matchers, range, Wanted::All, deadline)?;
+        found.series.sort_by(|a, b| a.labels.cmp(&b.labels));
+        Ok(Box::new(Reading::new(found, range, Wanted::All, deadline.clone())))
     }
 
     /// See [`binnacle_model::storage::Queryable::series`].
@@ -77,8 +84,8 @@ impl Metrics {
         range: TimeRange,
         deadline: &Deadline,
     ) -> Result<LabelSets, StorageError> {
-        let (found, warnings) = self.find(matchers, range, Wanted::Newest, deadline)?;
-        let mut labels: Vec<Labels> = found.into_iter().map(|one| one.labels).collect();
+        let Found { series, warnings, .. } = self.find(matchers, range, Wanted::Newest, deadline)?;
+        let mut labels: Vec<Labels> = series.into_iter().map(|one| one.labels).collect();
         labels.sort_unstable();
         labels.dedup();
         Ok(LabelSets { labels, warnings })
@@ -140,33 +147,46 @@ impl Metrics {
         range: TimeRange,
         wanted: Wanted,
         deadline: &Deadline,
-    ) -> Result<(Vec<Whole>, Vec<String>), StorageError> {
-        let (blocks, held) = self.snapshot_of(matchers, range, wanted);
+    ) -> Result<Found, StorageError> {
+        let mut holding = deadline.holding();
+        let (blocks, held) = self.snapshot_of(matchers, range, wanted, &mut holding)?;
         let mut warnings = self.lost_in(range);
         let mut found: Vec<Whole> = Vec::new();
         let column = if let Wanted::Rolled(column) = wanted { column } else { Rollup::Last };
         let mut sources = 0;
-        for block in blocks {
+        let mut unpacker = Unpacker::default();
+        for block in in_time(blocks) {
             if deadline.is_over() {
                 return Err(StorageError::Deadline);
             }
             // Of a series of a rollup all columns, whichever touch the range: they are told apart by their order.
             let touching = if block.is_rollup() { block.range() } else { range };
-            match block.select(matchers, touching) {
-                Ok(selected) => {
-                    sources += usize::from(!selected.is_empty());
-                    found.extend(selected.into_iter().map(|(labels, chunks)| {
-                        let chunks = if block.is_rollup() { column_of(chunks, column) } else { chunks };
-                        Whole::of(labels, Part::Block(Arc::clone(&block), chunks))
-                    }));
+            let before = found.len();
+            let mut stop = None;
+            let selected = block.each(matchers, touching, &mut unpacker, |(labels, chunks)| {
+                let chunks = if block.is_rollup() { column_of(chunks, column) } else { chunks };
+                let whole = Whole::of(labels, Part::Block(Arc::clone(&block), chunks));
+                stop = holding.add(whole.weight()).err();
+                if stop.is_none() && deadline.is_over() {
+                    stop = Some(StorageError::Deadline);
                 }
-                Err(error) => warnings.push(broken(&error)),
+                found.push(whole);
+                stop.is_none()
+            });
+            if let Some(error) = stop {
+                return Err(error);
             }
+            if let Err(error) = selected {
+                warnings.push(broken(&error));
+                found.truncate(before);
+            }
+            sources += usize::from(found.len() > before);
         }
         // Of one source each series comes once.
         let is_apart = sources + usize::from(!held.is_empty()) <= 1;
         found.extend(held.into_iter().map(|(labels, taken)| Whole::of(labels, Part::Head(taken))));
-        Ok((if is_apart { found } else { joined(found) }, warnings))
+        let series = if is_apart { found } else { joined(found) };
+        Ok(Found { series, warnings, holding })
     }
 
     /// Blocks and samples of the head that belong to one moment: a compaction that ends in between
@@ -176,11 +196,14 @@ impl Metrics {
         matchers: &[Matcher],
         range: TimeRange,
         wanted: Wanted,
-    ) -> (Vec<Arc<Block>>, Vec<(Labels, Taken)>) {
+        holding: &mut Holding,
+    ) -> Result<(Vec<Arc<Block>>, TakenSeries), StorageError> {
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        let held = self.head().select(matchers, range, wanted);
+        let held = self.head().select(matchers, range, wanted, |labels, taken| {
+            holding.add(weight_of(labels) + weight_in_head(taken))
+        })?;
         let touching = blocks.iter().filter(|block| block.range().overlaps(range));
-        (touching.cloned().collect(), held)
+        Ok((touching.cloned().collect(), held))
     }
 
     /// What to say of blocks that were set aside.
@@ -188,6 +211,44 @@ impl Metrics {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         let touching = lost.iter().filter(|lost| lost.range.overlaps(range));
         touching.map(ToString::to_string).collect()
+    }
+}
+
+/// Blocks in the order of time, so that what is read of a series needs no sorting. Those that share some time stay as
+/// they are: of two samples at one moment the first one counts.
+fn in_time(mut blocks: Vec<Arc<Block>>) -> Vec<Arc<Block>> {
+    let mut ranges: Vec<TimeRange> = blocks.iter().map(|block| block.range()).collect();
+    ranges.sort_unstable_by_key(|range| range.start);
+    // Where a time ends that nobody shares with what comes later.
+    let mut ends: Vec<Timestamp> = Vec::new();
+    for range in ranges {
+        match ends.last_mut() {
+            Some(end) if range.start <= *end => *end = range.end.max(*end),
+            _ => ends.push(range.end),
+        }
+    }
+    blocks.sort_by_key(|block| ends.partition_point(|end| *end < block.range().start));
+    blocks
+}
+
+/// What matchers select.
+struct Found {
+    series: Vec<Whole>,
+    warnings: Vec<String>,
+    /// For what the series weigh.
+    holding: Holding,
+}
+
+/// What the labels of a series take, and its place in lists, in samples of 16 bytes.
+fn weight_of(labels: &Labels) -> usize {
+    8 + labels.len() * 2
+}
+
+/// What was taken out of the head, in samples of 16 bytes.
+fn weight_in_head(taken: &Taken) -> usize {
+    match taken {
+        Taken::One(_) => 0,
+        Taken::Held(held) => 12 + held.weight(),
     }
 }
 
@@ -201,6 +262,15 @@ impl Whole {
 
     fn parts(&self) -> impl Iterator<Item = &Part> {
         std::iter::once(&self.part).chain(&self.more)
+    }
+
+    /// What it takes in memory before it is read, in samples of 16 bytes.
+    fn weight(&self) -> usize {
+        let parts = self.parts().map(|part| match part {
+            Part::Block(_, chunks) => 3 + chunks.len() * 2,
+            Part::Head(taken) => weight_in_head(taken),
+        });
+        weight_of(&self.labels) + parts.sum::<usize>()
     }
 
     /// Roughly what it costs to read.
@@ -261,6 +331,8 @@ struct Reading {
     series: std::vec::IntoIter<Whole>,
     /// Said before the next series.
     warnings: Vec<String>,
+    /// For what the series weigh that are still to come.
+    holding: Holding,
     range: TimeRange,
     /// Whether each sample counts as one.
     counts: bool,
@@ -276,17 +348,12 @@ struct Reading {
 }
 
 impl Reading {
-    fn new(
-        series: Vec<Whole>,
-        warnings: Vec<String>,
-        range: TimeRange,
-        wanted: Wanted,
-        deadline: Deadline,
-    ) -> Self {
-        let (series, counts) = (series.into_iter(), wanted == Wanted::Rolled(Rollup::Count));
+    fn new(found: Found, range: TimeRange, wanted: Wanted, deadline: Deadline) -> Self {
+        let counts = wanted == Wanted::Rolled(Rollup::Count);
         Self {
-            series,
-            warnings,
+            series: found.series.into_iter(),
+            warnings: found.warnings,
+            holding: found.holding,
             range,
             counts,
             deadline,
@@ -421,7 +488,9 @@ impl Iterator for Reading {
                 return Some(Err(StorageError::Missing(warning)));
             }
             let whole = self.series.next()?;
+            let weight = whole.weight();
             let series = self.read(whole);
+            self.holding.give_back(weight);
             if !series.samples.is_empty() || !series.histograms.is_empty() {
                 return Some(Ok(series));
             }

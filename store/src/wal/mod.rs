@@ -15,6 +15,7 @@
 //! Format: `store/docs/format/wal.md`.
 
 mod follow;
+mod progress;
 mod reader;
 mod record;
 
@@ -25,6 +26,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 pub use follow::{Follower, Piece, Place, RecordView};
+pub use progress::ReplayProgress;
 pub use reader::{ReplayReport, WalOpenError};
 pub use record::{RECORD_MAX_BYTES, RecordKind};
 
@@ -68,6 +70,8 @@ pub struct Floor {
     pub seed: u64,
     /// Files that nobody needs to replay, ascending.
     pub known: Vec<SealedFile>,
+    /// Told of each file that is read.
+    pub progress: Arc<ReplayProgress>,
 }
 
 /// Takes a record during replay.
@@ -153,7 +157,7 @@ impl Wal {
     ) -> Result<(Self, ReplayReport), WalOpenError> {
         let read = |cause| WalOpenError::Read { path: dir.to_path_buf(), cause };
         disk.create_dir_all(dir).map_err(read)?;
-        let report = reader::replay(&*disk, dir, &floor.known, visit)?;
+        let report = reader::replay(&*disk, dir, floor, visit)?;
         let last_file = report.files.last().map_or(floor.file, |sealed| sealed.id.max(floor.file));
         let file = WalFileId(last_file.0 + 1);
         let last = report.last.max(floor.sequence);
@@ -205,6 +209,28 @@ impl Wal {
         state.buffered_bytes += added;
         state.file_bytes += added as u64;
         sequence
+    }
+
+    /// Waits until there is room for records. Who appends under a lock of its own waits here before it takes that.
+    pub fn wait_for_room(&self) {
+        let mut state = self.lock();
+        while state.buffered_bytes > BUFFER_MAX_BYTES / 2 && state.error.is_none() {
+            state = self.write_or_wait(state);
+        }
+    }
+
+    /// Bytes of all files.
+    pub fn bytes(&self) -> io::Result<u64> {
+        let mut bytes = 0;
+        for name in self.disk.list(&self.dir)? {
+            match self.disk.open(&self.dir.join(name)) {
+                Ok(file) => bytes += file.size()?,
+                // It has been removed meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(bytes)
     }
 
     /// So many bytes of the record just appended would have to be said again by the next file.

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread;
 
 use super::record::{self, MAGIC, PREAMBLE_BYTES};
-use super::{SealedFile, Sequence, Visit, WalFileId};
+use super::{Floor, SealedFile, Sequence, Visit, WalFileId};
 use crate::fs::{Disk, read_into};
 use crate::header::{self, HeaderError, MAGIC_WAL};
 
@@ -85,7 +85,7 @@ fn id_of(name: &str) -> Option<WalFileId> {
 pub(super) fn replay(
     disk: &dyn Disk,
     dir: &Path,
-    known: &[SealedFile],
+    floor: &Floor,
     visit: Visit<'_>,
 ) -> Result<ReplayReport, WalOpenError> {
     let read = |path: &Path| {
@@ -95,9 +95,12 @@ pub(super) fn replay(
     let names = disk.list(dir).map_err(read(dir))?;
     let mut ids: Vec<WalFileId> = names.iter().filter_map(|name| id_of(name)).collect();
     ids.sort_unstable();
-    let known_of = |id: WalFileId| known.iter().find(|known| known.id == id);
+    let known_of = |id: WalFileId| floor.known.iter().find(|known| known.id == id);
     let wanted: Vec<WalFileId> = ids.iter().copied().filter(|id| known_of(*id).is_none()).collect();
     let mut report = ReplayReport::default();
+    if let (Some(first), Some(last)) = (wanted.first(), wanted.last()) {
+        floor.progress.begin(first.0, last.0);
+    }
     thread::scope(|scope| {
         // A thread reads the next file meanwhile, into the buffer of the one before.
         let (to_us, files) = mpsc::sync_channel(0);
@@ -119,6 +122,7 @@ pub(super) fn replay(
                 continue;
             }
             let path = path_of(dir, id);
+            floor.progress.reach(id.0);
             let bytes = files.recv().map_err(io::Error::other).flatten().map_err(read(&path))?;
             replay_file(disk, &path, id, &bytes, &mut report, visit)?;
             report.files.push(SealedFile { id, last: report.last });

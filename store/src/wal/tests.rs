@@ -229,7 +229,7 @@ fn removed_files_do_not_come_back() {
 #[test]
 fn a_log_goes_on_above_what_others_speak_of() {
     let disk = SimDisk::default();
-    let floor = Floor { file: WalFileId(7), sequence: Sequence(100), seed: 3, known: Vec::new() };
+    let floor = Floor { file: WalFileId(7), sequence: Sequence(100), seed: 3, ..Floor::default() };
     let (wal, _) = Wal::open(Arc::new(disk.clone()), Path::new(DIR), &floor, &mut |_, _, _, _| {}).unwrap();
     let sequence = append(&wal, b"a");
     wal.commit(sequence).unwrap();

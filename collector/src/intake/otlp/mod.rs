@@ -26,13 +26,16 @@ use prost::Message;
 use serde_json::json;
 
 use super::remote_write::WireLabels;
-use super::{Intake, Refusal, header_text, read_body};
+use super::{Intake, Refusal, body_length, header_text, read_body};
 use convert::{Converted, convert};
 use message::{Answer, PartialSuccess, Status};
 pub use options::{OtlpOptions, TranslationStrategy};
 
 /// Longest body once decompressed: what is read of it is several times as large.
 const OTLP_MAX_BYTES: usize = 32 * 1024 * 1024;
+
+/// Gzip makes no more of a byte.
+const GZIP_RATIO_MAX: usize = 1032;
 
 /// `INVALID_ARGUMENT`.
 const INVALID: i32 = 3;
@@ -101,15 +104,17 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
             )));
         }
     };
-    let place = intake.place()?;
+    let place = intake.place(body_length(request.headers())).await?;
     let body = read_body(request.into_body()).await?;
     let (metrics, options) = (Arc::clone(&intake.metrics), Arc::clone(&intake.otlp));
+    let most = if is_gzip { body.len().saturating_mul(GZIP_RATIO_MAX) } else { body.len() };
+    let decoded = most.min(OTLP_MAX_BYTES);
     let (converted, report) = intake
-        .run(place, move || {
+        .run(place, decoded, move || {
             let plain = if is_gzip { gunzip(&body)? } else { body.to_vec() };
             let converted = convert(&encoding.read(&plain)?, &options);
-            metrics.append_metadata(&converted.metadata);
             let report = metrics.append(&batch(&converted), &WireLabels)?;
+            metrics.append_metadata(&converted.metadata);
             metrics.append_exemplars(&exemplars(&converted), &WireLabels);
             Ok((converted, report))
         })

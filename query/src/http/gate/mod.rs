@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use binnacle_model::Timestamp;
-use binnacle_model::storage::Deadline;
+use binnacle_model::storage::{Deadline, Room};
 use tokio::sync::oneshot;
 
 use super::ApiError;
@@ -20,8 +20,8 @@ use super::ApiError;
 const QUEUE_WAIT: Duration = Duration::from_secs(10);
 /// Queries that wait, of all users; more are refused at once.
 const WAITING_MAX: usize = 1000;
-/// A query that took longer is logged.
-const SLOW: Duration = Duration::from_secs(10);
+/// Slow queries that are remembered.
+const SLOW_MAX: usize = 100;
 /// Characters of a query that are kept to be shown.
 const SHOWN_MAX: usize = 2000;
 
@@ -47,11 +47,38 @@ pub struct Active {
     pub is_running: bool,
 }
 
+/// A query that took long, its time in the queue included.
+#[derive(Debug, Clone)]
+pub struct Slow {
+    /// Who asked for what.
+    pub asked: Asked,
+    /// From its coming to its end.
+    pub took: Duration,
+    /// Why it had no answer, if it had none.
+    pub error: Option<String>,
+}
+
+/// What the gate allows.
+#[derive(Debug, Clone, Copy)]
+pub struct GateLimits {
+    /// Queries that run at once.
+    pub places: usize,
+    /// After which a query is ended.
+    pub timeout: Duration,
+    /// Samples that one query may hold, until its answer is sent.
+    pub max_samples: usize,
+    /// The same of all queries together.
+    pub max_samples_total: usize,
+    /// A query that took longer is logged and listed.
+    pub slow: Duration,
+}
+
 /// Lets a number of queries run at once.
 #[derive(Debug, Clone)]
 pub struct Gate {
     shared: Arc<Mutex<State>>,
-    timeout: Duration,
+    limits: GateLimits,
+    room: Room,
 }
 
 #[derive(Debug)]
@@ -61,6 +88,8 @@ struct State {
     queues: VecDeque<(String, VecDeque<Waiting>)>,
     queries: BTreeMap<u64, Query>,
     next_id: u64,
+    /// The last ones, oldest first.
+    slow: VecDeque<Slow>,
 }
 
 #[derive(Debug)]
@@ -106,6 +135,19 @@ impl State {
         self.queues.retain(|(_, queue)| !queue.is_empty());
     }
 
+    /// Lists a query if it took long.
+    fn remember(&mut self, asked: Asked, took: Duration, slow: Duration, error: Option<String>) {
+        if took < slow {
+            return;
+        }
+        let (user, query, seconds) = (&*asked.user, &*asked.query, took.as_secs_f64());
+        tracing::warn!(user, query, seconds, error, "slow query");
+        if self.slow.len() >= SLOW_MAX {
+            self.slow.pop_front();
+        }
+        self.slow.push_back(Slow { asked, took, error });
+    }
+
     fn waiting(&self) -> usize {
         self.queues.iter().map(|(_, queue)| queue.len()).sum()
     }
@@ -115,6 +157,10 @@ impl State {
 struct Ticket {
     shared: Arc<Mutex<State>>,
     id: u64,
+    began: Instant,
+    slow: Duration,
+    /// Why there is no answer. Stays as it is if nobody waits for the end.
+    error: Option<String>,
     deadline: Deadline,
     turn: Option<oneshot::Receiver<()>>,
 }
@@ -123,7 +169,9 @@ impl Drop for Ticket {
     fn drop(&mut self) {
         self.deadline.expire();
         let mut state = lock(&self.shared);
-        state.queries.remove(&self.id);
+        if let Some(query) = state.queries.remove(&self.id) {
+            state.remember(query.asked, self.began.elapsed(), self.slow, self.error.take());
+        }
         state.leave(self.id);
         // The turn may have come in the moment in which nobody waited for it any more.
         if let Some(mut turn) = self.turn.take()
@@ -148,10 +196,22 @@ fn lock(shared: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl Gate {
-    /// A gate for `places` queries of at most `timeout` each.
-    pub fn new(places: usize, timeout: Duration) -> Self {
-        let state = State { free: places, queues: VecDeque::new(), queries: BTreeMap::new(), next_id: 1 };
-        Self { shared: Arc::new(Mutex::new(state)), timeout }
+    /// A gate through which nobody has gone.
+    pub fn new(limits: GateLimits) -> Self {
+        let state = State {
+            free: limits.places,
+            queues: VecDeque::new(),
+            queries: BTreeMap::new(),
+            next_id: 1,
+            slow: VecDeque::new(),
+        };
+        let room = Room::new(limits.max_samples_total);
+        Self { shared: Arc::new(Mutex::new(state)), limits, room }
+    }
+
+    /// The last queries that took long, newest first.
+    pub fn slow(&self) -> Vec<Slow> {
+        lock(&self.shared).slow.iter().rev().cloned().collect()
     }
 
     /// The queries that run or wait, oldest first.
@@ -187,7 +247,6 @@ impl Gate {
         timeout: Option<Duration>,
         work: impl FnOnce(&Deadline) -> Result<T, ApiError> + Send + 'static,
     ) -> Result<T, ApiError> {
-        let began = Instant::now();
         let (mut ticket, place) = self.enter(&asked)?;
         let place = match place {
             Some(place) => place,
@@ -202,21 +261,20 @@ impl Gate {
             drop(place);
             result
         });
-        let timeout = timeout.map_or(self.timeout, |timeout| timeout.min(self.timeout));
+        let timeout = timeout.map_or(self.limits.timeout, |timeout| timeout.min(self.limits.timeout));
         let joined = if let Ok(joined) = tokio::time::timeout(timeout, &mut task).await {
             joined
         } else {
             ticket.deadline.expire();
             task.await
         };
-        let seconds = began.elapsed().as_secs_f64();
-        if began.elapsed() > SLOW {
-            tracing::warn!(user = asked.user, query = asked.query, seconds, "slow query");
-        }
         let result =
-            joined.map_err(|error| ApiError::Internal(format!("query ended abnormally: {error}")))?;
+            joined.map_err(|error| ApiError::Internal(format!("query ended abnormally: {error}"))).flatten();
         // What was done before the end came counts.
-        if result.is_err() && self.is_killed(ticket.id) { Err(ApiError::Killed) } else { result }
+        let is_killed = result.is_err() && self.is_killed(ticket.id);
+        let result = if is_killed { Err(ApiError::Killed) } else { result };
+        ticket.error = result.as_ref().err().map(ToString::to_string);
+        result
     }
 
     /// Puts the query on the list, and takes a place or the last place of its user's queue.
@@ -231,7 +289,7 @@ impl Gate {
         }
         let id = state.next_id;
         state.next_id += 1;
-        let deadline = Deadline::default();
+        let deadline = Deadline::default().within(&self.room.part(self.limits.max_samples));
         let mut turn = None;
         if state.free > 0 {
             state.free -= 1;
@@ -243,7 +301,9 @@ impl Gate {
         let query = Query { asked, deadline: deadline.clone(), is_running: false, is_killed: false };
         state.queries.insert(id, query);
         let place = turn.is_none().then(|| Place(Arc::clone(&self.shared)));
-        Ok((Ticket { shared: Arc::clone(&self.shared), id, deadline, turn }, place))
+        let (shared, slow) = (Arc::clone(&self.shared), self.limits.slow);
+        let error = Some("whoever asked did not wait for the answer".to_owned());
+        Ok((Ticket { shared, id, began: Instant::now(), slow, error, deadline, turn }, place))
     }
 
     async fn turn(&self, ticket: &mut Ticket) -> Result<Place, ApiError> {

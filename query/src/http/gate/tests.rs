@@ -4,9 +4,20 @@ use binnacle_model::storage::StorageError;
 use tokio::task::JoinSet;
 
 use super::*;
+use crate::promql::EvalError;
 
 fn asked(user: &str) -> Asked {
     Asked { user: user.to_owned(), query: format!("of {user}"), at: Timestamp(0) }
+}
+
+fn gate(places: usize, timeout: Duration) -> Gate {
+    Gate::new(GateLimits {
+        places,
+        timeout,
+        max_samples: 1000,
+        max_samples_total: 1500,
+        slow: Duration::ZERO,
+    })
 }
 
 /// Work that ends when it is told to, or when its deadline is over.
@@ -44,7 +55,7 @@ struct Crowd {
 
 impl Crowd {
     fn new(places: usize) -> Self {
-        Self { gate: Gate::new(places, Duration::from_mins(1)), tasks: JoinSet::new() }
+        Self { gate: gate(places, Duration::from_mins(1)), tasks: JoinSet::new() }
     }
 
     fn ask(&mut self, user: &str) -> SyncSender<()> {
@@ -124,11 +135,52 @@ async fn queries_can_be_killed_running_or_waiting() {
 
 #[tokio::test]
 async fn a_query_has_its_timeout_and_a_panic_gives_the_place_back() {
-    let gate = Gate::new(1, Duration::from_millis(20));
+    let gate = gate(1, Duration::from_millis(20));
     let (_end, ended) = sync_channel(1);
     let result = gate.run(asked("a"), None, work(ended)).await;
     assert!(matches!(result, Err(ApiError::Eval(_))), "{result:?}");
     let result = gate.run(asked("a"), None, |_| -> Result<(), _> { panic!("a defect") }).await;
     assert!(matches!(result, Err(ApiError::Internal(_))), "{result:?}");
     assert!(gate.run(asked("a"), None, |_| Ok(())).await.is_ok());
+}
+
+#[tokio::test]
+async fn what_an_answer_holds_counts_until_it_is_sent() {
+    let gate = gate(2, Duration::from_mins(1));
+    let hold = |deadline: &Deadline| {
+        let room = deadline.room().unwrap().clone();
+        room.hold(900)?;
+        Ok(room)
+    };
+    let answer = gate.run(asked("a"), None, hold).await.unwrap();
+    let crowded = gate.run(asked("b"), None, hold).await;
+    assert!(matches!(crowded, Err(ApiError::Eval(EvalError::Storage(StorageError::Crowded)))));
+    drop(answer);
+    assert!(gate.run(asked("b"), None, hold).await.is_ok());
+}
+
+#[tokio::test]
+async fn slow_queries_are_listed_with_what_became_of_them() {
+    let gate = gate(2, Duration::from_millis(20));
+    let (_end, ended) = sync_channel(1);
+    let long = Asked { query: "x".repeat(SHOWN_MAX + 1), ..asked("a") };
+    assert!(gate.run(long, None, work(ended)).await.is_err());
+    assert!(gate.run(asked("c"), None, |_| Ok(())).await.is_ok());
+    let (_end, ended) = sync_channel(1);
+    let left = tokio::time::timeout(Duration::from_millis(1), gate.run(asked("d"), None, work(ended)));
+    assert!(left.await.is_err());
+    let slow = gate.slow();
+    let shown = slow.iter().map(|one| (&*one.asked.user, one.error.as_deref())).collect::<Vec<_>>();
+    let left = "whoever asked did not wait for the answer";
+    let timeout = "query timed out in expression evaluation";
+    assert_eq!(shown, [("d", Some(left)), ("c", None), ("a", Some(timeout))]);
+    assert_eq!(slow[2].asked.query.len(), SHOWN_MAX);
+    for _ in 0..=SLOW_MAX {
+        lock(&gate.shared).remember(asked("e"), Duration::from_secs(1), Duration::ZERO, None);
+    }
+    assert_eq!(gate.slow().len(), SLOW_MAX);
+    let limits = GateLimits { slow: Duration::from_hours(1), ..gate.limits };
+    let patient = Gate::new(limits);
+    assert!(patient.run(asked("a"), None, |_| Ok(())).await.is_ok());
+    assert!(patient.slow().is_empty());
 }

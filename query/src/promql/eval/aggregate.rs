@@ -6,8 +6,10 @@ use std::sync::Arc;
 
 use binnacle_model::Labels;
 use binnacle_model::labels::METRIC_NAME;
+use binnacle_model::text::lossy;
 
 use super::super::ast::{AggregateOp, Aggregation, Grouping, Span};
+use super::super::lexer::is_label_name;
 use super::column::{ByLabels, Column, Point, is_absent};
 use super::fold::Fold;
 use super::parts::Gather;
@@ -46,19 +48,18 @@ impl Run<'_> {
 
     fn count_values(&mut self, aggregation: &Aggregation, grid: Grid) -> Result<Value, EvalError> {
         let label = aggregation.param.as_ref().map(Self::text).transpose()?.unwrap_or_default();
-        if label.is_empty() {
-            return EvalError::execution(format!("invalid label name {label}"));
+        if !is_label_name(label) {
+            return EvalError::execution(format!("invalid label name {}", lossy(label)));
         }
         let columns = self.columns(&aggregation.expr, grid)?;
         let grouping = match &aggregation.grouping {
             Grouping::By(names) => Grouping::By(names.iter().cloned().chain([label.to_owned()]).collect()),
-            Grouping::Without(names) => {
-                Grouping::Without(names.iter().filter(|name| *name != label).cloned().collect())
-            }
+            without @ Grouping::Without(_) => without.clone(),
         };
         let mut groups = Groups::new(&grouping);
         let mut found: Vec<Column> = Vec::new();
         for column in &columns {
+            self.check()?;
             for step in 0..grid.steps {
                 let value = match column.point(step) {
                     None => continue,

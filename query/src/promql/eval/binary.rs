@@ -1,5 +1,6 @@
 //! Operators between vectors: series meet by their labels, step by step.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 
 use binnacle_model::Labels;
@@ -8,6 +9,9 @@ use binnacle_model::labels::METRIC_NAME;
 use super::super::ast::{Binary, BinaryOp, Card, Matching, Span};
 use super::column::{ABSENT, ByLabels, Column, METADATA_LABELS, Point, is_absent, unique};
 use super::{EvalError, Grid, Run, Value, elements};
+
+/// What the labels by which a series meets others take, in samples of 16 bytes.
+const SIGNATURE_SIZE: usize = 8;
 
 /// Which series of the two sides met; `None` is a value filled in.
 type Pair = (Option<usize>, Option<usize>);
@@ -30,11 +34,11 @@ impl Run<'_> {
             }
             (Value::Vector(left), Value::Vector(right)) => {
                 let matching = &binary.matching;
-                self.hold((left.len() + right.len()) * grid.steps)?;
+                self.hold((left.len() + right.len()) * SIGNATURE_SIZE)?;
                 let found = match op {
-                    BinaryOp::And => set_and(left, &right, matching, true, grid),
-                    BinaryOp::Unless => set_and(left, &right, matching, false, grid),
-                    BinaryOp::Or => set_or(left, right, matching, grid)?,
+                    BinaryOp::And => self.set_and(left, &right, matching, true, grid)?,
+                    BinaryOp::Unless => self.set_and(left, &right, matching, false, grid)?,
+                    BinaryOp::Or => self.set_or(left, right, matching, grid)?,
                     _ => self.matched(span, binary, &left, &right, grid)?,
                 };
                 Value::Vector(found)
@@ -379,57 +383,68 @@ fn signature(labels: &Labels, matching: &Matching) -> Labels {
     }
 }
 
-fn by_signature<'c>(columns: &'c [Column], matching: &Matching) -> ByLabels<Vec<&'c Column>> {
-    let mut groups: ByLabels<Vec<&Column>> = ByLabels::default();
-    for column in columns {
-        groups.entry(signature(&column.labels, matching)).or_default().push(column);
-    }
-    groups
-}
+/// At which steps there is a series of each signature.
+type Presence = ByLabels<Vec<bool>>;
 
-fn is_there(group: Option<&Vec<&Column>>, step: usize) -> bool {
-    group.is_some_and(|group| group.iter().any(|column| column.is_at(step)))
-}
-
-/// `and` keeps what has a partner, `unless` what has none.
-fn set_and(
-    mut left: Vec<Column>,
-    right: &[Column],
-    matching: &Matching,
-    keeps_partnered: bool,
-    grid: Grid,
-) -> Vec<Column> {
-    let groups = by_signature(right, matching);
-    for column in &mut left {
-        let group = groups.get(&signature(&column.labels, matching));
-        for step in 0..grid.steps {
-            if is_there(group, step) != keeps_partnered {
-                column.clear(step);
-            }
-        }
-    }
-    left.retain(|column| !column.is_empty());
-    left
-}
-
-fn set_or(
-    left: Vec<Column>,
-    mut right: Vec<Column>,
-    matching: &Matching,
-    grid: Grid,
-) -> Result<Vec<Column>, EvalError> {
-    {
-        let groups = by_signature(&left, matching);
-        for column in &mut right {
-            let group = groups.get(&signature(&column.labels, matching));
-            for step in 0..grid.steps {
-                if is_there(group, step) {
-                    column.clear(step);
+impl Run<'_> {
+    fn presence(&self, columns: &[Column], matching: &Matching, grid: Grid) -> Result<Presence, EvalError> {
+        let mut groups = Presence::default();
+        for column in columns {
+            let group = match groups.entry(signature(&column.labels, matching)) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(place) => {
+                    self.hold(grid.steps.div_ceil(16))?;
+                    place.insert(vec![false; grid.steps])
                 }
-            }
+            };
+            group.iter_mut().enumerate().for_each(|(step, there)| *there |= column.is_at(step));
+            self.check()?;
         }
+        Ok(groups)
     }
-    right.retain(|column| !column.is_empty());
-    // The same series may come from the left at some steps and from the right at others.
-    unique(left.into_iter().chain(right).collect())
+
+    /// `and` keeps what has a partner, `unless` what has none.
+    fn set_and(
+        &self,
+        mut left: Vec<Column>,
+        right: &[Column],
+        matching: &Matching,
+        keeps_partnered: bool,
+        grid: Grid,
+    ) -> Result<Vec<Column>, EvalError> {
+        let groups = self.presence(right, matching, grid)?;
+        let nobody = vec![false; grid.steps];
+        for column in &mut left {
+            let partners = groups.get(&signature(&column.labels, matching)).unwrap_or(&nobody);
+            clear_where(column, |step| partners[step] != keeps_partnered);
+            self.check()?;
+        }
+        left.retain(|column| !column.is_empty());
+        Ok(left)
+    }
+
+    fn set_or(
+        &self,
+        left: Vec<Column>,
+        mut right: Vec<Column>,
+        matching: &Matching,
+        grid: Grid,
+    ) -> Result<Vec<Column>, EvalError> {
+        let groups = self.presence(&left, matching, grid)?;
+        for column in &mut right {
+            if let Some(partners) = groups.get(&signature(&column.labels, matching)) {
+                clear_where(column, |step| partners[step]);
+            }
+            self.check()?;
+        }
+        right.retain(|column| !column.is_empty());
+        // The same series may come from the left at some steps and from the right at others.
+        unique(left.into_iter().chain(right).collect())
+    }
+}
+
+fn clear_where(column: &mut Column, goes: impl Fn(usize) -> bool) {
+    for step in (0..column.floats.len()).filter(|step| goes(*step)) {
+        column.clear(step);
+    }
 }

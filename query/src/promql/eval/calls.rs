@@ -1,7 +1,9 @@
 //! Functions of vectors and scalars.
 
+use std::collections::BTreeMap;
+
 use binnacle_model::labels::METRIC_NAME;
-use binnacle_model::{Labels, MatchOp, Matcher};
+use binnacle_model::{Labels, MatchOp};
 
 use super::super::ast::{Call, Expr, Kind, Span};
 use super::column::{Column, Point, is_absent, map, map_steps};
@@ -266,16 +268,22 @@ fn absent_column(arg: &Expr, steps: &[bool]) -> Vec<Column> {
     if column.is_empty() { Vec::new() } else { vec![column] }
 }
 
-/// Labels that the selector fixes; one that it fixes twice is none.
+/// Labels that the selector fixes. As Prometheus, matcher by matcher: one that comes behind another of its label takes
+/// the label away, unless it is the first that fixes it.
 fn absent_labels(arg: &Expr) -> Labels {
     let (Kind::Vector(selector) | Kind::Matrix(selector, _)) = &arg.bare().kind else {
         return Labels::default();
     };
-    let named = |matcher: &&Matcher| matcher.name != METRIC_NAME;
-    let matchers: Vec<&Matcher> = selector.matchers.iter().filter(named).collect();
-    let is_only = |matcher: &Matcher| matchers.iter().filter(|other| other.name == matcher.name).count() == 1;
-    let fixed = matchers.iter().filter(|one| one.op == MatchOp::Equal && is_only(one));
-    let pairs = fixed.map(|matcher| (matcher.name.as_str(), matcher.value.as_str()));
+    let mut fixed: BTreeMap<&str, Option<&str>> = BTreeMap::new();
+    for matcher in selector.matchers.iter().filter(|matcher| matcher.name != METRIC_NAME) {
+        let is_first = matcher.op == MatchOp::Equal && !fixed.contains_key(&*matcher.name);
+        if is_first {
+            fixed.insert(&matcher.name, Some(&matcher.value));
+        } else if let Some(value) = fixed.get_mut(&*matcher.name) {
+            *value = None;
+        }
+    }
+    let pairs = fixed.into_iter().filter_map(|(name, value)| Some((name, value?)));
     Labels::new(pairs).unwrap_or_default()
 }
 

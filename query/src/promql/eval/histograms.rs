@@ -2,10 +2,12 @@
 
 use binnacle_model::Labels;
 use binnacle_model::histogram::{Bucket, Histogram};
+use binnacle_model::text::lossy;
 
 use super::super::ast::{Call, Expr, Span};
+use super::super::lexer::is_label_name;
 use super::super::notes::{Fixed, Notes, of_metric};
-use super::column::{ByLabels, Column, is_absent};
+use super::column::{ByLabels, Column, is_absent, unique};
 use super::{EvalError, Grid, Run, over_time};
 
 /// The label of a classic bucket's upper bound.
@@ -139,7 +141,8 @@ impl Run<'_> {
         };
         let mut native = |notes: &mut Notes, step: usize, labels: &Labels, histogram: &Histogram| {
             let name = labels.metric_name();
-            native_quantile(quantiles[step], histogram, notes, place, name)
+            // As Prometheus, which blames the first argument.
+            native_quantile(quantiles[step], histogram, notes, span, name)
         };
         self.of_histograms(vector, grid, &mut classic, &mut native)
     }
@@ -148,22 +151,45 @@ impl Run<'_> {
     pub(super) fn histogram_quantiles(&mut self, call: &Call, grid: Grid) -> Result<Vec<Column>, EvalError> {
         let vector = &call.args[0];
         let label = Self::text(&call.args[1])?.to_owned();
+        if !is_label_name(&label) {
+            return EvalError::execution(format!(
+                "invalid label name in histogram_quantiles(): {}",
+                lossy(&label)
+            ));
+        }
         let mut found = Vec::new();
         for arg in &call.args[2..] {
             let quantiles = self.numbers(arg, grid)?;
-            let columns = self.quantiles(&quantiles, arg.bare().span, vector, grid)?;
-            let value = quantiles.first().copied().unwrap_or(f64::NAN);
-            for mut column in columns {
-                column.labels = column.labels.with(&label, &open_metrics(value));
-                found.push(column);
+            for column in self.quantiles(&quantiles, arg.bare().span, vector, grid)? {
+                found.extend(self.by_quantile(&column, &quantiles, &label)?);
             }
         }
-        Ok(found)
+        unique(found)
+    }
+
+    /// The column with its quantile as a label; where that changes from step to step, one for each.
+    fn by_quantile(&self, column: &Column, quantiles: &[f64], label: &str) -> Result<Vec<Column>, EvalError> {
+        let mut found: Vec<(u64, Column)> = Vec::new();
+        for (step, quantile) in quantiles.iter().enumerate() {
+            let Some(point) = column.point(step) else { continue };
+            let bits = quantile.to_bits();
+            if !found.iter().any(|(known, _)| *known == bits) {
+                self.hold(column.size())?;
+                let labels = column.labels.with(label, &open_metrics(*quantile));
+                let mut one = Column::empty(labels, quantiles.len());
+                one.drop_name = column.drop_name;
+                found.push((bits, one));
+            }
+            let of_quantile = found.iter_mut().filter(|(known, _)| *known == bits);
+            of_quantile.for_each(|(_, one)| one.set(step, Some(point.clone())));
+        }
+        Ok(found.into_iter().map(|(_, column)| column).collect())
     }
 
     pub(super) fn histogram_fraction(&mut self, call: &Call, grid: Grid) -> Result<Vec<Column>, EvalError> {
         let [lower, upper, vector] = &call.args[..] else { unreachable!("the parser checked the count") };
-        let span = vector.bare().span;
+        // As Prometheus, which blames the first argument.
+        let span = lower.bare().span;
         let lowers = self.numbers(lower, grid)?;
         let uppers = self.numbers(upper, grid)?;
         let mut classic = |_: &mut Notes, step: usize, _: &Labels, buckets: &mut Vec<Classic>| {

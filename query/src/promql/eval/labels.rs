@@ -2,9 +2,11 @@
 
 use binnacle_model::labels::METRIC_NAME;
 use binnacle_model::regexes::anchored;
+use binnacle_model::text::lossy;
 use regex::Regex;
 
 use super::super::ast::Expr;
+use super::super::lexer::is_label_name;
 use super::column::{Column, unique};
 use super::{EvalError, Grid, Run};
 
@@ -25,7 +27,7 @@ impl Run<'_> {
             let Some(found) = regex.captures(column.labels.value(source)) else { continue };
             let mut value = String::new();
             found.expand(replacement, &mut value);
-            set(column, target, &value);
+            set(column, target, &lossy(&value));
         }
         unique(columns)
     }
@@ -42,7 +44,7 @@ impl Run<'_> {
         for column in &mut columns {
             let parts: Vec<&str> = sources.iter().map(|name| column.labels.value(name)).collect();
             let joined = parts.join(separator);
-            set(column, target, &joined);
+            set(column, target, &lossy(&joined));
         }
         unique(columns)
     }
@@ -64,7 +66,8 @@ fn compile(pattern: &str) -> Result<Regex, EvalError> {
 }
 
 fn check_label(which: &str, function: &str, name: &str) -> Result<(), EvalError> {
-    if name.is_empty() {
+    if !is_label_name(name) {
+        let name = lossy(name);
         return EvalError::execution(format!("invalid {which} label name in {function}(): {name}"));
     }
     Ok(())

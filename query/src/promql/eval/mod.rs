@@ -37,11 +37,11 @@ mod trim;
 mod windows;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use binnacle_model::histogram::Histogram;
-use binnacle_model::storage::{Deadline, HistogramSample, Queryable, StorageError};
+use binnacle_model::storage::{Deadline, HistogramSample, Queryable, Room, StorageError};
 use binnacle_model::{Labels, Sample, Timestamp};
 
 use super::ast::{At, BinaryOp, DurationExpr, Expr, Kind, Reach, ValueType};
@@ -53,7 +53,8 @@ pub use stats::SampleStats;
 /// What a query may use.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// Samples of 16 bytes held at once, those of columns included; a series counts as eight of them.
+    /// Samples of 16 bytes held at once, those of columns included; a series counts as eight of them, and until it is
+    /// read for its labels and the places of its chunks.
     pub max_samples: usize,
     /// How old a sample may be and still count as the present one.
     pub lookback: Duration,
@@ -231,21 +232,22 @@ impl<'a> Engine<'a> {
         Ok(run.answer(Output::Matrix(series)))
     }
 
-    fn run<'r>(&'r self, params: QueryParams, deadline: &'r Deadline) -> Run<'r> {
+    fn run<'r>(&'r self, params: QueryParams, deadline: &Deadline) -> Run<'r> {
         let step_ms = binnacle_model::time::millis(params.step);
         let span = params.end.0.saturating_sub(params.start.0).max(0);
         let steps = if step_ms == 0 { 1 } else { (span / step_ms) as usize + 1 };
         let outer = Grid { start_ms: params.start.0, step_ms, steps };
+        let room = deadline.room().cloned().unwrap_or_else(|| Room::new(self.limits.max_samples));
         Run {
             storage: self.storage,
             limits: self.limits,
             type_and_unit: self.type_and_unit,
-            deadline,
+            deadline: deadline.within(&room),
             outer,
             counts: self.has_stats.then(|| Arc::new(Counts::new(outer))),
             span_ms: span,
             end_ms: params.end.0,
-            held: Arc::default(),
+            room,
             traces_resets: false,
             is_ordered: false,
             plans: rates::Plans::default(),
@@ -310,19 +312,30 @@ enum Value {
     Text(String),
 }
 
+impl Value {
+    /// As the query's budget counts it.
+    fn size(&self) -> usize {
+        match self {
+            Self::Scalar(values) => values.len(),
+            Self::Vector(columns) => columns.iter().map(Column::size).sum(),
+            Self::Text(_) => 0,
+        }
+    }
+}
+
 /// One evaluation.
 struct Run<'a> {
     storage: &'a dyn Queryable,
     limits: Limits,
     type_and_unit: bool,
-    deadline: &'a Deadline,
+    deadline: Deadline,
     /// The steps of the whole query, which `@ start()` and `@ end()` mean.
     outer: Grid,
     /// From the query's start to its end, which no step need meet.
     span_ms: i64,
     end_ms: i64,
-    /// Samples held now, by all cores.
-    held: Arc<AtomicUsize>,
+    /// Of the whole query, on all cores.
+    room: Room,
     /// Whether selectors say of every histogram whether its counter was reset, as Prometheus does where
     /// only counts and sums are asked for.
     traces_resets: bool,
@@ -343,22 +356,16 @@ impl Run<'_> {
 
     /// Counts samples that are held from now on.
     fn hold(&self, samples: usize) -> Result<(), EvalError> {
-        let held = self.held.fetch_add(samples, Ordering::Relaxed) + samples;
+        let held = self.room.hold(samples)?;
         if let Some(counts) = &self.counts {
             counts.peak.fetch_max(held, Ordering::Relaxed);
-        }
-        if held > self.limits.max_samples {
-            return Err(StorageError::TooMuch.into());
         }
         self.check()
     }
 
     /// Lets go of samples that were counted.
     fn release(&self, samples: usize) {
-        // What was counted a little short when it was made must not make a debt.
-        let less = |held: usize| Some(held.saturating_sub(samples));
-        // The closure always answers.
-        let _ = self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less);
+        self.room.release(samples);
     }
 
     /// Columns as storage gave them, in the order in which they are wanted.
@@ -378,6 +385,14 @@ impl Run<'_> {
     }
 
     fn eval(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
+        let (before, plans) = (self.room.held(), self.plans.room());
+        let value = self.node(expr, grid)?;
+        // What was held on the way is gone.
+        self.room.keep((before + self.plans.room()).saturating_sub(plans) + value.size());
+        Ok(value)
+    }
+
+    fn node(&mut self, expr: &Expr, grid: Grid) -> Result<Value, EvalError> {
         if grid.steps == 0 {
             return Ok(match expr.value_type() {
                 ValueType::Scalar => Value::Scalar(Vec::new()),

@@ -1,7 +1,7 @@
 //! Series from storage, read and worked on by all cores.
 
 use std::num::NonZero;
-use std::sync::{Arc, OnceLock};
+use std::sync::OnceLock;
 use std::thread;
 
 use binnacle_model::storage::{Series, SeriesSet, StorageError, Wanted};
@@ -54,7 +54,7 @@ impl Run<'_> {
         make: Make<'_, G>,
         work: Work<'_, T>,
     ) -> Result<G, EvalError> {
-        let sets = self.storage.select_parts(matchers, range, wanted, self.deadline, cores())?;
+        let sets = self.storage.select_parts(matchers, range, wanted, &self.deadline, cores())?;
         let mut sets = sets.into_iter();
         let Some(first) = sets.next() else { return Ok(make()) };
         thread::scope(|scope| {
@@ -137,6 +137,7 @@ impl Run<'_> {
     fn fork(&self) -> Self {
         let counts = self.counts.clone();
         let (plans, notes) = (rates::Plans::default(), Notes::default());
-        Self { held: Arc::clone(&self.held), plans, notes, counts, ..*self }
+        let (deadline, room) = (self.deadline.clone(), self.room.clone());
+        Self { deadline, room, counts, plans, notes, ..*self }
     }
 }

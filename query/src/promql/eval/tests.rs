@@ -243,6 +243,86 @@ fn limits_and_deadlines_end_a_query() {
     assert!(matches!(error, Err(EvalError::Storage(StorageError::Deadline))));
 }
 
+#[test]
+fn strings_are_bytes_as_in_go() {
+    check(r#"label_replace(up{job="a"}, "x", "\xc3\xa9\303\251", "", "")"#, r#"up{job="a", x="éé"} 1"#);
+    check(
+        r#"label_replace(up, "\xff", "", "job", "(.*)")"#,
+        "error: invalid destination label name in label_replace(): \u{fffd}",
+    );
+    check(r#"count_values("a\xc5z", up)"#, "error: invalid label name a\u{fffd}z");
+    check(r"'it\'s'", "it's");
+    for text in [r#""\'""#, r#""\400""#, r#""\xz1""#] {
+        assert!(parse(text).is_err(), "{text}");
+    }
+    assert_eq!(
+        parse(r#"count_values("\xff\u0085", up)"#).unwrap().to_string(),
+        r#"count_values("\xff\u0085", up)"#
+    );
+    check("08", "8");
+    check("vector(010)", "{} 8");
+    assert!(matches!(parse("_1").unwrap().kind, Kind::Vector(_)));
+}
+
+#[test]
+fn labels_of_what_is_absent_come_from_the_matchers_in_order() {
+    check(r#"absent(x{job!="b", job="a", i="1"})"#, r#"{i="1", job="a"} 1"#);
+    check(r#"absent(x{job="a", job!="b", i="1"})"#, r#"{i="1"} 1"#);
+    check(r#"absent(x{job="a", job="b"})"#, "{} 1");
+}
+
+#[test]
+fn counted_values_without_their_label_are_one_group() {
+    check(r#"count_values without (v, path) ("v", req{job="a"})"#, r#"{job="a"} 2"#);
+    check(
+        r#"count_values without (path) ("v", req{job="a"})"#,
+        r#"{job="a", v="15"} 1; {job="a", v="60"} 1"#,
+    );
+}
+
+#[test]
+fn windows_by_themselves_are_ordered_and_each_series_comes_once() {
+    check(
+        "req[20s]",
+        r#"req{job="a", path="/x"} x2; req{job="a", path="/y"} x2; req{job="b", path="/x"} x2"#,
+    );
+    check(
+        r#"label_replace(req, "path", "", "", "")[20s:10s]"#,
+        "error: vector cannot contain metrics with the same labelset",
+    );
+}
+
+#[test]
+fn quantiles_are_labelled_step_by_step() {
+    let storage = histograms();
+    let engine = Engine::new(&storage, Limits::default());
+    let params = QueryParams { start: Timestamp(0), end: Timestamp(20_000), step: Duration::from_secs(10) };
+    let expr = parse(r#"histogram_quantiles(h{job="a"}, "q", scalar(h{job="f"}) / 4)"#).unwrap();
+    let answer = engine.range(&expr, params, &Deadline::default()).unwrap();
+    let want = r#"{job="a", q="0.25"} x1; {job="a", q="0.5"} x1; {job="a", q="0.75"} x1"#;
+    assert_eq!(shown(answer.output), want);
+}
+
+/// What a query holds at its end is its answer, and at no time much more than what it works on.
+#[test]
+fn what_was_worked_on_is_let_go_of() {
+    let steps = 1001;
+    let series = 200;
+    let lines: Vec<String> = (0..series).map(|at| format!("m i={at}: {}", "1 ".repeat(101).trim())).collect();
+    let storage = storage(&lines.join("\n"));
+    let params = QueryParams { start: Timestamp(0), end: Timestamp(1_000_000), step: Duration::from_secs(1) };
+    let column = steps + 8;
+    // A left side, and two more with a result on the right, with labels and where there is something at which step.
+    let room = Room::new(4 * series * (column + 8 + steps / 16 + 1) + 4 * steps);
+    let deadline = Deadline::default().within(&room);
+    let sides = "m / m / m / m / m / (m and m or m unless m)";
+    let expr = parse(sides).unwrap();
+    let answer = Engine::new(&storage, Limits::default()).range(&expr, params, &deadline).unwrap();
+    let Output::Matrix(found) = answer.output else { panic!("a range query answers a matrix") };
+    assert_eq!(found.len(), series);
+    assert_eq!(room.held(), series * column, "the answer alone");
+}
+
 /// Native histograms, one each 10 s: as many observations in (1, 2] as in (2, 4], ten more of each per
 /// sample; of `h{job="b"}` twice as many.
 fn histograms() -> Listed {

@@ -247,16 +247,10 @@ impl Run<'_> {
         if self.type_and_unit {
             let kind = labels.value("__type__");
             if !matches!(kind, "counter" | "histogram") {
-                let text = format!(
-                    "metric might not be a counter, __type__ label is not set to \"counter\" or \"histogram\", got {kind:?}: {name:?}"
-                );
-                self.notes.inform(span, &text);
+                self.notes.no_counter_type(span, kind, name);
             }
         } else if !["_total", "_sum", "_count", "_bucket"].iter().any(|suffix| name.ends_with(suffix)) {
-            let text = format!(
-                "metric might not be a counter, name does not end in _total/_sum/_count/_bucket: {name:?}"
-            );
-            self.notes.inform(span, &text);
+            self.notes.no_counter_name(span, name);
         }
     }
 
@@ -379,17 +373,23 @@ impl Run<'_> {
         Ok(made)
     }
 
-    /// The windows of the last step themselves.
+    /// The windows of the last step themselves, ordered by labels.
     pub(super) fn last_windows(&mut self, expr: &Expr, grid: Grid) -> Result<Vec<RangeSeries>, EvalError> {
-        self.each_series(expr.bare(), grid, "", Wanted::All, &Vec::new, &|run, series, frame| {
-            let mut cursor = Cursor::new(&series);
-            let window = cursor.window(run, frame, grid.end_ms());
-            run.count_window(0, &window);
-            let (samples, histograms) = over_time::shown(&window);
-            let is_empty = samples.is_empty() && histograms.is_empty();
-            let labels = series.labels.clone();
-            Ok((!is_empty).then_some(RangeSeries { labels, samples, histograms }))
-        })
+        let mut found: Vec<RangeSeries> =
+            self.each_series(expr.bare(), grid, "", Wanted::All, &Vec::new, &|run, series, frame| {
+                let mut cursor = Cursor::new(&series);
+                let window = cursor.window(run, frame, grid.end_ms());
+                run.count_window(0, &window);
+                let (samples, histograms) = over_time::shown(&window);
+                let is_empty = samples.is_empty() && histograms.is_empty();
+                let labels = series.labels.clone();
+                Ok((!is_empty).then_some(RangeSeries { labels, samples, histograms }))
+            })?;
+        found.sort_by(|a, b| a.labels.cmp(&b.labels));
+        if found.windows(2).any(|pair| pair[0].labels == pair[1].labels) {
+            return EvalError::execution("vector cannot contain metrics with the same labelset");
+        }
+        Ok(found)
     }
 
     /// Steps at which no series of a range vector has a sample.

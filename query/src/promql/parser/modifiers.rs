@@ -7,7 +7,7 @@ use binnacle_model::Timestamp;
 use super::super::ast::{
     At, BinaryOp, Borders, DurationExpr, Expr, Kind, Notation, Reach, Selector, Span, Subquery,
 };
-use super::super::lexer::{Token, parse_number};
+use super::super::lexer::{Token, named_number};
 use super::{Deep, Modified, ParseError, Parser};
 
 /// Longest duration; sums of several still fit a moment's number.
@@ -145,7 +145,7 @@ impl Parser<'_> {
         let value = match self.next() {
             Token::Number(value) => value,
             Token::Duration(span) => span.as_secs_f64(),
-            Token::Name(word) => match parse_number(&word) {
+            Token::Name(word) => match named_number(&word) {
                 Some(value) => value,
                 None => return Err(self.error_at(place, "expected a number".to_owned())),
             },

@@ -7,7 +7,7 @@ use super::super::ast::{
     AggregateOp, Aggregation, Borders, Call, Expr, Grouping, Kind, Notation, Reach, Selector, Span,
 };
 use super::super::functions;
-use super::super::lexer::{Token, parse_number};
+use super::super::lexer::{Token, named_number};
 use super::{Deep, ParseError, Parser};
 
 impl Parser<'_> {
@@ -60,7 +60,7 @@ impl Parser<'_> {
             return Ok((Expr { kind: Kind::Call(call), span: self.since(start) }, depth + 1));
         }
         self.next();
-        if let Some(number) = parse_number(name) {
+        if let Some(number) = named_number(name) {
             return Ok((Expr { kind: Kind::Number(number, Notation::Number), span: start }, 1));
         }
         Ok((self.selector(Some(name), start)?, 1))

@@ -1,5 +1,6 @@
 //! The index of a block: times, terms, postings, series. See the format page.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
@@ -59,9 +60,11 @@ pub(super) struct Row {
 
 /// Unpacks groups, one after the other.
 #[derive(Default)]
-pub(super) struct Unpacker {
+pub(crate) struct Unpacker {
     zstd: Option<zstd::bulk::Decompressor<'static>>,
     plain: Vec<u8>,
+    /// Whether what is unpacked stays so for a while.
+    pub(super) keeps: bool,
 }
 
 impl Unpacker {
@@ -96,7 +99,13 @@ pub(super) struct Index {
     postings: Vec<Range<usize>>,
     groups: Vec<Group>,
     series: u32,
+    /// Groups that were unpacked lately, the last one at the end: dashboards ask for the same few again and again.
+    unpacked: Mutex<VecDeque<(usize, Arc<[u8]>)>>,
 }
+
+/// Groups of a block that stay unpacked, some kilobytes each.
+const UNPACKED_MAX: usize = 16;
+const UNPACKED_MAX_BYTES: usize = 64 << 10;
 
 impl Index {
     /// Reads an index of which the checksum was right.
@@ -133,7 +142,8 @@ impl Index {
         if !reader.is_empty() {
             return None;
         }
-        Some(Self { bytes, sources, times, dictionary, terms, postings, groups, series })
+        let unpacked = Mutex::default();
+        Some(Self { bytes, sources, times, dictionary, terms, postings, groups, series, unpacked })
     }
 
     /// Every label of every series, ascending, each once.
@@ -203,7 +213,18 @@ impl Index {
         mut is_wanted: impl FnMut(usize) -> bool,
     ) -> Option<Vec<Row>> {
         let group = self.groups.get(number)?;
-        let mut reader = Reader::new(unpacker.unpack(&self.bytes[group.bytes.clone()])?);
+        let known = self.unpacked(number);
+        let plain = if let Some(known) = &known {
+            &known[..]
+        } else {
+            let keeps = unpacker.keeps;
+            let plain = unpacker.unpack(&self.bytes[group.bytes.clone()])?;
+            if keeps {
+                self.keep_unpacked(number, plain);
+            }
+            plain
+        };
+        let mut reader = Reader::new(plain);
         let mut rows = Vec::new();
         let mut series = number * GROUP_SERIES;
         let mut terms: Vec<u64> = Vec::new();
@@ -237,6 +258,23 @@ impl Index {
             }
         }
         Some(rows)
+    }
+
+    fn unpacked(&self, number: usize) -> Option<Arc<[u8]>> {
+        let unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        unpacked.iter().rev().find(|(known, _)| *known == number).map(|(_, plain)| Arc::clone(plain))
+    }
+
+    fn keep_unpacked(&self, number: usize, plain: &[u8]) {
+        if plain.len() > UNPACKED_MAX_BYTES {
+            return;
+        }
+        let plain = Arc::from(plain);
+        let mut unpacked = self.unpacked.lock().unwrap_or_else(PoisonError::into_inner);
+        if unpacked.len() >= UNPACKED_MAX {
+            unpacked.pop_front();
+        }
+        unpacked.push_back((number, plain));
     }
 
     fn labels(&self, terms: &[u64]) -> Option<Labels> {

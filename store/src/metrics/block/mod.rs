@@ -23,11 +23,14 @@ use crate::wal::WalFileId;
 
 #[doc(hidden)]
 pub use fuzzing::try_block;
-pub(crate) use index::ChunkMeta;
-use index::{GROUP_SERIES, Index, Row, Unpacker};
+pub(crate) use index::{ChunkMeta, Unpacker};
+use index::{GROUP_SERIES, Index, Row};
 pub(crate) use writer::BlockWriter;
 
 const FOOTER_BYTES: usize = 72;
+
+/// Groups of so many series stay unpacked for the next query.
+const KEPT_SERIES_MAX: u64 = 64;
 
 /// A block is copied in pieces.
 const COPY_BYTES: usize = 1 << 20;
@@ -265,29 +268,45 @@ impl Block {
 
     /// The series that satisfy every matcher, ascending, each with its chunks that touch `range`.
     pub(crate) fn select(&self, matchers: &[Matcher], range: TimeRange) -> Result<Vec<Chunked>, BlockError> {
+        let mut found = Vec::new();
+        self.each(matchers, range, &mut Unpacker::default(), |chunked| {
+            found.push(chunked);
+            true
+        })?;
+        Ok(found)
+    }
+
+    /// Hands them over one by one, for as long as `take` goes on.
+    pub(crate) fn each(
+        &self,
+        matchers: &[Matcher],
+        range: TimeRange,
+        unpacker: &mut Unpacker,
+        mut take: impl FnMut(Chunked) -> bool,
+    ) -> Result<(), BlockError> {
         if !self.footer.range.overlaps(range) {
-            return Ok(Vec::new());
+            return Ok(());
         }
         let index = self.index()?;
         let broken = || self.corrupt("its index contradicts itself");
         let numbers = index.select(matchers).ok_or_else(broken)?;
-        let mut found = Vec::new();
-        let mut unpacker = Unpacker::default();
+        // A query for a few series comes again; one for many would drive these out.
+        unpacker.keeps = numbers.len() <= KEPT_SERIES_MAX;
         let mut next = numbers.iter().map(|number| number as usize).peekable();
         while let Some(number) = next.peek() {
             let group = number / GROUP_SERIES;
-            let rows = index.group(group, &mut unpacker, |at| next.next_if_eq(&at).is_some());
+            let rows = index.group(group, unpacker, |at| next.next_if_eq(&at).is_some());
             if next.peek().is_some_and(|number| number / GROUP_SERIES == group) {
                 return Err(broken());
             }
             for Row { labels, mut chunks } in rows.ok_or_else(broken)? {
                 chunks.retain(|chunk| index.range(chunk).overlaps(range));
-                if !chunks.is_empty() {
-                    found.push((labels, chunks));
+                if !chunks.is_empty() && !take((labels, chunks)) {
+                    return Ok(());
                 }
             }
         }
-        Ok(found)
+        Ok(())
     }
 
     /// Names of the labels of series that satisfy every matcher.

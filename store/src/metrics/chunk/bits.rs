@@ -1,5 +1,8 @@
 //! Bits in bytes, the highest first, and the XOR code of values on top of them.
 
+/// Room that the first bits take.
+const FIRST_BYTES: usize = 32;
+
 /// Appends bits to bytes.
 #[derive(Debug, Default, Clone)]
 pub(super) struct BitWriter {
@@ -29,6 +32,10 @@ impl BitWriter {
             return;
         };
         let bytes = left.div_ceil(8);
+        if self.out.capacity() == 0 {
+            // What it grows to in any case, without the steps on the way.
+            self.out.reserve_exact(FIRST_BYTES);
+        }
         self.out.extend_from_slice(&(word << free).to_be_bytes()[..bytes as usize]);
         self.free = (bytes * 8 - left) as u8;
     }

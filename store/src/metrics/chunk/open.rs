@@ -80,6 +80,12 @@ impl OpenChunk {
         self.count += 1;
     }
 
+    /// The last byte so far, for whoever wants it near.
+    #[inline]
+    pub(crate) fn end(&self) -> u8 {
+        self.bits.out.last().copied().unwrap_or_default()
+    }
+
     pub(crate) fn len(&self) -> usize {
         usize::from(self.count)
     }

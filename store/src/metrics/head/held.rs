@@ -73,6 +73,12 @@ impl Held {
         frozen + loose * 2 + self.histograms.len() * 64
     }
 
+    /// What it has of its own in memory, in samples of 16 bytes: frozen chunks are the head's.
+    pub(crate) fn weight(&self) -> usize {
+        let open = self.open.as_ref().map_or(0, OpenChunk::len).div_ceil(4);
+        self.chunks.len() * 2 + open + self.samples.len() + self.histograms.len()
+    }
+
     /// Adds the samples of `range` to `out`, in no order.
     pub(crate) fn decode_range(&self, range: TimeRange, scratch: &mut Scratch, out: &mut Vec<Sample>) {
         let frozen: usize = self.chunks.iter().map(|frozen| usize::from(frozen.times.count)).sum();

@@ -17,9 +17,11 @@ mod times;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use binnacle_model::storage::{ALL_TIME, AppendReport, HistogramSample, RawSeries, SeriesDecoder, Wanted};
+use binnacle_model::storage::{
+    ALL_TIME, AppendReport, HistogramSample, RawSeries, SeriesDecoder, StorageError, Wanted,
+};
 use binnacle_model::{Interner, Label, Labels, Matcher, Sample, TimeRange, Timestamp};
-use xxhash_rust::xxh3::Xxh3Builder;
+use xxhash_rust::xxh3::{xxh3_64_with_seed, xxh3_128_with_secret};
 
 pub(crate) use held::{Held, Taken};
 pub(crate) use numbers::SeriesNumbers;
@@ -38,6 +40,12 @@ use times::TimePool;
 
 /// Labels of one series, with names; Prometheus's own limits are far below where they are set at all.
 const LABELS_MAX_BYTES: usize = 64 * 1024;
+
+/// The same as senders write them.
+const RAW_LABELS_MAX_BYTES: usize = 4 * LABELS_MAX_BYTES;
+
+/// As XXH3 wants them.
+const SECRET_BYTES: usize = 192;
 
 /// A larger batch goes into several records.
 const RECORD_TARGET_BYTES: usize = 8 * 1024 * 1024;
@@ -60,6 +68,8 @@ pub(crate) struct Limits {
     pub(crate) newest: Timestamp,
     /// Series of a job, above which no more are made.
     pub(crate) series_per_job: usize,
+    /// The same of all together.
+    pub(crate) series: usize,
 }
 
 impl Limits {
@@ -110,15 +120,22 @@ pub(crate) struct Parked {
     pub(crate) places: Arc<[Place]>,
 }
 
+/// Bytes by which a process hashes what others send.
+fn secret_of(seed: u64) -> [u8; SECRET_BYTES] {
+    let mut secret = [0; SECRET_BYTES];
+    for (at, word) in secret.as_chunks_mut::<8>().0.iter_mut().enumerate() {
+        *word = xxh3_64_with_seed(&at.to_le_bytes(), seed).to_le_bytes();
+    }
+    secret
+}
+
+/// So many series are brought close before they take their samples.
+const TOUCHED: usize = 64;
+
 /// How the senders of a batch name its series.
 pub(crate) fn hash_batch(seed: u64, batch: &[RawSeries<'_>], decoder: &dyn SeriesDecoder) -> Vec<RawHash> {
-    let hasher = Xxh3Builder::new().with_seed(seed ^ decoder.salt()).build();
-    let hash = |raw: &RawSeries<'_>| {
-        let mut hasher = hasher.clone();
-        hasher.update(raw.labels);
-        RawHash(hasher.digest128())
-    };
-    batch.iter().map(hash).collect()
+    let secret = secret_of(seed ^ decoder.salt());
+    batch.iter().map(|raw| RawHash(xxh3_128_with_secret(raw.labels, &secret))).collect()
 }
 
 impl Head {
@@ -189,7 +206,10 @@ impl Head {
         report: &mut AppendReport,
     ) -> Vec<(Place, Sample)> {
         let mut accepted: Vec<(Place, Sample)> = Vec::with_capacity(batch.len());
-        for (raw, place) in batch.iter().zip(places) {
+        for (at, (raw, place)) in batch.iter().zip(places).enumerate() {
+            if at % TOUCHED == 0 {
+                self.registry.touch(&places[at..places.len().min(at + TOUCHED)]);
+            }
             let Some(place) = *place else { continue };
             let series = self.registry.get_mut(place);
             // In order, so that a batch that runs backwards in time is not inserted at the front each time.
@@ -302,7 +322,13 @@ impl Head {
         limits: Limits,
         report: &mut AppendReport,
     ) -> Vec<Option<Place>> {
-        let mut places: Vec<Option<Place>> = hashes.iter().map(|hash| self.registry.by_raw(*hash)).collect();
+        let mut last = None;
+        let mut places: Vec<Option<Place>> = Vec::with_capacity(hashes.len());
+        for hash in hashes {
+            let place = self.registry.by_raw_behind(*hash, last);
+            last = place.or(last);
+            places.push(place);
+        }
         for (at, place) in places.iter_mut().enumerate().filter(|(_, place)| place.is_none()) {
             // It may have come twice in this batch.
             *place = self.registry.by_raw(hashes[at]);
@@ -311,9 +337,8 @@ impl Head {
             }
             let raw = &batch[at];
             match decode_labels(raw.labels, decoder) {
-                Ok(labels) if self.registry.is_beyond(&labels, limits.series_per_job) => {
+                Ok(labels) if self.is_beyond(&labels, limits, report) => {
                     report.limited += raw.samples.len() + raw.histograms.len();
-                    report.limited_job.get_or_insert_with(|| labels.value("job").into());
                 }
                 // What is refused makes no series.
                 Ok(_) if !limits.admit_any(raw, report) => {}
@@ -332,6 +357,20 @@ impl Head {
             }
         }
         places
+    }
+
+    /// Whether a series is new and one too many; says which limit refuses the first one.
+    fn is_beyond(&self, labels: &Labels, limits: Limits, report: &mut AppendReport) -> bool {
+        let reason = if self.registry.is_beyond(labels, limits.series_per_job) {
+            let job = labels.value("job");
+            format!("of job {job:?}, which has as many as storage.tsdb.series_limit_per_job allows")
+        } else if self.registry.len() >= limits.series && self.registry.find_labels(labels).is_none() {
+            "beyond those that storage.tsdb.series_limit allows".to_owned()
+        } else {
+            return false;
+        };
+        report.limited_reason.get_or_insert_with(|| reason.into());
+        true
     }
 
     /// The record of `accepted`, with the labels of series that `file` does not name yet; answers the bytes of these.
@@ -405,15 +444,17 @@ impl Head {
         matchers: &[Matcher],
         range: TimeRange,
         wanted: Wanted,
-    ) -> Vec<(Labels, Taken)> {
-        let places = self.registry.select(matchers);
-        let mut found = Vec::with_capacity(places.len());
-        for place in places {
+        mut hold: impl FnMut(&Labels, &Taken) -> Result<(), StorageError>,
+    ) -> Result<Vec<(Labels, Taken)>, StorageError> {
+        let mut found = Vec::new();
+        for place in self.registry.select(matchers) {
             if let Some(taken) = self.registry.get(place).taken(range, wanted) {
-                found.push((self.registry.labels_again(place), taken));
+                let labels = self.registry.labels_again(place);
+                hold(&labels, &taken)?;
+                found.push((labels, taken));
             }
         }
-        found
+        Ok(found)
     }
 
     /// Names of the labels of series that satisfy every matcher.
@@ -534,6 +575,10 @@ impl Head {
 }
 
 pub(crate) fn decode_labels(raw: &[u8], decoder: &dyn SeriesDecoder) -> Result<Labels, String> {
+    // Names and values are in there as they are; what stands around them is no more than their like.
+    if raw.len() > RAW_LABELS_MAX_BYTES {
+        return Err(format!("its labels have more than {LABELS_MAX_BYTES} bytes"));
+    }
     let labels = decoder.decode(raw).map_err(|error| error.to_string())?;
     // The log would not be read back with it.
     if labels.iter().any(|label| label.name.is_empty()) {

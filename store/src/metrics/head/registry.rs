@@ -43,6 +43,9 @@ fn split(hash: u128) -> [u32; 4] {
     [hash as u32, (hash >> 32) as u32, (hash >> 64) as u32, (hash >> 96) as u32]
 }
 
+/// No hash, of which there are too many for this one to be met.
+const NOBODY: [u32; 4] = [0; 4];
+
 /// One sender names a series in one way, and there are few ways.
 const RAW_PER_SERIES: usize = 4;
 
@@ -52,6 +55,8 @@ pub(super) struct Registry {
     free: Vec<Place>,
     by_labels: HashTable<Place>,
     by_raw: HashTable<RawEntry>,
+    /// By place, how it was named last.
+    usual: Vec<[u32; 4]>,
     postings: Postings,
     symbols: Symbols,
     hasher: RandomState,
@@ -71,6 +76,7 @@ impl Registry {
             free: Vec::new(),
             by_labels: HashTable::new(),
             by_raw: HashTable::new(),
+            usual: Vec::new(),
             postings: Postings::default(),
             symbols: Symbols::new(shared),
             hasher: RandomState::default(),
@@ -112,8 +118,27 @@ impl Registry {
         self.by_raw.find(entry.short(), |known| known.hash == entry.hash).map(|known| known.place)
     }
 
+    /// As [`Self::by_raw`], where the series before it in a batch is in `last`: senders name series in the order in which
+    /// they were made, mostly.
+    pub(super) fn by_raw_behind(&self, hash: RawHash, last: Option<Place>) -> Option<Place> {
+        let next = last.and_then(|last| last.0.checked_add(1));
+        let is_known = |next: &u32| self.usual.get(*next as usize) == Some(&split(hash.0));
+        next.filter(is_known).map(Place).or_else(|| self.by_raw(hash))
+    }
+
+    /// Looks at what samples are added to, of several series at once: the memory of one need not come before that of the
+    /// next is asked for.
+    pub(super) fn touch(&self, places: &[Option<Place>]) {
+        let ends = places.iter().flatten().map(|place| self.get(*place).open.end());
+        std::hint::black_box(ends.fold(0, |all, end| all ^ end));
+    }
+
     /// Remembers how someone names a series.
     pub(super) fn learn(&mut self, hash: RawHash, place: Place) {
+        if self.usual.len() <= place.0 as usize {
+            self.usual.resize(place.0 as usize + 1, NOBODY);
+        }
+        self.usual[place.0 as usize] = split(hash.0);
         if self.by_raw.len() > RAW_PER_SERIES * self.len() + 1024 {
             // Someone names the same series in ever new ways; all can be learnt again.
             self.by_raw.clear();
@@ -320,6 +345,9 @@ impl Registry {
             }
             if let Some(decoded) = self.decoded.get_mut(place.0 as usize) {
                 *decoded = None;
+            }
+            if let Some(usual) = self.usual.get_mut(place.0 as usize) {
+                *usual = NOBODY;
             }
             self.free.push(*place);
         }
