@@ -103,9 +103,7 @@ impl Metrics {
                 samples.clear();
                 held.decode_range(range, &mut scratch, &mut samples);
                 sort_unique(&mut samples, |sample: &Sample| sample.timestamp);
-                let inside = held.histograms.partition_point(|one| one.timestamp < range.start)
-                    ..held.histograms.partition_point(|one| one.timestamp <= range.end);
-                writer.add(labels, &samples, &held.histograms[inside])?;
+                writer.add(labels, &samples, &held.histograms_in(range))?;
             }
             let cut = if Some(window) == last { cut } else { Cut::NONE };
             written.push((writer.finish(cut, &[])?, number));

@@ -386,7 +386,7 @@ impl Reading {
                 Part::Head(Taken::One(sample)) => self.columns.push(*sample),
                 Part::Head(Taken::Held(held)) => {
                     held.decode_columns(self.range, &mut self.known, &mut self.columns);
-                    series.histograms.extend_from_slice(&held.histograms);
+                    series.histograms.extend(held.histograms_in(self.range));
                 }
             }
             if self.counts && !matches!(part, Part::Block(block, _) if block.is_rollup()) {

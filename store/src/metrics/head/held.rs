@@ -6,6 +6,7 @@ use std::sync::Arc;
 use binnacle_model::storage::{ALL_TIME, HistogramSample};
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
+use super::packed::Packed;
 use super::times::{KnownTimes, TimeColumn};
 use crate::metrics::chunk::open::OpenChunk;
 use crate::metrics::chunk::{Scratch, values};
@@ -57,26 +58,30 @@ pub(crate) struct Held {
     pub(crate) open: Option<OpenChunk>,
     /// Not necessarily ascending.
     pub(crate) samples: Vec<Sample>,
-    /// Ascending.
+    /// In no order.
+    pub(crate) packed: Vec<Packed>,
+    /// In no order.
     pub(crate) histograms: Vec<HistogramSample>,
 }
 
 impl Held {
     pub(crate) fn is_empty(&self) -> bool {
-        self.chunks.is_empty() && self.open.is_none() && self.samples.is_empty() && self.histograms.is_empty()
+        let has_floats = !self.chunks.is_empty() || self.open.is_some() || !self.samples.is_empty();
+        !has_floats && self.packed.is_empty() && self.histograms.is_empty()
     }
 
     /// Roughly how many bytes of samples there are to read.
     pub(crate) fn bytes(&self) -> usize {
         let frozen: usize = self.chunks.iter().map(|frozen| frozen.values.len()).sum();
         let loose = self.samples.len() + self.open.as_ref().map_or(0, OpenChunk::len);
-        frozen + loose * 2 + self.histograms.len() * 64
+        let packed: usize = self.packed.iter().map(Packed::bytes).sum();
+        frozen + loose * 2 + packed + self.histograms.len() * 64
     }
 
     /// What it has of its own in memory, in samples of 16 bytes: frozen chunks are the head's.
     pub(crate) fn weight(&self) -> usize {
         let open = self.open.as_ref().map_or(0, OpenChunk::len).div_ceil(4);
-        self.chunks.len() * 2 + open + self.samples.len() + self.histograms.len()
+        (self.chunks.len() + self.packed.len()) * 2 + open + self.samples.len() + self.histograms.len()
     }
 
     /// Adds the samples of `range` to `out`, in no order.
@@ -109,7 +114,8 @@ impl Held {
         let open = self.open.iter().flat_map(|open| [open.first(), open.last().map(|last| last.timestamp)]);
         let chunks = self.chunks.iter().flat_map(|frozen| [frozen.range().start, frozen.range().end]);
         let samples = self.samples.iter().map(|sample| sample.timestamp);
-        let histograms = self.histograms.iter().map(|one| one.timestamp);
+        let histograms = self.histograms_in(ALL_TIME);
+        let histograms = histograms.iter().map(|one| one.timestamp);
         let all = open.flatten().chain(chunks).chain(samples).chain(histograms);
         all.map(|at| at.0.div_euclid(span)).collect()
     }
@@ -121,15 +127,29 @@ impl Held {
             open.decode(&mut self.samples);
         }
         self.samples.extend(other.samples.iter().filter(|sample| range.contains(sample.timestamp)));
+        self.packed.extend(other.packed.iter().filter(|packed| packed.range().overlaps(range)).cloned());
         let histograms = other.histograms.iter().filter(|one| range.contains(one.timestamp));
         self.histograms.extend(histograms.cloned());
+    }
+
+    /// The histograms of a range, ascending.
+    pub(crate) fn histograms_in(&self, range: TimeRange) -> Vec<HistogramSample> {
+        let mut found = Vec::new();
+        for packed in self.packed.iter().filter(|packed| packed.range().overlaps(range)) {
+            packed.decode(&mut found);
+        }
+        found.extend_from_slice(&self.histograms);
+        found.retain(|one| range.contains(one.timestamp));
+        found.sort_by_key(|one| one.timestamp);
+        found
     }
 
     pub(super) fn first(&self) -> Option<Timestamp> {
         let chunks = self.chunks.iter().map(|frozen| frozen.range().start).min();
         let open = self.open.as_ref().and_then(OpenChunk::first);
         let samples = self.samples.iter().map(|sample| sample.timestamp).min();
-        let histogram = self.histograms.first().map(|one| one.timestamp);
+        let histograms = self.histograms.iter().map(|one| one.timestamp);
+        let histogram = histograms.chain(self.packed.iter().map(|packed| packed.range().start)).min();
         [chunks, open, samples, histogram].into_iter().flatten().min()
     }
 }

@@ -1,11 +1,12 @@
 //! The head: all samples that no block holds yet, in memory, and in the WAL.
 //!
-//! `registry` finds series, `series` holds their samples, `symbols` their strings and `times` the
-//! columns of times that they share; `held` is what a query takes out of them; `saved` is all of it as bytes, and
+//! `registry` finds series, `series` holds their samples, `packed` their histograms, `symbols` their strings and `times`
+//! the columns of times that they share; `held` is what a query takes out of them; `saved` is all of it as bytes, and
 //! `replay` takes records of the WAL back in, by the `numbers` of their series.
 
 mod held;
 mod numbers;
+mod packed;
 mod postings;
 mod registry;
 mod replay;

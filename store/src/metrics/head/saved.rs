@@ -19,6 +19,7 @@ use binnacle_model::storage::HistogramSample;
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::held::Frozen;
+use super::packed::Histograms;
 use super::registry::Place;
 use super::series::{MemSeries, Rare};
 use super::symbols::Symbol;
@@ -130,8 +131,9 @@ impl Saver {
             put_zigzag(out, sample.timestamp.0);
             out.extend_from_slice(&sample.value.to_bits().to_le_bytes());
         }
-        put_varint(out, rare.histograms.len() as u64);
-        for one in &rare.histograms {
+        let histograms = rare.histograms.all();
+        put_varint(out, histograms.len() as u64);
+        for one in &histograms {
             put_zigzag(out, one.timestamp.0);
             histograms::put(out, &one.histogram);
         }
@@ -295,7 +297,7 @@ impl Head {
         series.settle();
         if !late.is_empty() || !histograms.is_empty() {
             let rare = series.rare.get_or_insert_default();
-            (rare.late, rare.histograms) = (late, histograms);
+            (rare.late, rare.histograms) = (late, Histograms::of(histograms));
         }
         if let Some(from) = loader.kept_from {
             series.keep_from(from, *span, times);

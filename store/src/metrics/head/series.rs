@@ -2,11 +2,12 @@
 
 use std::sync::Arc;
 
-use binnacle_model::histogram::{Histogram, ResetHint};
+use binnacle_model::histogram::Histogram;
 use binnacle_model::storage::{ALL_TIME, HistogramSample, Wanted};
 use binnacle_model::{Sample, TimeRange, Timestamp};
 
 use super::held::{Frozen, Held, Taken};
+use super::packed::Histograms;
 use super::symbols::Symbol;
 use super::times::TimePool;
 use crate::metrics::chunk::open::OpenChunk;
@@ -44,8 +45,7 @@ pub(crate) struct MemSeries {
 pub(super) struct Rare {
     /// Samples that came after newer ones, ascending.
     pub(super) late: Vec<Sample>,
-    /// Ascending.
-    pub(super) histograms: Vec<HistogramSample>,
+    pub(super) histograms: Histograms,
     /// On their way into a block.
     parked: Held,
 }
@@ -93,8 +93,8 @@ impl MemSeries {
         }
     }
 
-    fn histograms(&self) -> &[HistogramSample] {
-        self.rare.as_ref().map_or(&[], |rare| &rare.histograms)
+    fn histogram_at(&self, at: Timestamp) -> Option<Arc<Histogram>> {
+        self.rare.as_ref()?.histograms.at(at)
     }
 
     fn late(&self) -> &[Sample] {
@@ -103,14 +103,12 @@ impl MemSeries {
 
     /// What would become of a histogram.
     pub(crate) fn judge_histogram(&self, sample: &HistogramSample) -> Inserted {
-        let histograms = self.histograms();
-        match histograms.binary_search_by_key(&sample.timestamp, |one| one.timestamp) {
+        match self.histogram_at(sample.timestamp) {
             // A moment has one value, a number or a histogram.
-            Err(_) if self.number_at(sample.timestamp).is_some() => Inserted::Conflicting,
-            Err(_) => Inserted::New,
-            Ok(at) => {
-                let known = &histograms[at].histogram;
-                let is_same = *known == sample.histogram || (known.is_stale() && sample.histogram.is_stale());
+            None if self.number_at(sample.timestamp).is_some() => Inserted::Conflicting,
+            None => Inserted::New,
+            Some(known) => {
+                let is_same = known == sample.histogram || (known.is_stale() && sample.histogram.is_stale());
                 if is_same { Inserted::Duplicate } else { Inserted::Conflicting }
             }
         }
@@ -119,27 +117,13 @@ impl MemSeries {
     /// Adds a histogram that [`Self::judge_histogram`] called new, with a hint whether its counter began
     /// again since the one before.
     pub(crate) fn insert_histogram(&mut self, sample: &HistogramSample) {
-        let histograms = &mut self.rare.get_or_insert_default().histograms;
-        let place = histograms.partition_point(|other| other.timestamp < sample.timestamp);
-        let before = place.checked_sub(1).map(|before| &*histograms[before].histogram);
-        let hint = hint_after(before, &sample.histogram);
-        let mut sample = sample.clone();
-        if sample.histogram.hint != hint {
-            Arc::make_mut(&mut sample.histogram).hint = hint;
-        }
-        histograms.insert(place, sample);
-        if let Some(next) = histograms.get_mut(place + 1)
-            && next.histogram.hint != ResetHint::Gauge
-        {
-            // It was compared with one that is no longer before it.
-            Arc::make_mut(&mut next.histogram).hint = ResetHint::Unknown;
-        }
+        self.rare.get_or_insert_default().histograms.insert(sample);
     }
 
     /// What would become of `sample`.
     pub(crate) fn judge(&self, sample: Sample) -> Inserted {
         let at = sample.timestamp;
-        if self.rare.is_some() && self.histograms().binary_search_by_key(&at, |one| one.timestamp).is_ok() {
+        if self.histogram_at(at).is_some() {
             return Inserted::Conflicting;
         }
         match self.number_at(at) {
@@ -233,7 +217,7 @@ impl MemSeries {
         let open = self.open.first();
         let Some(rare) = &self.rare else { return [frozen, open].into_iter().flatten().min() };
         let late = rare.late.first().map(|sample| sample.timestamp);
-        let histogram = rare.histograms.first().map(|one| one.timestamp);
+        let histogram = rare.histograms.first();
         [frozen, open, late, histogram, rare.parked.first()].into_iter().flatten().min()
     }
 
@@ -276,11 +260,9 @@ impl MemSeries {
         if let Some(rare) = &self.rare {
             let late = rare.late.iter().filter(|sample| range.contains(sample.timestamp));
             held.samples.extend(late);
-            let histograms = rare.histograms.iter().filter(|one| range.contains(one.timestamp));
-            held.histograms.extend(histograms.cloned());
-            if !rare.parked.is_empty() {
-                held.histograms.sort_by_key(|one| one.timestamp);
-            }
+            let (packed, histograms) = rare.histograms.inside(range);
+            held.packed.extend(packed);
+            held.histograms.extend(histograms);
         }
         held
     }
@@ -319,8 +301,7 @@ impl MemSeries {
         if let Some(rare) = &mut self.rare {
             let split = rare.late.partition_point(|sample| sample.timestamp < cut);
             parked.samples.extend(rare.late.drain(..split));
-            let split = rare.histograms.partition_point(|one| one.timestamp < cut);
-            parked.histograms = rare.histograms.drain(..split).collect();
+            (parked.packed, parked.histograms) = rare.histograms.take_before(cut);
         }
         let is_any = !parked.is_empty();
         if is_any {
@@ -351,11 +332,11 @@ impl MemSeries {
             let mut late = std::mem::take(&mut rare.late);
             late.retain(is_kept);
             pieces.push(late);
-            rare.histograms.retain(|one| !range.contains(one.timestamp));
-            let mut parked = std::mem::take(&mut rare.parked);
+            rare.histograms.delete(range);
+            let parked = std::mem::take(&mut rare.parked);
             parked.decode_range(ALL_TIME, &mut Scratch::default(), &mut rare.parked.samples);
             rare.parked.samples.retain(is_kept);
-            rare.parked.histograms.append(&mut parked.histograms);
+            rare.parked.histograms = parked.histograms_in(ALL_TIME);
             rare.parked.histograms.retain(|one| !range.contains(one.timestamp));
         }
         pieces.iter().for_each(|samples| self.freeze(samples, span, pool));
@@ -383,22 +364,6 @@ impl MemSeries {
             if rare.is_empty() {
                 self.rare = None;
             }
-        }
-    }
-}
-
-/// What a histogram says of its counter, given the one before it, as Prometheus's storage would.
-fn hint_after(before: Option<&Histogram>, now: &Histogram) -> ResetHint {
-    match (now.hint, before) {
-        (ResetHint::Gauge | ResetHint::Reset, _) => now.hint,
-        (_, None) => ResetHint::Unknown,
-        (_, Some(before)) if before.hint == ResetHint::Gauge || before.is_stale() || now.is_stale() => {
-            ResetHint::Unknown
-        }
-        (_, Some(before)) => {
-            // What the sender says of it does not count: it may have seen another predecessor.
-            let plain = Histogram { hint: ResetHint::Unknown, ..now.clone() };
-            if plain.is_reset_since(before) { ResetHint::Unknown } else { ResetHint::NotReset }
         }
     }
 }
