@@ -160,16 +160,21 @@ impl TimeSeries {
         Self {
             labels: labels.iter().map(pair).collect(),
             samples: samples.iter().map(sample).collect(),
-            histograms: histograms.iter().map(NativeHistogram::new).collect(),
+            histograms: NativeHistogram::all(histograms.iter()),
         }
     }
 }
 
 impl NativeHistogram {
-    /// The message of a histogram at its moment.
-    pub fn new(sample: &HistogramSample) -> Self {
+    /// The messages of a series' histograms. One with counts that are not whole makes all of them floats: Prometheus
+    /// takes those of one kind first, and then finds the others out of order.
+    pub fn all<'h>(samples: impl Iterator<Item = &'h HistogramSample> + Clone) -> Vec<Self> {
+        let are_whole = samples.clone().all(|sample| is_whole(&sample.histogram));
+        samples.map(|sample| Self::new(sample, are_whole)).collect()
+    }
+
+    fn new(sample: &HistogramSample, is_whole: bool) -> Self {
         let histogram: &Histogram = &sample.histogram;
-        let is_whole = is_whole(histogram);
         let float = |value: f64| (!is_whole).then_some(value);
         let whole = |value: f64| is_whole.then_some(value as u64);
         let counts = |side: &Buckets| if is_whole { Vec::new() } else { side.counts().to_vec() };
@@ -243,11 +248,11 @@ mod tests {
         let message = |count: f64, first: f64, sum: f64| {
             let positive = [(0, first), (1, 5.0), (4, 2.0)].into_iter().collect();
             let histogram = Histogram { count, sum, zero_count: 1.0, positive, ..Histogram::default() };
-            NativeHistogram::new(&HistogramSample {
-                timestamp: crate::Timestamp(7),
-                histogram: histogram.into(),
-            })
+            HistogramSample { timestamp: crate::Timestamp(7), histogram: histogram.into() }
         };
+        let mixed = [message(11.0, 3.0, 4.5), message(12.0, 3.0, 4.5)];
+        assert!(NativeHistogram::all(mixed.iter()).iter().all(|one| one.count_int.is_none()));
+        let message = |count, first, sum| NativeHistogram::all([message(count, first, sum)].iter()).remove(0);
         let whole = message(11.0, 3.0, 4.5);
         assert_eq!((whole.count_int, whole.zero_count_int, whole.count_float), (Some(11), Some(1), None));
         assert_eq!((&whole.positive_deltas[..], whole.positive_counts.len()), (&[3, 2, -3][..], 0));

@@ -72,8 +72,8 @@ fn put_values(out: &mut Vec<u8>, group: &Group<'_>, histogram_field: u8) {
         put_varint(&mut part, sample.timestamp.0 as u64);
         put_bytes(out, 2, &part);
     }
-    for sample in &group.histograms {
-        put_bytes(out, histogram_field, &NativeHistogram::new(sample).encode_to_vec());
+    for message in NativeHistogram::all(group.histograms.iter().copied()) {
+        put_bytes(out, histogram_field, &message.encode_to_vec());
     }
 }
 

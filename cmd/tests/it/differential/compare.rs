@@ -25,8 +25,8 @@ impl Verdict {
     }
 }
 
-/// Compares two bodies.
-pub(super) fn answers(ours: &Value, peer: &Value) -> Verdict {
+/// Compares two answers to `query`, also in order where that is asked for.
+pub(super) fn answers(query: &str, ours: &Value, peer: &Value) -> Verdict {
     let error = |body: &Value| body["error"].as_str().map(str::to_owned);
     match (error(ours), error(peer)) {
         (None, None) => {}
@@ -54,6 +54,14 @@ pub(super) fn answers(ours: &Value, peer: &Value) -> Verdict {
         }
         return Verdict::Differs(format!("{} instead of {}", ours["result"], peer["result"]));
     }
+    if ours["resultType"] == "vector"
+        && let Some(key) = ordered_by(query)
+        && let Some(how) = other_order(&ours["result"], &peer["result"], key)
+    {
+        return Verdict::Differs(how);
+    }
+    let count = |body: &Value| body["result"].as_array().map_or(0, Vec::len);
+    let counts = (count(ours), count(peer));
     let (ours, peer) = (by_labels(&ours["result"]), by_labels(&peer["result"]));
     for (labels, theirs) in &peer {
         let Some(mine) = ours.get(labels) else {
@@ -68,7 +76,29 @@ pub(super) fn answers(ours: &Value, peer: &Value) -> Verdict {
     if let Some((labels, mine)) = ours.iter().find(|(labels, _)| !peer.contains_key(*labels)) {
         return Verdict::Differs(format!("{labels} is too much: {}", short(mine)));
     }
+    if counts != (ours.len(), peer.len()) {
+        return Verdict::Differs(format!("some series twice: {} answered, and {}", counts.0, counts.1));
+    }
     Verdict::Equal { is_empty: peer.is_empty() }
+}
+
+/// What must come in the same order at one moment, if the outermost function is about that.
+fn ordered_by(query: &str) -> Option<&'static str> {
+    if query.starts_with("sort_by_label") {
+        return Some("metric");
+    }
+    // Of equal values any may come first.
+    ["sort(", "sort_desc(", "topk (", "bottomk ("]
+        .iter()
+        .any(|name| query.starts_with(name))
+        .then_some("value")
+}
+
+fn other_order(ours: &Value, peer: &Value, key: &str) -> Option<String> {
+    let (ours, peer) = (ours.as_array()?, peer.as_array()?);
+    let mut pairs = ours.iter().zip(peer);
+    let (mine, theirs) = pairs.find(|(mine, theirs)| !same(&mine[key], &theirs[key]))?;
+    Some(format!("in another order: {} where {} comes", short(mine), short(theirs)))
 }
 
 fn by_labels(result: &Value) -> BTreeMap<String, &Value> {

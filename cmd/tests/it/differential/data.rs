@@ -3,13 +3,18 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
 
 use binnacle_collector::intake::encode_write_request;
-use binnacle_model::{Labels, MatchOp, Matcher, STALE_NAN, Sample, Timestamp};
+use binnacle_model::histogram::Histogram;
+use binnacle_model::prompb::TimeSeries;
+use binnacle_model::storage::HistogramSample;
+use binnacle_model::{Labels, MatchOp, Matcher, STALE_NAN, Sample, Samples, Timestamp};
 use binnacle_query::promql::{parse, tree};
+use prost::Message;
 use serde_json::Value;
 
-use super::generate::Random;
+use super::generate::{NATIVE, Random};
 use crate::support::client;
 
 const INTERVAL_MS: i64 = 30_000;
@@ -33,7 +38,8 @@ pub(super) fn series(expressions: &[String], now_ms: i64) -> Data {
         let Ok(expr) = parse(text) else { continue };
         let (mut selectors, mut names) = (Vec::new(), BTreeSet::new());
         walk(&tree(&expr), &mut selectors, &mut names);
-        for matchers in &selectors {
+        let is_native = |one: &&Vec<Matcher>| one.iter().any(|matcher| matcher.value == NATIVE);
+        for matchers in selectors.iter().filter(|one| !is_native(one)) {
             for variant in 0..VARIANTS {
                 let Some(base) = labels(matchers, &names, variant) else { continue };
                 add(&mut all, &base, names.contains("le"), variant, now_ms);
@@ -145,11 +151,63 @@ fn samples(labels: &Labels, variant: usize, now_ms: i64, weight: f64) -> Vec<Sam
     found
 }
 
+/// A remote write of series with histograms.
+#[derive(Clone, PartialEq, Message)]
+struct NativeRequest {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<TimeSeries>,
+}
+
+/// A body of native histograms, of several schemas, that count up and now and then begin again.
+fn natives(now_ms: i64) -> Vec<u8> {
+    let begins = now_ms / INTERVAL_MS * INTERVAL_MS - SAMPLES * INTERVAL_MS;
+    let mut request = NativeRequest::default();
+    for number in 0..12u64 {
+        let mut random = Random::new(number);
+        let (job, zone) = (["api", "web", "db"][number as usize % 3], format!("zone-{}", number / 3 % 2));
+        let instance = format!("host-{number}");
+        let pairs = [("__name__", NATIVE), ("job", job), ("zone", &zone), ("instance", &instance)];
+        let mut buckets = BTreeMap::from([(3, 1.0)]);
+        // Few rates reach back to a count of nothing.
+        let (mut sum, mut zeros) = (0.0, 40.0);
+        let histograms = (0..SAMPLES).map(|at| {
+            if random.below(60) == 0 {
+                // Of a histogram without buckets Prometheus may have empty ones, by what else is in its chunk.
+                buckets = BTreeMap::from([(3, 1.0)]);
+                (sum, zeros) = (0.0, 40.0);
+            }
+            for _ in 0..random.below(9) {
+                *buckets.entry(random.below(24) as i32).or_default() += random.below(5) as f64;
+                sum += random.below(1000) as f64 / 64.0;
+                zeros += random.below(2) as f64;
+            }
+            let mut one = Histogram {
+                schema: number as i32 % 4 - 1,
+                zero_threshold: 0.001,
+                zero_count: zeros,
+                count: buckets.values().sum::<f64>() + zeros,
+                sum,
+                positive: buckets.iter().map(|(at, count)| (*at, *count)).collect(),
+                ..Histogram::default()
+            };
+            if number == 11 {
+                // As somebody who calculated would send it.
+                one.scale(0.75);
+            }
+            let timestamp = Timestamp(begins + at * INTERVAL_MS + number as i64);
+            HistogramSample { timestamp, histogram: Arc::new(one) }
+        });
+        let histograms: Vec<HistogramSample> = histograms.collect();
+        request.series.push(TimeSeries::new(&Labels::new(pairs).unwrap(), &Samples::default(), &histograms));
+    }
+    request.encode_to_vec()
+}
+
 /// Sends all of it to each server.
-pub(super) async fn send(all: &Data, servers: &[&str]) {
+pub(super) async fn send(all: &Data, now_ms: i64, servers: &[&str]) {
     let series: Vec<(&Labels, &[Sample])> = all.iter().map(|(labels, one)| (labels, &one[..])).collect();
-    for part in series.chunks(SERIES_PER_BODY) {
-        let body = encode_write_request(part.iter().copied());
+    let bodies = series.chunks(SERIES_PER_BODY).map(|part| encode_write_request(part.iter().copied()));
+    for body in bodies.chain([natives(now_ms)]) {
         let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
         for server in servers {
             let request = client()

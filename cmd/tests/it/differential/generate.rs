@@ -1,16 +1,20 @@
 //! Expressions of our own making, over all functions and operators of Prometheus.
 
 /// SplitMix64: the same numbers from the same seed.
-pub(super) struct Random(u64);
+pub(super) struct Random {
+    state: u64,
+    /// About when questions are asked, in Unix seconds.
+    at: i64,
+}
 
 impl Random {
     pub(super) fn new(seed: u64) -> Self {
-        Self(seed)
+        Self { state: seed, at: 0 }
     }
 
     pub(super) fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
         z = (z ^ z >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         z = (z ^ z >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
         z ^ z >> 31
@@ -112,9 +116,14 @@ const ARITHMETIC: [&str; 7] = ["+", "-", "*", "/", "%", "^", "atan2"];
 const GROWING: [&str; 3] = ["cosh", "exp", "sinh"];
 const COMPARISONS: [&str; 6] = ["==", "!=", ">", "<", ">=", "<="];
 
-/// So many expressions; the first ones name every metric with every label, so that data is made for them.
-pub(super) fn expressions(seed: u64, count: usize) -> Vec<String> {
+/// Native histograms, of which the data is made apart.
+pub(super) const NATIVE: &str = "made_native";
+
+/// So many expressions, to be asked at about `at`; the first ones name every metric with every label, so that data is
+/// made for them.
+pub(super) fn expressions(seed: u64, count: usize, at: i64) -> Vec<String> {
     let mut random = Random::new(seed);
+    random.at = at;
     let mut found: Vec<String> = Vec::with_capacity(count);
     for metric in METRICS {
         for job in ["api", "web", "db"] {
@@ -124,6 +133,9 @@ pub(super) fn expressions(seed: u64, count: usize) -> Vec<String> {
         }
     }
     found.push(r"sum by (le, zone, instance, job) (made_latency_bucket)".to_owned());
+    for job in ["api", "web", "db"] {
+        found.push(format!(r#"target_info{{job="{job}", version=~".+"}}"#));
+    }
     while found.len() < count {
         let depth = 1 + random.below(3);
         found.push(vector(&mut random, depth));
@@ -139,15 +151,18 @@ fn selector(random: &mut Random) -> String {
     format!("{}{}", random.pick(&METRICS), random.pick(&MATCHERS))
 }
 
-fn moved(random: &mut Random) -> &'static str {
-    match random.below(12) {
+fn moved(random: &mut Random) -> String {
+    let place = match random.below(14) {
         0 => " offset 3m",
         1 => " offset -1m",
         2 => " @ start()",
         3 => " @ end()",
         4 => " @ end() offset 4m",
+        5 => return format!(" @ {}", random.at - 60 * random.below(20) as i64),
+        6 => return format!(" @ {}.5 offset 47s", random.at - 60 * random.below(9) as i64),
         _ => "",
-    }
+    };
+    place.to_owned()
 }
 
 fn range(random: &mut Random, depth: u64) -> String {
@@ -180,7 +195,9 @@ fn vector(random: &mut Random, depth: u64) -> String {
     if depth == 0 {
         return format!("{}{}", selector(random), moved(random));
     }
-    match random.below(16) {
+    match random.below(18) {
+        16 => of_native(random),
+        17 => ordered(random, depth - 1),
         0..=3 => format!("{}({})", random.pick(&OF_RANGES), range(random, depth - 1)),
         4 => {
             let range = range(random, depth - 1);
@@ -204,6 +221,74 @@ fn vector(random: &mut Random, depth: u64) -> String {
         11 => format!("-({})", vector(random, depth - 1)),
         12 => format!("vector({})", scalar(random, depth - 1)),
         _ => binary(random, depth - 1),
+    }
+}
+
+/// A vector of native histograms.
+fn native(random: &mut Random) -> String {
+    let matcher = random.pick(&["", r#"{job="api"}"#, r#"{zone!="zone-0"}"#]);
+    let selector = format!("{NATIVE}{matcher}");
+    let over = ["rate", "increase", "delta", "irate", "sum_over_time", "avg_over_time", "last_over_time"];
+    let base = match random.below(3) {
+        0 => format!("{selector}{}", moved(random)),
+        _ => format!("{}({selector}[{}]{})", random.pick(&over), random.pick(&RANGES), moved(random)),
+    };
+    match random.below(6) {
+        0 => format!("sum by (job) ({base})"),
+        1 => format!("avg without (instance) ({base})"),
+        2 => format!("({base}) {} {}", random.pick(&["*", "/"]), random.pick(&["2", "0.5", "-3"])),
+        3 => {
+            // What an average leaves of equal counts is nothing, or the last bit of something.
+            let op = if base.contains("avg") { "+" } else { random.pick(&["+", "-"]) };
+            format!("({base}) {op} on (instance, job, zone) {selector}")
+        }
+        _ => base,
+    }
+}
+
+/// A number of each native histogram, or what else is made of them.
+fn of_native(random: &mut Random) -> String {
+    let of = ["histogram_count", "histogram_sum", "histogram_avg", "histogram_stddev", "histogram_stdvar"];
+    let windows = ["changes", "resets", "count_over_time", "present_over_time", "absent_over_time"];
+    match random.below(8) {
+        0 => native(random),
+        1 => {
+            let q = random.pick(&["0.5", "0.99", "0", "1", "0.01", "-1", "NaN"]);
+            format!("histogram_quantile({q}, {})", native(random))
+        }
+        2 | 3 => {
+            let (lower, upper) =
+                (random.pick(&["0", "0.2", "-Inf", "-1", "3"]), random.pick(&["1", "7", "Inf", "0.2"]));
+            format!("histogram_fraction({lower}, {upper}, {})", native(random))
+        }
+        4 => format!("{}({NATIVE}[{}])", random.pick(&windows), random.pick(&RANGES)),
+        _ => format!("{}({})", random.pick(&of), native(random)),
+    }
+}
+
+/// What chooses or orders by labels, or adds some.
+fn ordered(random: &mut Random, depth: u64) -> String {
+    match random.below(7) {
+        // Prometheus puts series without the label anywhere.
+        0 => format!(
+            r#"sort_by_label({}{{job!="",zone!=""}}, "job", "instance", "zone")"#,
+            random.pick(&METRICS)
+        ),
+        1 => format!(r#"sort_by_label_desc({}{{job!="",zone!=""}}, "zone", "job")"#, random.pick(&METRICS)),
+        2 => format!("limitk({}, {})", random.pick(&["0", "1", "3", "100"]), selector(random)),
+        3 => {
+            let ratio = random.pick(&["0", "0.3", "0.7", "1", "-0.3", "-0.7"]);
+            // Of what is stored: names that are to go count in the hash of labels, or not.
+            format!("limit_ratio({ratio}, {})", selector(random))
+        }
+        4 => format!("info({})", selector(random)),
+        5 => format!(r#"info({}, {{version=~".+"}})"#, selector(random)),
+        _ => {
+            let side = random.pick(&["group_left (zone)", "group_left (code, zone)", "group_left ()"]);
+            // The same at all steps: 3.5 takes those that came at others for partners, too.
+            let one = format!("max by (job, zone) ({} @ end())", selector(random));
+            format!("({}) * on (job) {side} topk by (job) (1, {one})", vector(random, depth))
+        }
     }
 }
 
