@@ -1,7 +1,11 @@
 //! Every call of Grafana's Prometheus data source as Grafana makes it, and the bytes of each answer.
 
 use binnacle_collector::intake::encode_write_request;
-use binnacle_model::{Labels, Sample, Timestamp};
+use binnacle_model::histogram::Histogram;
+use binnacle_model::prompb::{LabelPair, TimeSeries};
+use binnacle_model::storage::HistogramSample;
+use binnacle_model::{Labels, Sample, Samples, Timestamp};
+use prost::Message;
 
 use crate::support::{Server, client};
 
@@ -110,7 +114,7 @@ async fn queries_and_ranges() {
         .post("/api/v1/query", &[("query", "sum(jobs_total)"), ("time", &last), ("stats", "all")])
         .await;
     assert!(stats.1.contains(r#""samples":{"totalQueryableSamples":2,"peakSamples":"#), "{stats:?}");
-    assert!(stats.1.contains(&format!(r#""totalQueryableSamplesPerStep":[[{last}.0,2]]"#)), "{stats:?}");
+    assert!(stats.1.contains(&format!(r#""totalQueryableSamplesPerStep":[[{last},2]]"#)), "{stats:?}");
 
     let bad = grafana.post("/api/v1/query", &[("query", "sum("), ("time", "4")]).await;
     let reason = r#"{"status":"error","errorType":"bad_data","error":"invalid parameter \"query\": 1:5: parse error: unclosed left parenthesis"}"#;
@@ -180,6 +184,143 @@ async fn names_metadata_and_probes() {
     );
     assert_eq!(grafana.get("/api/v1/status/flags", &[]).await.0, 200);
     assert_eq!(grafana.get("/api/v1/query", &[("query", "prometheus_build_info")]).await.0, 200);
+    server.kill();
+}
+
+/// Parts of a write request that only senders make.
+#[derive(Clone, PartialEq, Message)]
+struct Described {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<WithExemplars>,
+    #[prost(message, repeated, tag = "3")]
+    metadata: Vec<Description>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct WithExemplars {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<LabelPair>,
+    #[prost(message, repeated, tag = "3")]
+    exemplars: Vec<Exemplar>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Exemplar {
+    #[prost(message, repeated, tag = "1")]
+    labels: Vec<LabelPair>,
+    #[prost(double, tag = "2")]
+    value: f64,
+    #[prost(int64, tag = "3")]
+    timestamp: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Description {
+    #[prost(int32, tag = "1")]
+    kind: i32,
+    #[prost(string, tag = "2")]
+    family: String,
+    #[prost(string, tag = "4")]
+    help: String,
+    #[prost(string, tag = "5")]
+    unit: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Write {
+    #[prost(message, repeated, tag = "1")]
+    series: Vec<TimeSeries>,
+}
+
+/// A native histogram, a gauge, an exemplar of the counter that is there, and what these are.
+async fn fill_more(url: &str, end: i64) {
+    let positive = [(0, 2.0), (1, 1.0)].into_iter().collect();
+    let histogram = Histogram {
+        count: 4.0,
+        sum: 3.5,
+        zero_threshold: 0.001,
+        zero_count: 1.0,
+        positive,
+        ..Histogram::default()
+    };
+    let at = [15_000, 0].map(|before| Timestamp(end - before));
+    let histograms = at.map(|timestamp| HistogramSample { timestamp, histogram: histogram.clone().into() });
+    let labels = |name: &str| Labels::new([("__name__", name), ("job", "a")]).unwrap();
+    let floats: Samples = at.map(|timestamp| Sample { timestamp, value: 20.5 }).into_iter().collect();
+    let native = TimeSeries::new(&labels("lat"), &Samples::default(), &histograms);
+    let gauge = TimeSeries::new(&labels("temp"), &floats, &[]);
+    let pair = |name: &str, value: &str| LabelPair { name: name.to_owned(), value: value.to_owned() };
+    let exemplar = Exemplar { labels: vec![pair("trace_id", "abc")], value: 1.5, timestamp: end - 500 };
+    let counter = WithExemplars {
+        labels: vec![pair("__name__", "jobs_total"), pair("job", "a"), pair("my.name", "x")],
+        exemplars: vec![exemplar],
+    };
+    let description = |kind, family: &str, help: &str, unit: &str| Description {
+        kind,
+        family: family.to_owned(),
+        help: help.to_owned(),
+        unit: unit.to_owned(),
+    };
+    let metadata =
+        vec![description(1, "jobs_total", "How \"many\".", ""), description(2, "temp", "", "celsius")];
+    let described = Described { series: vec![counter], metadata };
+    // Of two messages behind one another protobuf makes one.
+    let mut body = Write { series: vec![native, gauge] }.encode_to_vec();
+    body.extend(described.encode_to_vec());
+    let body = snap::raw::Encoder::new().compress_vec(&body).unwrap();
+    let response = client().post(format!("{url}/api/v1/write")).body(body).send().await.unwrap();
+    assert_eq!(response.status().as_u16(), 204);
+}
+
+#[tokio::test]
+async fn histograms_notes_and_what_is_known_of_metrics() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let grafana = Grafana { url: server.url.clone() };
+    let end = quarter_minute();
+    fill(&server.url, end * 1000).await;
+    fill_more(&server.url, end * 1000).await;
+    let (before, last) = ((end - 15).to_string(), end.to_string());
+    let histogram =
+        r#"{"count":"4","sum":"3.5","buckets":[[3,"-0.001","0.001","1"],[0,"0.5","1","2"],[0,"1","2","1"]]}"#;
+    let metric = r#"{"__name__":"lat","job":"a"}"#;
+    let at_once = |query: &'static str| [("query", query), ("time", &*last)];
+    let vector = |rows: &str, notes: &str| {
+        ok(format!(r#"{{"status":"success","data":{{"resultType":"vector","result":[{rows}]}}{notes}}}"#))
+    };
+    let found = grafana.post("/api/v1/query", &at_once("lat")).await;
+    assert_eq!(found, vector(&format!(r#"{{"metric":{metric},"histogram":[{last},{histogram}]}}"#), ""));
+    let range = [("query", "lat"), ("start", &*before), ("end", &*last), ("step", "15")];
+    let rows = format!(r#"{{"metric":{metric},"histograms":[[{before},{histogram}],[{last},{histogram}]]}}"#);
+    assert_eq!(
+        grafana.post("/api/v1/query_range", &range).await,
+        ok(format!(r#"{{"status":"success","data":{{"resultType":"matrix","result":[{rows}]}}}}"#))
+    );
+    let info = r#","infos":["PromQL info: metric might not be a counter, name does not end in _total/_sum/_count/_bucket: \"temp\" (1:6)"]"#;
+    let row = format!(r#"{{"metric":{{"job":"a"}},"value":[{last},"0"]}}"#);
+    assert_eq!(grafana.post("/api/v1/query", &at_once("rate(temp[1m])")).await, vector(&row, info));
+    let warning = r#","warnings":["PromQL warning: quantile value should be between 0 and 1, got 2 (1:10)"]"#;
+    let row = format!(r#"{{"metric":{{}},"value":[{last},"+Inf"]}}"#);
+    assert_eq!(grafana.post("/api/v1/query", &at_once("quantile(2, temp)")).await, vector(&row, warning));
+
+    let list = |body: &str| ok(format!(r#"{{"status":"success","data":{body}}}"#));
+    let known = r#"{"jobs_total":[{"type":"counter","help":"How \"many\".","unit":""}],"temp":[{"type":"gauge","help":"","unit":"celsius"}]}"#;
+    assert_eq!(grafana.get("/api/v1/metadata", &[("limit_per_metric", "1")]).await, list(known));
+    let one = r#"{"temp":[{"type":"gauge","help":"","unit":"celsius"}]}"#;
+    assert_eq!(grafana.get("/api/v1/metadata", &[("metric", "temp")]).await, list(one));
+    let asked = [("query", "rate(jobs_total[1m])"), ("start", &*before), ("end", &*last)];
+    let time = end * 1000 - 500;
+    let exemplars = format!(
+        r#"[{{"seriesLabels":{{"__name__":"jobs_total","job":"a","my.name":"x"}},"exemplars":[{{"labels":{{"trace_id":"abc"}},"value":"1.5","timestamp":{}.{:03}}}]}}]"#,
+        time / 1000,
+        time % 1000,
+    );
+    assert_eq!(grafana.get("/api/v1/query_exemplars", &asked).await, list(&exemplars));
+
+    let formatted = grafana.get("/api/v1/format_query", &[("query", "sum(rate(a[5m]))by(b)")]).await;
+    assert_eq!(formatted, list(r#""sum by (b) (rate(a[5m]))""#));
+    let parsed = grafana.get("/api/v1/parse_query", &[("query", "1")]).await;
+    assert_eq!(parsed, list(r#"{"type":"numberLiteral","val":"1"}"#));
     server.kill();
 }
 

@@ -245,7 +245,7 @@ fn push_pair(body: &mut String, at: Timestamp, value: f64) {
 }
 
 /// Seconds, with three digits of a fraction if there is one.
-fn push_time(body: &mut String, at: Timestamp) {
+pub(super) fn push_time(body: &mut String, at: Timestamp) {
     let ms = at.0.unsigned_abs();
     if at.0 < 0 {
         body.push('-');

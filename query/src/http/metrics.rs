@@ -6,14 +6,12 @@ use std::time::Duration;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use binnacle_model::storage::{
-    ALL_TIME, Deadline, Exemplar, Holding, LabelSets, Names, Queryable, StorageError,
+    ALL_TIME, Deadline, Holding, LabelSets, Names, Queryable, SeriesExemplars, StorageError,
 };
 use binnacle_model::{Matcher, TimeRange};
 use serde_json::{Map, Value, json};
 
-use super::json::{
-    JSON, TRUNCATED, format_value, labels_json, push_labels, push_text, query_response, success,
-};
+use super::json::{JSON, TRUNCATED, push_labels, push_text, push_time, push_value, query_response, success};
 use super::stats::Stats;
 use super::{ApiError, Params, ReadApi, pieces};
 use crate::promql::{Engine, Expr, QueryParams, parse, parse_selector, pretty, tree};
@@ -123,16 +121,23 @@ pub(super) async fn exemplars(State(api): Api, params: Params) -> Result<Respons
     let metrics = Arc::clone(&api.metrics);
     let work = move |_: &_| Ok(metrics.exemplars(&matchers, range));
     let found = api.gate.run(params.asked(api.clock.now()), None, work).await?;
-    let shown = found.iter().map(|(labels, exemplars)| {
-        let exemplars: Vec<Value> = exemplars.iter().map(exemplar_json).collect();
-        json!({ "seriesLabels": labels_json(labels), "exemplars": exemplars })
-    });
-    Ok(success(&Value::Array(shown.collect())))
+    limited((found, ()), Vec::new(), &Params::default(), push_exemplars)
 }
 
-fn exemplar_json(one: &Exemplar) -> Value {
-    let seconds = one.timestamp.0 as f64 / 1000.0;
-    json!({ "labels": labels_json(&one.labels), "value": format_value(one.value), "timestamp": seconds })
+fn push_exemplars(body: &mut String, (labels, exemplars): &SeriesExemplars) {
+    body.push_str("{\"seriesLabels\":");
+    push_labels(body, labels);
+    body.push_str(",\"exemplars\":[");
+    for (at, one) in exemplars.iter().enumerate() {
+        body.push_str(if at > 0 { ",{\"labels\":" } else { "{\"labels\":" });
+        push_labels(body, &one.labels);
+        body.push_str(",\"value\":\"");
+        push_value(body, one.value);
+        body.push_str("\",\"timestamp\":");
+        push_time(body, one.timestamp);
+        body.push('}');
+    }
+    body.push_str("]}");
 }
 
 pub(super) fn range(params: &Params) -> Result<TimeRange, ApiError> {

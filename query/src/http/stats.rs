@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use binnacle_model::Timestamp;
 use serde_json::{Value, json};
 
 use super::Params;
@@ -40,6 +41,11 @@ impl Stats {
     }
 }
 
+/// As Go writes a float: without a fraction if there is none.
+fn seconds(at: Timestamp) -> Value {
+    if at.0 % 1000 == 0 { (at.0 / 1000).into() } else { (at.0 as f64 / 1000.0).into() }
+}
+
 impl Times {
     /// What to tell, if it was asked.
     pub(super) fn finish(&self, samples: Option<&SampleStats>) -> Option<Value> {
@@ -50,7 +56,7 @@ impl Times {
             "peakSamples": samples.peak,
         });
         if self.stats.per_step {
-            let steps = samples.per_step.iter().map(|(at, count)| json!([at.0 as f64 / 1000.0, count]));
+            let steps = samples.per_step.iter().map(|(at, count)| json!([seconds(*at), count]));
             shown["totalQueryableSamplesPerStep"] = steps.collect();
         }
         Some(json!({
