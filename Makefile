@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-replay chaos-metrics peers differential fuzz conformance clean
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-replay chaos-metrics peers differential fuzz conformance clients clean
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -93,6 +93,17 @@ conformance: build
 	$(RUN_CONFORMANCE)/core --launch "$(SERVE) $(FLAGS)"
 	$(RUN_CONFORMANCE)/native --launch "$(SERVE) $(FLAGS)"
 	$(RUN_CONFORMANCE)/experimental --launch "$(SERVE) $(FLAGS)"
+
+# promtool as a client. The checks lie outside of this repository.
+CLIENTS ?= ../shared/conformance/clients
+CLIENTS_LISTEN ?= 127.0.0.1:19393
+
+clients: build
+	@test -f $(CLIENTS)/check.sh || { echo "the checks are not at $(CLIENTS): set CLIENTS"; exit 1; }
+	@data=$$(mktemp -d); $(CARGO_TARGET)/binnacle serve --listen $(CLIENTS_LISTEN) --data $$data >$$data.log 2>&1 & \
+	server=$$!; trap 'kill $$server; wait $$server; rm -rf $$data $$data.log' EXIT; \
+	for _ in $$(seq 100); do curl -sf http://$(CLIENTS_LISTEN)/-/ready >/dev/null && break; sleep 0.1; done; \
+	$(CLIENTS)/check.sh --prom-url http://$(CLIENTS_LISTEN)
 
 # Needs nightly and cargo-fuzz; a minute for each target.
 fuzz:

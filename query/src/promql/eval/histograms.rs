@@ -141,8 +141,7 @@ impl Run<'_> {
         };
         let mut native = |notes: &mut Notes, step: usize, labels: &Labels, histogram: &Histogram| {
             let name = labels.metric_name();
-            // As Prometheus, which blames the first argument.
-            native_quantile(quantiles[step], histogram, notes, span, name)
+            native_quantile(quantiles[step], histogram, notes, place, name)
         };
         self.of_histograms(vector, grid, &mut classic, &mut native)
     }
@@ -188,8 +187,7 @@ impl Run<'_> {
 
     pub(super) fn histogram_fraction(&mut self, call: &Call, grid: Grid) -> Result<Vec<Column>, EvalError> {
         let [lower, upper, vector] = &call.args[..] else { unreachable!("the parser checked the count") };
-        // As Prometheus, which blames the first argument.
-        let span = lower.bare().span;
+        let span = vector.bare().span;
         let lowers = self.numbers(lower, grid)?;
         let uppers = self.numbers(upper, grid)?;
         let mut classic = |_: &mut Notes, step: usize, _: &Labels, buckets: &mut Vec<Classic>| {

@@ -91,9 +91,7 @@ fn of_floats(
         return Ok(None);
     }
     if !window.histograms.is_empty() {
-        // As Prometheus, which blames the first argument.
-        let span = if ctx.function == "quantile_over_time" { ctx.scalar } else { ctx.span };
-        ctx.notes.ignored_in_range(span, ctx.metric);
+        ctx.notes.ignored_in_range(ctx.span, ctx.metric);
     }
     float(apply(window, ctx))
 }
