@@ -33,7 +33,7 @@ pub use record::{RECORD_MAX_BYTES, RecordKind};
 use crate::fs::{Disk, WriteFile};
 use record::PREAMBLE_BYTES;
 
-/// Replay holds one file in memory, and this fits the smallest pod we support.
+/// Replay holds a file in memory, and the next one; both fit the smallest pod we support.
 const FILE_MAX_BYTES: u64 = 128 * 1024 * 1024;
 
 /// What every file must say again does not count as its size, up to so many times the size of others: else the files
