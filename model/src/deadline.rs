@@ -68,9 +68,10 @@ impl Room {
         Self(Arc::new(RoomState { held: AtomicUsize::new(0), most, whole: None }))
     }
 
-    /// Room for so many samples, which others have less of meanwhile.
+    /// Room for so many samples, or all there are, which others have less of meanwhile.
     #[must_use]
     pub fn part(&self, most: usize) -> Self {
+        let most = most.min(self.0.most);
         Self(Arc::new(RoomState { held: AtomicUsize::new(0), most, whole: Some(self.clone()) }))
     }
 
@@ -82,13 +83,19 @@ impl Room {
     /// Counts samples that are held from now on; answers how many there are now.
     ///
     /// # Errors
-    /// [`StorageError::TooMuch`], or [`StorageError::Crowded`] if others hold what there is; they count all the same.
+    /// [`StorageError::TooMuch`], or [`StorageError::Crowded`] if others hold what there is; then they do not count.
     pub fn hold(&self, samples: usize) -> Result<usize, StorageError> {
-        let held = self.0.held.fetch_add(samples, Ordering::Relaxed).saturating_add(samples);
-        if let Some(whole) = &self.0.whole {
-            whole.hold(samples).map_err(|_| StorageError::Crowded)?;
+        let RoomState { held, most, whole } = &*self.0;
+        let more = |held: usize| held.checked_add(samples).filter(|held| held <= most);
+        let before = held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        let before = before.map_err(|_| StorageError::TooMuch)?;
+        if let Some(whole) = whole
+            && whole.hold(samples).is_err()
+        {
+            held.fetch_sub(samples, Ordering::Relaxed);
+            return Err(StorageError::Crowded);
         }
-        if held > self.0.most { Err(StorageError::TooMuch) } else { Ok(held) }
+        Ok(before + samples)
     }
 
     /// Lets go of samples that were counted.
@@ -135,8 +142,10 @@ impl Holding {
         }
         let Some(room) = &self.room else { return Ok(()) };
         let more = (self.used - self.taken).max(STEP.min(room.0.most / 64));
+        // What there is no room for is not used either: whoever asked lets go of it.
+        room.hold(more).inspect_err(|_| self.used = self.taken)?;
         self.taken += more;
-        room.hold(more).map(|_| ())
+        Ok(())
     }
 
     /// Lets go of some of it.
@@ -196,11 +205,15 @@ mod tests {
         let (one, other) = (whole.part(80), whole.part(80));
         one.hold(60).unwrap();
         assert!(matches!(other.hold(50), Err(StorageError::Crowded)));
-        other.release(20);
+        assert_eq!((other.held(), whole.held()), (0, 60), "what is refused does not count");
+        other.hold(40).unwrap();
+        other.release(10);
         assert_eq!(whole.held(), 90);
         one.keep(10);
         assert_eq!((one.held(), whole.held()), (10, 40));
         assert!(matches!(other.hold(51), Err(StorageError::TooMuch)));
+        let large = whole.part(1000);
+        assert!(matches!(large.hold(101), Err(StorageError::TooMuch)), "it never fits");
         drop(other);
         assert_eq!(whole.held(), 10);
         drop(one.clone());
@@ -214,9 +227,9 @@ mod tests {
         let mut holding = Deadline::default().within(&room).holding();
         holding.add(100).unwrap();
         assert!(matches!(holding.add(1), Err(StorageError::TooMuch)));
-        assert!(room.hold(1).is_err(), "what was too much counts for all");
+        assert!(room.hold(1).is_err(), "all of it is held");
         drop(holding);
-        assert_eq!(room.held(), 1);
+        assert_eq!(room.held(), 0);
         let mut unbounded = Deadline::default().holding();
         unbounded.add(usize::MAX / 2).unwrap();
     }

@@ -18,7 +18,8 @@ pub fn from_bytes(bytes: &[u8]) -> String {
 
 /// The byte that a character stands for, if it is none of UTF-8.
 pub fn foreign_byte(c: char) -> Option<u8> {
-    u32::from(c).checked_sub(FOREIGN).and_then(|byte| u8::try_from(byte).ok())
+    let byte = u32::from(c).checked_sub(FOREIGN).and_then(|byte| u8::try_from(byte).ok());
+    byte.filter(|byte| !byte.is_ascii())
 }
 
 /// The text with what is no UTF-8 replaced, as Go writes it into JSON.

@@ -20,8 +20,9 @@ pub(super) async fn handle(
     request: Request,
 ) -> Result<Json<Value>, Refusal> {
     let encoding = header_text(request.headers(), header::CONTENT_ENCODING.as_str()).to_owned();
-    let place = intake.place(body_length(request.headers())).await?;
-    let body = read_body(request.into_body()).await?;
+    let length = body_length(request.headers());
+    let place = intake.place(length).await?;
+    let body = read_body(request.into_body(), length).await?;
     let received = intake.clock.now_ns();
     let logs = Arc::clone(&intake.logs);
     let report = intake

@@ -38,6 +38,9 @@ pub use wire::WireError;
 pub(crate) use wire::{put_bytes, put_varint};
 pub use write_v2::write_request_v2;
 
+/// Longest body of which the length is not told.
+const UNTOLD_MAX_BYTES: usize = 8 * 1024 * 1024;
+
 /// Longest body on the wire.
 const BODY_MAX_BYTES: usize = 32 * 1024 * 1024;
 
@@ -54,7 +57,7 @@ const MAX_WRITES: usize = 32;
 const PLACE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Bodies on the wire of all writes together, in KiB.
-const BODIES_ROOM: usize = 128 * 1024;
+const BODIES_ROOM: usize = 256 * 1024;
 
 /// What all writes together make of their bodies, in KiB; of each decoded byte they make so many.
 const DECODED_ROOM: usize = 512 * 1024;
@@ -206,13 +209,13 @@ impl IntoResponse for Refusal {
 }
 
 /// Reads a body, which must come within a time: it holds a place.
-async fn read_body(body: Body) -> Result<Bytes, Refusal> {
-    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, BODY_MAX_BYTES)).await;
+async fn read_body(body: Body, most: usize) -> Result<Bytes, Refusal> {
+    let read = tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, most)).await;
     let read = read.map_err(|_| Refusal::Late(format!("body did not come within {BODY_TIMEOUT:?}")))?;
     read.map_err(|error| {
         let is_long = error.into_inner().is::<LengthLimitError>();
         if is_long {
-            Refusal::TooLarge(format!("body is longer than {BODY_MAX_BYTES} bytes"))
+            Refusal::TooLarge(format!("body is longer than {most} bytes, or does not say its length"))
         } else {
             Refusal::Late("body was cut off".to_owned())
         }
@@ -267,10 +270,10 @@ fn not_snappy(error: &snap::Error) -> Refusal {
     Refusal::Bad(format!("body is not snappy: {error}"))
 }
 
-/// How long a body will be at the most.
+/// How long a body may be: as long as it says.
 fn body_length(headers: &HeaderMap) -> usize {
     let said = header_text(headers, header::CONTENT_LENGTH.as_str()).parse();
-    said.map_or(BODY_MAX_BYTES, |length: usize| length.min(BODY_MAX_BYTES))
+    said.map_or(UNTOLD_MAX_BYTES, |length: usize| length.min(BODY_MAX_BYTES))
 }
 
 fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {

@@ -54,8 +54,9 @@ const HISTOGRAM_WEIGHT: usize = 8;
 pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) -> Result<Response, Refusal> {
     let content_type = header_text(request.headers(), "content-type");
     let is_v2 = is_v2(content_type)?;
-    let place = intake.place(body_length(request.headers())).await?;
-    let body = read_body(request.into_body()).await?;
+    let length = body_length(request.headers());
+    let place = intake.place(length).await?;
+    let body = read_body(request.into_body(), length).await?;
     let metrics = Arc::clone(&intake.metrics);
     let telemetry = intake.telemetry.clone();
     let report = intake

@@ -17,7 +17,7 @@ const PIECE_BYTES: usize = 256 * 1024;
 
 /// A client that takes fewer than so many pieces in such a time gets no more; what it would have got is let go of.
 const STALL: Duration = Duration::from_mins(1);
-const STALL_PIECES: u64 = 4;
+const STALL_PIECES: u64 = 2;
 
 /// Text between `head` and `tail`, of which `push` adds a row at a time.
 struct Pieces<I, P, H> {

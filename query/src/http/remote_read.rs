@@ -8,7 +8,7 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
 use binnacle_model::prompb::{ReadMatcher, ReadQuery, ReadRequest, ReadResponse, ReadResult, TimeSeries};
-use binnacle_model::storage::{Deadline, Queryable, StorageError};
+use binnacle_model::storage::{Deadline, Holding, Queryable, StorageError};
 use binnacle_model::{Labels, MatchOp, Matcher, TimeRange, Timestamp};
 use prost::Message;
 
@@ -32,8 +32,8 @@ pub(super) async fn read(State(api): State<Arc<ReadApi>>, request: Request) -> R
     let params = Params::of(&parts);
     let request = decode(body).await?;
     let (metrics, external) = (Arc::clone(&api.metrics), api.external_labels.clone());
-    let work = move |deadline: &_| {
-        let mut room = SAMPLES_MAX;
+    let work = move |deadline: &Deadline| {
+        let mut room = (SAMPLES_MAX, deadline.holding());
         let results =
             request.queries.iter().map(|query| answer(&*metrics, query, &external, deadline, &mut room));
         let response = ReadResponse { results: results.collect::<Result<_, _>>()? };
@@ -72,7 +72,7 @@ fn answer(
     query: &ReadQuery,
     external: &Labels,
     deadline: &Deadline,
-    room: &mut usize,
+    (left, held): &mut (usize, Holding),
 ) -> Result<ReadResult, ApiError> {
     // Our own external labels stand on what we answer; whoever asks for them asks for us.
     let is_ours = |one: &&ReadMatcher| one.kind == 0 && external.get(&one.name) == Some(&*one.value);
@@ -91,7 +91,8 @@ fn answer(
         };
         let weight = series.samples.len()
             + series.histograms.iter().map(|one| one.histogram.size_in_samples()).sum::<usize>();
-        *room = room.checked_sub(weight).ok_or(ApiError::Eval(EvalError::Storage(StorageError::TooMuch)))?;
+        *left = left.checked_sub(weight).ok_or(ApiError::Eval(EvalError::Storage(StorageError::TooMuch)))?;
+        held.add(weight)?;
         let mut labels = series.labels;
         for label in external.iter().filter(|label| labels.get(&label.name).is_none()).collect::<Vec<_>>() {
             labels = labels.with(&label.name, &label.value);

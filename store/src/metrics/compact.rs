@@ -256,7 +256,7 @@ impl Metrics {
 
     /// The present, as far as what is stored believes it: a clock that jumps ahead must not take everything away. Where
     /// samples come in, a block is never much older than the present.
-    fn believed(&self, now: Timestamp) -> Timestamp {
+    pub(super) fn believed(&self, now: Timestamp) -> Timestamp {
         let newest = self.blocks().iter().map(|block| block.range().end).max();
         let lag = self.options.block_span + self.options.head_linger + CLOCK_SLACK;
         newest.map_or(now, |newest| now.min(newest.plus(lag)))
@@ -278,7 +278,11 @@ impl Metrics {
             };
             block.range().end >= oldest
         };
-        let budget = self.block_budget()?;
+        // Where that cannot be found out, nothing goes by size this time.
+        let (budget, measured) = match self.block_budget() {
+            Ok(budget) => (budget, Ok(())),
+            Err(error) => (None, Err(error)),
+        };
         let gone: Vec<Arc<Block>> = {
             let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
             let (kept, mut gone): (Vec<_>, Vec<_>) = blocks.drain(..).partition(|block| is_kept(block));
@@ -293,13 +297,15 @@ impl Metrics {
         let removed = self.remove_all(gone.iter().map(|block| block.path().to_path_buf())).and(removed);
         let mut lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         lost.retain(|lost| lost.range.end >= oldest.min(oldest_rollup));
-        rolled.and(removed)
+        rolled.and(removed).and(measured)
     }
 
-    /// Bytes that blocks may have: those of the log and the checkpoint count, too.
+    /// Bytes that blocks may have: those of the log and the checkpoint count, too. Half of it is theirs in any case: a log
+    /// that somebody else holds must not take their place.
     fn block_budget(&self) -> io::Result<Option<u64>> {
         let Some(all) = self.options.retention_bytes else { return Ok(None) };
-        Ok(Some(all.saturating_sub(self.wal.bytes()? + self.checkpoint_bytes())))
+        let beside = self.wal.bytes()? + self.checkpoint_bytes();
+        Ok(Some(all.saturating_sub(beside).max(all / 2)))
     }
 
     /// Puts rollups in the place of blocks of days that are too old, but not older than `oldest_rollup`. A day that fails

@@ -409,7 +409,7 @@ impl Metrics {
             // Blocks stay as they are until what is to go from them is gone.
             tracing::warn!("a deletion is not done yet; days are not merged");
         } else {
-            self.expire_selected(now);
+            self.expire_selected(self.believed(now));
             self.merge_days(now);
         }
         let saved = self.checkpoint_if_due(before_checkpoint);

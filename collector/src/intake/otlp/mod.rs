@@ -34,8 +34,8 @@ pub use options::{OtlpOptions, TranslationStrategy};
 /// Longest body once decompressed: what is read of it is several times as large.
 const OTLP_MAX_BYTES: usize = 32 * 1024 * 1024;
 
-/// Gzip makes no more of a byte.
-const GZIP_RATIO_MAX: usize = 1032;
+/// Gzip makes no more of a byte, mostly.
+const GZIP_RATIO: usize = 20;
 
 /// `INVALID_ARGUMENT`.
 const INVALID: i32 = 3;
@@ -104,14 +104,14 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
             )));
         }
     };
-    let place = intake.place(body_length(request.headers())).await?;
-    let body = read_body(request.into_body()).await?;
+    let length = body_length(request.headers());
+    let place = intake.place(length).await?;
+    let body = read_body(request.into_body(), length).await?;
     let (metrics, options) = (Arc::clone(&intake.metrics), Arc::clone(&intake.otlp));
-    let most = if is_gzip { body.len().saturating_mul(GZIP_RATIO_MAX) } else { body.len() };
-    let decoded = most.min(OTLP_MAX_BYTES);
+    let decoded = if is_gzip { gunzipped_len(&body) } else { body.len() };
     let (converted, report) = intake
         .run(place, decoded, move || {
-            let plain = if is_gzip { gunzip(&body)? } else { body.to_vec() };
+            let plain = if is_gzip { gunzip(&body, decoded)? } else { body.to_vec() };
             let converted = convert(&encoding.read(&plain)?, &options);
             let report = metrics.append(&batch(&converted), &WireLabels)?;
             metrics.append_metadata(&converted.metadata);
@@ -141,13 +141,19 @@ fn exemplars(converted: &Converted) -> Vec<RawExemplar<'_>> {
     of_series.collect()
 }
 
-/// Never makes more than what may be read, whatever the body promises.
-fn gunzip(body: &[u8]) -> Result<Vec<u8>, Refusal> {
+/// How long a body will be once gzip is undone: what its last bytes say, or some times as long as it is.
+fn gunzipped_len(body: &[u8]) -> usize {
+    let said = body.last_chunk().map_or(0, |said| u32::from_le_bytes(*said) as usize);
+    said.max(body.len().saturating_mul(GZIP_RATIO)).min(OTLP_MAX_BYTES)
+}
+
+/// Never makes more than what there is room for, whatever the body promises.
+fn gunzip(body: &[u8], most: usize) -> Result<Vec<u8>, Refusal> {
     let mut plain = Vec::new();
-    let mut limited = flate2::read::MultiGzDecoder::new(body).take(OTLP_MAX_BYTES as u64 + 1);
+    let mut limited = flate2::read::MultiGzDecoder::new(body).take(most as u64 + 1);
     limited.read_to_end(&mut plain).map_err(|error| Refusal::Bad(format!("body is not gzip: {error}")))?;
-    if plain.len() > OTLP_MAX_BYTES {
-        return Err(Refusal::TooLarge(format!("decoded body has more than {OTLP_MAX_BYTES} bytes")));
+    if plain.len() > most {
+        return Err(Refusal::TooLarge(format!("decoded body has more than {most} bytes")));
     }
     Ok(plain)
 }

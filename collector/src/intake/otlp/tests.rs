@@ -245,7 +245,7 @@ fn bodies_that_would_grow_are_refused() {
         encoder.write_all(&vec![0; OTLP_MAX_BYTES + 1]).unwrap();
         encoder.finish().unwrap()
     };
-    assert!(matches!(gunzip(&bomb), Err(Refusal::TooLarge(_))));
+    assert!(matches!(gunzip(&bomb, OTLP_MAX_BYTES), Err(Refusal::TooLarge(_))));
 }
 
 proptest::proptest! {

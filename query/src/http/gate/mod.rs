@@ -250,7 +250,13 @@ impl Gate {
         let (mut ticket, place) = self.enter(&asked)?;
         let place = match place {
             Some(place) => place,
-            None => self.turn(&mut ticket).await?,
+            None => match self.turn(&mut ticket).await {
+                Ok(place) => place,
+                Err(error) => {
+                    ticket.error = Some(error.to_string());
+                    return Err(error);
+                }
+            },
         };
         if let Some(query) = lock(&self.shared).queries.get_mut(&ticket.id) {
             query.is_running = true;

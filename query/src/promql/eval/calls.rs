@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use binnacle_model::labels::METRIC_NAME;
+use binnacle_model::text::lossy;
 use binnacle_model::{Labels, MatchOp};
 
 use super::super::ast::{Call, Expr, Kind, Span};
@@ -283,8 +284,8 @@ fn absent_labels(arg: &Expr) -> Labels {
             *value = None;
         }
     }
-    let pairs = fixed.into_iter().filter_map(|(name, value)| Some((name, value?)));
-    Labels::new(pairs).unwrap_or_default()
+    let pairs: Vec<_> = fixed.into_iter().filter_map(|(name, value)| Some((name, lossy(value?)))).collect();
+    Labels::new(pairs.iter().map(|(name, value)| (*name, &**value))).unwrap_or_default()
 }
 
 /// Compares texts with numbers in them as people do: `x2` before `x10`.

@@ -42,6 +42,7 @@ use std::time::Duration;
 
 use binnacle_model::histogram::Histogram;
 use binnacle_model::storage::{Deadline, HistogramSample, Queryable, Room, StorageError};
+use binnacle_model::text::lossy;
 use binnacle_model::{Labels, Sample, Timestamp};
 
 use super::ast::{At, BinaryOp, DurationExpr, Expr, Kind, Reach, ValueType};
@@ -191,7 +192,7 @@ impl<'a> Engine<'a> {
         }
         let output = match run.eval(expr, grid)? {
             Value::Scalar(values) => Output::Scalar(at, values[0]),
-            Value::Text(text) => Output::Text(at, text),
+            Value::Text(text) => Output::Text(at, lossy(&text).into_owned()),
             Value::Vector(columns) => {
                 let there = drop_names(columns)?.into_iter().filter_map(|column| {
                     let (value, histogram) = match column.point(0)? {

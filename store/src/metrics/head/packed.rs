@@ -85,9 +85,11 @@ impl Histograms {
 
     /// Adds one at a moment that has none, with a hint whether its counter began again since the one before.
     pub(super) fn insert(&mut self, sample: &HistogramSample) {
-        if self.packed.last().is_some_and(|packed| packed.range.end > sample.timestamp) {
-            // Late by hours: rare enough.
-            self.unpack();
+        // Where it is late, all that comes behind it is newer than what stays packed.
+        self.unpack_from(self.packed.partition_point(|packed| packed.range.end < sample.timestamp));
+        if self.newest.first().is_none_or(|first| first.timestamp > sample.timestamp) {
+            // It is compared with the one before it.
+            self.unpack_from(self.packed.len().saturating_sub(1));
         }
         let place = self.newest.partition_point(|other| other.timestamp < sample.timestamp);
         let before = place.checked_sub(1).map(|before| &*self.newest[before].histogram);
@@ -116,11 +118,14 @@ impl Histograms {
         self.newest.drain(..count);
     }
 
-    fn unpack(&mut self) {
-        let mut all = Vec::new();
-        self.packed.drain(..).for_each(|packed| packed.decode(&mut all));
-        all.append(&mut self.newest);
-        self.newest = all;
+    /// Unpacks those of the packed that stand at `place` or behind it.
+    fn unpack_from(&mut self, place: usize) {
+        if place < self.packed.len() {
+            let mut all = Vec::new();
+            self.packed.drain(place..).for_each(|packed| packed.decode(&mut all));
+            all.append(&mut self.newest);
+            self.newest = all;
+        }
     }
 
     /// What may lie in a range: packed, and the others.
@@ -144,7 +149,7 @@ impl Histograms {
         let rest = self.packed.split_off(whole);
         let packed = std::mem::replace(&mut self.packed, rest);
         if self.packed.first().is_some_and(|packed| packed.range.start < cut) {
-            self.unpack();
+            self.unpack_from(0);
         }
         let split = self.newest.partition_point(|one| one.timestamp < cut);
         let taken = self.newest.drain(..split).collect();
@@ -154,9 +159,8 @@ impl Histograms {
 
     /// Forgets all of a range.
     pub(super) fn delete(&mut self, range: TimeRange) {
-        if self.packed.iter().any(|packed| packed.range.overlaps(range)) {
-            self.unpack();
-        }
+        let hit = self.packed.iter().position(|packed| packed.range.overlaps(range));
+        self.unpack_from(hit.unwrap_or(self.packed.len()));
         self.newest.retain(|one| !range.contains(one.timestamp));
         self.pack();
     }
