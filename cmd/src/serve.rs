@@ -32,7 +32,7 @@ use tokio_util::task::TaskTracker;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::notifications::Notifications;
-use crate::stage::Stage;
+use crate::stage::{Stage, healthy};
 use crate::status::{self, Status};
 use crate::{CollectArgs, ServeArgs, own_page, self_metrics, server, web};
 
@@ -467,7 +467,6 @@ struct Own {
 
 /// Health, readiness and our own metrics.
 fn own_routes(store: Option<Arc<Store>>, registry: Arc<Registry>) -> Router {
-    let healthy = || async { "Binnacle is Healthy.\n" };
     Router::new()
         .route("/-/healthy", get(healthy).head(healthy))
         .route("/livez", get(healthy))
