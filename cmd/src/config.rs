@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -11,7 +12,7 @@ use binnacle_alerting::rules::{RuleGroup, parse_rules};
 use binnacle_alerting::slo::parse_slos;
 use binnacle_collector::intake::OtlpOptions;
 use binnacle_collector::remote_write::{RawRemoteWrite, RemoteConfig};
-use binnacle_collector::scrape::{Global, ScrapeConfig, Target};
+use binnacle_collector::scrape::{Global, Pool, ScrapeConfig, Target};
 use binnacle_model::Labels;
 use binnacle_model::time::optional_duration;
 use binnacle_query::promql::parse_selector;
@@ -129,6 +130,8 @@ fn bytes(text: &str) -> Option<u64> {
 #[derive(Debug, Default)]
 pub(crate) struct Config {
     pub(crate) targets: Vec<Target>,
+    /// Its scrape configs.
+    pub(crate) pools: Vec<Arc<Pool>>,
     pub(crate) groups: Vec<RuleGroup>,
     pub(crate) evaluation_interval: Option<Duration>,
     pub(crate) external_labels: Labels,
@@ -182,18 +185,16 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     };
     let mut config = Config { warnings: unused(file, &raw), ..Config::default() };
     let mut jobs = BTreeSet::new();
-    for scrape in &raw.scrape_configs {
-        let made = scrape.targets(&raw.global);
-        let (targets, warnings) = made.map_err(|reason| {
-            let line = line_of(text, &scrape.job_name);
-            anyhow::anyhow!("{file}:{line}:1: {reason}")
-        })?;
-        if !jobs.insert(scrape.job_name.clone()) {
-            let line = line_of(text, &scrape.job_name);
-            bail!("{file}:{line}:1: found multiple scrape configs with job name {:?}", scrape.job_name);
+    for scrape in raw.scrape_configs {
+        let job = scrape.job_name.clone();
+        let told = |reason: &str| anyhow::anyhow!("{file}:{}:1: {reason}", line_of(text, &job));
+        let section = scrape.check(&raw.global, dir).map_err(|reason| told(&reason))?;
+        if !jobs.insert(job.clone()) {
+            return Err(told(&format!("found multiple scrape configs with job name {job:?}")));
         }
-        config.targets.extend(targets);
-        config.warnings.extend(warnings.into_iter().map(|warning| format!("{file}: {warning}")));
+        config.targets.extend(section.targets);
+        config.pools.push(section.pool);
+        config.warnings.extend(section.warnings.into_iter().map(|warning| format!("{file}: {warning}")));
     }
     for (patterns, read) in
         [(&raw.rule_files, parse_rules as ReadGroups), (&raw.slo_files, parse_slos as ReadGroups)]
@@ -415,8 +416,8 @@ scrape_configs:
             error("global:\n  typo: 1\n")
         );
         assert!(
-            error("scrape_configs:\n- job_name: x\n  relabel_configs: []\n")
-                .starts_with("c.yml:2:1: scrape config \"x\": relabel_configs is not supported")
+            error("scrape_configs:\n- job_name: x\n  relabel_configs: [{action: hashmod}]\n")
+                .starts_with("c.yml:2:1: scrape config \"x\": relabel_configs[0]: action hashmod")
         );
         assert!(error("scrape_configs:\n- job_name: x\n- job_name: x\n").contains("multiple scrape configs"));
         assert!(error("storage: {logs: {retention: {time: 5m}}}").contains("2h at least"));

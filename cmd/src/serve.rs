@@ -153,7 +153,7 @@ pub(crate) async fn start(
     if let Some(interval) = own_targets {
         config.targets.extend(own(interval, &url, &registry));
     }
-    let scraper = Scraper::new(std::mem::take(&mut config.targets));
+    let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
     let appender: Arc<dyn Appender> = store.clone();
     scraper.start(&appender, &clock, &collector, &producers, &produce);
     let log_store: Arc<dyn LogAppender> = store.clone();
@@ -181,7 +181,7 @@ pub(crate) async fn start(
         .merge(binnacle_query::http::router(api))
         .merge(status::router(status))
         .merge(alert_http::router(Arc::new(alert_http::AlertApi { evaluator, db })))
-        .merge(binnacle_collector::http::router(scraper.targets(), read_selector))
+        .merge(binnacle_collector::http::router(&scraper, read_selector))
         .merge(binnacle_collector::intake::router(intake))
         .merge(web::router());
     stage.set_ready(server::wrap(router));
@@ -548,7 +548,7 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
         let own_url = format!("http://{node}");
         config.targets.extend(own(SELF_INTERVAL, &own_url, &registry));
     }
-    let scraper = Scraper::new(std::mem::take(&mut config.targets));
+    let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
     let appender: Arc<dyn Appender> = remote.clone();
     scraper.start(&appender, &clock, &telemetry, &producers, &stop);
     let inputs = match args.file {
@@ -557,8 +557,7 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     };
     let log_store: Arc<dyn LogAppender> = remote;
     let tailers = Tailers::start(inputs, &args.state, &node, &log_store, &clock, &telemetry)?;
-    let router =
-        own_routes(None, registry).merge(binnacle_collector::http::router(scraper.targets(), read_selector));
+    let router = own_routes(None, registry).merge(binnacle_collector::http::router(&scraper, read_selector));
     println!("Binnacle collects for {url}");
     let signalled = stop.clone();
     let signals = TaskTracker::new();

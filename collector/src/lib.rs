@@ -13,6 +13,7 @@ pub mod forward;
 pub mod host;
 pub mod http;
 pub mod intake;
+mod outgoing;
 pub mod relabel;
 pub mod remote_write;
 pub mod scrape;

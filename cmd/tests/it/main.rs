@@ -14,4 +14,5 @@ mod own;
 mod peers;
 mod real;
 mod remote_write;
+mod scrape;
 mod support;

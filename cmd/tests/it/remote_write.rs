@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use binnacle_collector::intake::encode_write_request;
 use binnacle_model::{Labels, STALE_NAN, Sample, Samples, Timestamp};
 use serde_json::Value;
 
-use crate::support::{Server, client, get, poll};
+use crate::support::{Server, client, free_port, get, poll, prometheus};
 
 const V1: &str = "prometheus.WriteRequest";
 const V2: &str = "io.prometheus.write.v2.Request";
@@ -21,10 +21,6 @@ const V2: &str = "io.prometheus.write.v2.Request";
 #[allow(clippy::disallowed_methods, reason = "the server under test runs on the machine's clock")]
 fn now_ms() -> i64 {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_millis() as i64
-}
-
-fn free_port() -> u16 {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 /// A configuration that sends to `url`, quickly.
@@ -272,45 +268,13 @@ async fn a_refusal_does_not_stop_the_queue_and_being_busy_does_not_lose() {
     assert!(!shown.to_string().contains("hx"), "{shown}");
 }
 
-struct Killed(Child);
-
-impl Drop for Killed {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
-}
-
-/// Prometheus, if `make peers` has fetched one.
-fn prometheus(dir: &Path) -> Option<(Killed, String)> {
-    let home = std::env::var_os("HOME")?;
-    let fetched = Path::new(&home).join(".cache/binnacle/peers/prometheus/usr/bin/prometheus");
-    let program = std::env::var_os("BINNACLE_PROMETHEUS").map_or(fetched, PathBuf::from);
-    if !program.exists() {
-        println!("SKIPPED 1: no Prometheus to send to; see `make peers`");
-        return None;
-    }
-    let config = dir.join("theirs.yml");
-    std::fs::write(&config, "storage: {tsdb: {out_of_order_time_window: 1h}}\n").unwrap();
-    let listen = format!("127.0.0.1:{}", free_port());
-    let child = Command::new(program)
-        .arg(format!("--config.file={}", config.display()))
-        .arg(format!("--storage.tsdb.path={}", dir.join("theirs").display()))
-        .arg(format!("--web.listen-address={listen}"))
-        .args(["--web.enable-remote-write-receiver", "--enable-feature=native-histograms"])
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    Some((Killed(child), format!("http://{listen}")))
-}
-
 /// Prometheus takes both messages, and answers as we do.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn prometheus_takes_it() {
     for message in [V1, V2] {
         let dir = tempfile::tempdir().unwrap();
-        let Some((_peer, url)) = prometheus(dir.path()) else { return };
+        let file = "storage: {tsdb: {out_of_order_time_window: 1h}}\n";
+        let Some((_peer, url)) = prometheus(dir.path(), file) else { return };
         let more = format!(
             "protobuf_message: {message}\n  send_native_histograms: true\n  metadata_config: {{send_interval: 1s}}"
         );

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::time::{Duration, Instant};
@@ -109,4 +109,42 @@ pub(crate) fn sink() -> (String, Receiver<Value>) {
         }
     });
     (url, receiver)
+}
+
+pub(crate) fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
+}
+
+/// A process that ends with the test.
+pub(crate) struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Prometheus with this configuration, if `make peers` has fetched one.
+pub(crate) fn prometheus(dir: &Path, file: &str) -> Option<(Killed, String)> {
+    let home = std::env::var_os("HOME")?;
+    let fetched = Path::new(&home).join(".cache/binnacle/peers/prometheus/usr/bin/prometheus");
+    let program = std::env::var_os("BINNACLE_PROMETHEUS").map_or(fetched, PathBuf::from);
+    if !program.exists() {
+        println!("SKIPPED 1: no Prometheus to compare with; see `make peers`");
+        return None;
+    }
+    let config = dir.join("theirs.yml");
+    std::fs::write(&config, file).unwrap();
+    let listen = format!("127.0.0.1:{}", free_port());
+    let child = Command::new(program)
+        .arg(format!("--config.file={}", config.display()))
+        .arg(format!("--storage.tsdb.path={}", dir.join("theirs").display()))
+        .arg(format!("--web.listen-address={listen}"))
+        .args(["--web.enable-remote-write-receiver", "--enable-feature=native-histograms"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    Some((Killed(child), format!("http://{listen}")))
 }

@@ -17,7 +17,7 @@ use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use crate::scrape::{Described, Health, Target};
+use crate::scrape::{Described, Health, Pool, Scraper, Target};
 
 type Targets = State<Arc<Shown>>;
 
@@ -26,17 +26,18 @@ pub type ParseSelector = fn(&str) -> Result<Vec<Matcher>, String>;
 
 struct Shown {
     targets: Vec<Arc<Target>>,
+    pools: Vec<Arc<Pool>>,
     parse: ParseSelector,
 }
 
 /// The routes.
-pub fn router(targets: Vec<Arc<Target>>, parse: ParseSelector) -> Router {
+pub fn router(scraper: &Scraper, parse: ParseSelector) -> Router {
     Router::new()
         .route("/api/v1/targets", get(list))
         .route("/api/v1/targets/metadata", get(metadata))
         .route("/api/v1/targets/relabel_steps", get(steps::relabel_steps))
         .route("/api/v1/scrape_pools", get(pools))
-        .with_state(Arc::new(Shown { targets, parse }))
+        .with_state(Arc::new(Shown { targets: scraper.targets(), pools: scraper.pools(), parse }))
 }
 
 #[derive(Deserialize)]
@@ -47,18 +48,29 @@ struct Filter {
 }
 
 async fn list(State(shown): Targets, Query(filter): Query<Filter>) -> Json<Value> {
-    let wants_active = filter.state.as_deref().is_none_or(|state| state != "dropped");
-    let in_pool = |target: &&Arc<Target>| filter.scrape_pool.as_ref().is_none_or(|pool| *pool == target.job);
-    let active: Vec<Value> =
-        shown.targets.iter().filter(|_| wants_active).filter(in_pool).map(|target| show(target)).collect();
+    let wants = |state: &str| {
+        filter.state.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(state) || wanted == "any")
+    };
+    let in_pool = |pool: &Pool| filter.scrape_pool.as_ref().is_none_or(|wanted| *wanted == pool.job);
+    let targets = shown.targets.iter().filter(|target| wants("active") && in_pool(&target.pool));
+    let active: Vec<Value> = targets.map(|target| show(target)).collect();
+    let (mut dropped, mut counts) = (Vec::new(), Map::new());
+    for pool in shown.pools.iter().filter(|pool| wants("dropped") && in_pool(pool)) {
+        let of_pool = pool.dropped();
+        counts.insert(pool.job.clone(), Value::from(of_pool.len()));
+        let shown = of_pool
+            .iter()
+            .map(|labels| json!({ "discoveredLabels": labels_json(labels), "scrapePool": pool.job }));
+        dropped.extend(shown);
+    }
     Json(json!({
         "status": "success",
-        "data": { "activeTargets": active, "droppedTargets": [], "droppedTargetCounts": {} },
+        "data": { "activeTargets": active, "droppedTargets": dropped, "droppedTargetCounts": counts },
     }))
 }
 
 async fn pools(State(shown): Targets) -> Json<Value> {
-    let names: BTreeSet<&str> = shown.targets.iter().map(|target| target.job.as_str()).collect();
+    let names: BTreeSet<&str> = shown.pools.iter().map(|pool| pool.job.as_str()).collect();
     Json(json!({ "status": "success", "data": { "scrapePools": names } }))
 }
 
@@ -153,9 +165,9 @@ fn show(target: &Target) -> Value {
     let duration = |span| binnacle_model::time::format_duration(span);
     let never = "0001-01-01T00:00:00Z".to_owned();
     json!({
-        "discoveredLabels": { "__address__": target.labels.value("instance"), "job": target.job },
+        "discoveredLabels": labels_json(&target.discovered),
         "labels": labels,
-        "scrapePool": target.job,
+        "scrapePool": target.pool.job,
         "scrapeUrl": url,
         "globalUrl": url,
         "lastError": status.last_error,

@@ -33,11 +33,11 @@ pub(super) async fn relabel_steps(State(shown): Targets, Query(asked): Query<Ask
         Ok(labels) => labels,
         Err(reason) => return refused(&format!("error parsing labels: {reason}")),
     };
-    let Some(target) = shown.targets.iter().find(|target| target.job == asked.scrape_pool) else {
+    let Some(pool) = shown.pools.iter().find(|pool| pool.job == asked.scrape_pool) else {
         let pool = &asked.scrape_pool;
         return refused(&format!("error retrieving scrape config: scrape pool {pool:?} not found"));
     };
-    let steps = show(&labels, &target.relabel);
+    let steps = show(&labels, &pool.relabel);
     Json(json!({ "status": "success", "data": { "steps": steps } })).into_response()
 }
 

@@ -189,6 +189,12 @@ impl TryFrom<RawRule> for Rule {
     }
 }
 
+/// The rules below `key`; an error names the one that is none.
+pub fn read_rules(key: &str, raw: Vec<RawRule>) -> Result<Vec<Rule>, String> {
+    let read = |(at, raw)| Rule::try_from(raw).map_err(|error| format!("{key}[{at}]: {error}"));
+    raw.into_iter().enumerate().map(read).collect()
+}
+
 /// Prometheus's own checks of what goes together.
 fn check(raw: &RawRule) -> Result<(), String> {
     use Action::{DropEqual, HashMod, KeepEqual, LabelDrop, LabelKeep, LabelMap, Lowercase, Uppercase};

@@ -6,37 +6,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use binnacle_model::time::optional_duration;
-use reqwest::header::HeaderName;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::transport::{self, ProxyChoice, RawHeader, RawTls, Tls};
-use crate::relabel::{RawRule, Rule};
-
-/// Text that is shown to nobody.
-#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
-#[serde(transparent)]
-pub(super) struct Secret(String);
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("<secret>")
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self(text)
-    }
-}
-
-impl Secret {
-    /// What is to be sent, and nothing else.
-    pub(super) fn reveal(&self) -> &str {
-        &self.0
-    }
-}
+use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, RawWay, Secret, Way, way_of};
+use crate::relabel::{RawRule, Rule, read_rules};
 
 /// One of `remote_write:` as the operator wrote it. Nothing here has been checked.
 #[derive(Debug, Default, Deserialize)]
@@ -76,27 +51,6 @@ pub struct RawRemoteWrite {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct RawBasicAuth {
-    username: String,
-    username_file: Option<PathBuf>,
-    password: Option<Secret>,
-    password_file: Option<PathBuf>,
-    username_ref: Option<IgnoredAny>,
-    password_ref: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawAuthorization {
-    #[serde(rename = "type")]
-    kind: String,
-    credentials: Option<Secret>,
-    credentials_file: Option<PathBuf>,
-    credentials_ref: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct RawQueue {
     capacity: Option<usize>,
     max_shards: Option<usize>,
@@ -120,21 +74,6 @@ struct RawMetadata {
     #[serde(with = "optional_duration")]
     send_interval: Option<Duration>,
     max_samples_per_send: Option<usize>,
-}
-
-/// A text that stands in the file, or in one that the file names and that is read again for each request.
-#[derive(Debug, Clone)]
-pub(super) enum Source {
-    Text(Secret),
-    File(PathBuf),
-}
-
-/// Who we say that we are.
-#[derive(Debug, Clone)]
-pub(super) enum Auth {
-    None,
-    Basic { username: Source, password: Source },
-    Header { kind: String, credentials: Source },
 }
 
 /// Which of the two messages is sent.
@@ -173,15 +112,12 @@ pub struct RemoteConfig {
     pub(super) name: String,
     pub(super) url: Url,
     pub(super) timeout: Duration,
-    pub(super) headers: Vec<(HeaderName, Source)>,
     pub(super) rules: Vec<Rule>,
     pub(super) histograms: bool,
     pub(super) message: Message,
-    pub(super) auth: Auth,
+    pub(super) way: Way,
     pub(super) queue: Queue,
     pub(super) metadata: Option<MetadataSends>,
-    pub(super) tls: Tls,
-    pub(super) proxy: ProxyChoice,
 }
 
 /// A URL that does not show its password.
@@ -232,7 +168,7 @@ impl RawRemoteWrite {
     ///
     /// # Errors
     /// A sentence that names the receiver, the key and what to do.
-    pub fn check(self, dir: &Path) -> Result<(RemoteConfig, Vec<String>), String> {
+    pub fn check(mut self, dir: &Path) -> Result<(RemoteConfig, Vec<String>), String> {
         if self.url.is_empty() {
             return Err("remote_write: url is missing".to_owned());
         }
@@ -243,7 +179,6 @@ impl RawRemoteWrite {
             format!("remote_write {:?}", self.name)
         };
         let told = |reason: String| format!("{place}: {reason}");
-        self.refuse().map_err(told)?;
         let warnings = self.warnings().into_iter().map(told).collect();
         let queue = self.queue().map_err(told)?;
         let metadata = self.metadata().map_err(told)?;
@@ -260,17 +195,10 @@ impl RawRemoteWrite {
         if timeout.is_zero() {
             return Err(told("remote_timeout must not be zero".to_owned()));
         }
-        let headers = transport::headers(&self.headers, &self.http_headers, dir).map_err(told)?;
-        let tls = self.tls_config.check(dir).map_err(told)?;
-        let proxy =
-            transport::proxy(self.proxy_url.as_ref(), self.no_proxy.as_ref(), self.proxy_from_environment);
-        let proxy = proxy.map_err(told)?;
-        let auth = self.auth(dir).map_err(told)?;
-        let mut rules = Vec::new();
-        for (at, raw) in self.write_relabel_configs.into_iter().enumerate() {
-            let rule = Rule::try_from(raw);
-            rules.push(rule.map_err(|error| told(format!("write_relabel_configs[{at}]: {error}")))?);
-        }
+        let way = way_of!(self);
+        self.refuse(&way).map_err(told)?;
+        let way = way.check(&self.headers, dir).map_err(told)?;
+        let rules = read_rules("write_relabel_configs", self.write_relabel_configs).map_err(told)?;
         let histograms = self.send_native_histograms || message == Message::V2;
         let key = format!("{:016x}", xxh3_64(format!("{}\n{url}", self.name).as_bytes()));
         let made = RemoteConfig {
@@ -278,15 +206,12 @@ impl RawRemoteWrite {
             key,
             url,
             timeout,
-            headers,
             rules,
             histograms,
             message,
-            auth,
+            way,
             queue,
             metadata,
-            tls,
-            proxy,
         };
         Ok((made, warnings))
     }
@@ -300,29 +225,12 @@ impl RawRemoteWrite {
         Ok(Url(url))
     }
 
-    fn refuse(&self) -> Result<(), String> {
-        let RawTls { server_name, ca_ref, cert_ref, key_ref, .. } = &self.tls_config;
-        let basic = self.basic_auth.as_ref();
-        let authorization = self.authorization.as_ref();
-        let keys = [
-            ("oauth2", &self.oauth2),
-            ("sigv4", &self.sigv4),
-            ("azuread", &self.azuread),
-            ("google_iam", &self.google_iam),
-            ("proxy_connect_header", &self.proxy_connect_header),
-            ("tls_config.server_name", server_name),
-            ("tls_config.ca_ref", ca_ref),
-            ("tls_config.cert_ref", cert_ref),
-            ("tls_config.key_ref", key_ref),
-            ("basic_auth.username_ref", basic.map_or(&None, |basic| &basic.username_ref)),
-            ("basic_auth.password_ref", basic.map_or(&None, |basic| &basic.password_ref)),
-            ("authorization.credentials_ref", authorization.map_or(&None, |one| &one.credentials_ref)),
-        ];
-        match keys.iter().find(|(_, there)| there.is_some()) {
+    fn refuse(&self, way: &RawWay) -> Result<(), String> {
+        let keys = [("sigv4", &self.sigv4), ("azuread", &self.azuread), ("google_iam", &self.google_iam)];
+        let own = keys.iter().find(|(_, there)| there.is_some()).map(|(key, _)| *key);
+        match own.or_else(|| way.unsupported()) {
             None => Ok(()),
-            Some((key, _)) => {
-                Err(format!("{key} is not supported by this release; remove it to go on without"))
-            }
+            Some(key) => Err(format!("{key} is not supported by this release; remove it to go on without")),
         }
     }
 
@@ -378,52 +286,6 @@ impl RawRemoteWrite {
         }
         Ok(raw.send.unwrap_or(true).then_some(sends))
     }
-
-    fn auth(&self, dir: &Path) -> Result<Auth, String> {
-        let ways = [
-            self.basic_auth.is_some(),
-            self.authorization.is_some(),
-            self.bearer_token.is_some(),
-            self.bearer_token_file.is_some(),
-        ];
-        if ways.iter().filter(|there| **there).count() > 1 {
-            return Err(
-                "at most one of basic_auth, authorization, bearer_token and bearer_token_file may be there"
-                    .to_owned(),
-            );
-        }
-        let one = |key: &str, text: Option<&Secret>, file: Option<&PathBuf>| match (text, file) {
-            (Some(_), Some(_)) => Err(format!("{key} and {key}_file must not both be there")),
-            (Some(text), None) => Ok(Some(Source::Text(text.clone()))),
-            (None, Some(file)) => Ok(Some(Source::File(dir.join(file)))),
-            (None, None) => Ok(None),
-        };
-        if let Some(basic) = &self.basic_auth {
-            let username = Some(Secret(basic.username.clone())).filter(|name| !name.reveal().is_empty());
-            let username = one("basic_auth.username", username.as_ref(), basic.username_file.as_ref())?;
-            let password = one("basic_auth.password", basic.password.as_ref(), basic.password_file.as_ref())?;
-            let nothing = || Source::Text(Secret::default());
-            return Ok(Auth::Basic {
-                username: username.unwrap_or_else(nothing),
-                password: password.unwrap_or_else(nothing),
-            });
-        }
-        let bearer = one("bearer_token", self.bearer_token.as_ref(), self.bearer_token_file.as_ref())?;
-        if let Some(credentials) = bearer {
-            return Ok(Auth::Header { kind: "Bearer".to_owned(), credentials });
-        }
-        let Some(raw) = &self.authorization else { return Ok(Auth::None) };
-        let credentials =
-            one("authorization.credentials", raw.credentials.as_ref(), raw.credentials_file.as_ref())?;
-        let kind = if raw.kind.trim().is_empty() { "Bearer" } else { raw.kind.trim() };
-        if kind.eq_ignore_ascii_case("basic") {
-            return Err("authorization.type cannot be basic; say basic_auth instead".to_owned());
-        }
-        let Some(credentials) = credentials else {
-            return Err("authorization.credentials or credentials_file is missing".to_owned());
-        };
-        Ok(Auth::Header { kind: kind.to_owned(), credentials })
-    }
 }
 
 impl RemoteConfig {
@@ -472,12 +334,10 @@ mod tests {
         )
         .unwrap();
         assert_eq!((config.message, config.queue.min_shards), (Message::V2, 2));
-        let is_in =
-            |source: &Source, want: &str| matches!(source, Source::File(path) if path == Path::new(want));
-        assert!(config.tls.ca.as_ref().is_some_and(|ca| is_in(ca, "/etc/b/ca.pem")));
-        let names: Vec<&str> = config.headers.iter().map(|(name, _)| name.as_str()).collect();
-        assert_eq!(names, ["x-scope-orgid", "x-more", "x-more", "x-more"]);
-        assert!(is_in(&config.headers[3].1, "/etc/b/token"));
+        let shown = format!("{:?}", config.way);
+        assert!(shown.contains("/etc/b/ca.pem") && shown.contains("/etc/b/token"), "{shown}");
+        let names: Vec<usize> = ["x-scope-orgid", "x-more"].map(|name| shown.matches(name).count()).to_vec();
+        assert_eq!(names, [1, 3], "{shown}");
         assert_eq!(config.queue.sample_age_limit, Some(Duration::from_hours(1)));
         assert!(config.metadata.is_none() && !config.queue.retry_on_429);
         assert_eq!(warnings.len(), 2, "{warnings:?}");

@@ -23,7 +23,6 @@ mod post;
 mod queue;
 mod shard;
 mod telemetry;
-mod transport;
 
 use std::io;
 use std::sync::Arc;

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use base64::Engine;
 use reqwest::StatusCode;
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use reqwest::header::RETRY_AFTER;
 
-use super::config::{Auth, Message, RemoteConfig, Source, Url};
-use super::transport::client;
+use super::config::{Message, RemoteConfig, Url};
+use crate::outgoing::{Redirects, Way, chain};
 
 /// Bytes of a refusal that are shown.
 const REASON_MAX_BYTES: usize = 512;
@@ -38,20 +37,18 @@ pub(super) enum Sent {
 pub(super) struct Poster {
     client: reqwest::Client,
     url: Url,
-    headers: Vec<(HeaderName, Source)>,
-    auth: Auth,
+    way: Way,
     retry_on_429: bool,
 }
 
 impl Poster {
     pub(super) fn new(config: &RemoteConfig) -> Result<Self, ClientError> {
         let failed = |reason: String| ClientError { name: config.name.clone(), reason };
-        let client = client(&config.tls, &config.proxy, config.timeout).map_err(failed)?;
+        let client = config.way.client(Redirects::SameHost, config.timeout).map_err(failed)?;
         Ok(Self {
             client,
             url: config.url.clone(),
-            headers: config.headers.clone(),
-            auth: config.auth.clone(),
+            way: config.way.clone(),
             retry_on_429: config.queue.retry_on_429,
         })
     }
@@ -63,7 +60,7 @@ impl Poster {
             Message::V1 => ("application/x-protobuf", "0.1.0"),
             Message::V2 => ("application/x-protobuf;proto=io.prometheus.write.v2.Request", "2.0.0"),
         };
-        let headers = match self.headers().await {
+        let headers = match self.way.headers().await {
             Ok(headers) => headers,
             Err(reason) => return retry(reason),
         };
@@ -77,7 +74,7 @@ impl Poster {
             .body(body);
         match request.send().await {
             Ok(response) => self.judge(message, response).await,
-            Err(error) => retry(chain(&error.without_url())),
+            Err(error) => retry(chain(error)),
         }
     }
 
@@ -105,47 +102,6 @@ impl Poster {
             Sent::Refused(reason)
         }
     }
-
-    /// Those that the configuration names, credentials among them.
-    async fn headers(&self) -> Result<HeaderMap, String> {
-        let mut headers = HeaderMap::new();
-        for (name, source) in &self.headers {
-            let mut value = HeaderValue::from_str(&read(source).await?)
-                .map_err(|_| format!("the value of the header {name} holds bytes that cannot stand there"))?;
-            value.set_sensitive(true);
-            headers.append(name.clone(), value);
-        }
-        if let Some(value) = self.authorization().await? {
-            headers.insert(AUTHORIZATION, value);
-        }
-        Ok(headers)
-    }
-
-    async fn authorization(&self) -> Result<Option<HeaderValue>, String> {
-        let text = match &self.auth {
-            Auth::None => return Ok(None),
-            Auth::Basic { username, password } => {
-                let pair = format!("{}:{}", read(username).await?, read(password).await?);
-                format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(pair))
-            }
-            Auth::Header { kind, credentials } => format!("{kind} {}", read(credentials).await?),
-        };
-        let mut value = HeaderValue::from_str(&text)
-            .map_err(|_| "the credentials hold bytes that cannot stand in a header".to_owned())?;
-        value.set_sensitive(true);
-        Ok(Some(value))
-    }
-}
-
-async fn read(source: &Source) -> Result<String, String> {
-    match source {
-        Source::Text(text) => Ok(text.reveal().to_owned()),
-        Source::File(path) => {
-            let text = tokio::fs::read_to_string(path).await;
-            let text = text.map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-            Ok(text.trim().to_owned())
-        }
-    }
 }
 
 /// The first bytes of an answer, as one line.
@@ -159,15 +115,4 @@ async fn beginning(mut response: reqwest::Response) -> String {
     }
     bytes.truncate(REASON_MAX_BYTES);
     String::from_utf8_lossy(&bytes).split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-/// An error with its causes; reqwest alone says little.
-pub(super) fn chain(error: &reqwest::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(inner) = cause {
-        text.push_str(&format!(": {inner}"));
-        cause = inner.source();
-    }
-    text
 }

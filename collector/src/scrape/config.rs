@@ -1,13 +1,18 @@
 //! `global` and `scrape_configs` of a `prometheus.yml`.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use binnacle_model::time::optional_duration;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::target::{PageSource, Target};
+use super::pool::{Defaults, Pool, check_address};
+use super::target::Target;
+use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
+use crate::relabel::{RawRule, read_rules};
 
 /// `global:` as Prometheus has it.
 #[derive(Debug, Default, Deserialize)]
@@ -44,27 +49,6 @@ pub struct Global {
     extra_scrape_metrics: Option<IgnoredAny>,
 }
 
-/// One of `scrape_configs:`. Keys that are nobody's are refused by [`ScrapeConfig::targets`].
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub struct ScrapeConfig {
-    /// Label `job` of all its series.
-    pub job_name: String,
-    #[serde(with = "optional_duration")]
-    scrape_interval: Option<Duration>,
-    #[serde(with = "optional_duration")]
-    scrape_timeout: Option<Duration>,
-    metrics_path: Option<String>,
-    scheme: Option<String>,
-    honor_labels: bool,
-    honor_timestamps: Option<bool>,
-    params: BTreeMap<String, Vec<String>>,
-    /// Targets by address.
-    pub static_configs: Vec<StaticConfig>,
-    #[serde(flatten)]
-    other: BTreeMap<String, IgnoredAny>,
-}
-
 /// Targets with labels of their own.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -75,43 +59,74 @@ pub struct StaticConfig {
     pub labels: BTreeMap<String, String>,
 }
 
-/// Keys that this release does not use. Those that decide *what* is scraped or stored are refused,
-/// because leaving them out would scrape or store something else.
-const REFUSED: [&str; 12] = [
-    "relabel_configs",
-    "metric_relabel_configs",
-    "kubernetes_sd_configs",
-    "file_sd_configs",
-    "dns_sd_configs",
-    "http_sd_configs",
-    "consul_sd_configs",
-    "ec2_sd_configs",
-    "basic_auth",
-    "authorization",
-    "oauth2",
-    "tls_config",
-];
-const IGNORED: [&str; 19] = [
-    "body_size_limit",
-    "sample_limit",
-    "label_limit",
-    "label_name_length_limit",
-    "label_value_length_limit",
-    "target_limit",
-    "enable_compression",
-    "follow_redirects",
-    "enable_http2",
-    "scrape_protocols",
-    "scrape_fallback_protocol",
-    "scrape_classic_histograms",
-    "always_scrape_classic_histograms",
-    "track_timestamps_staleness",
-    "keep_dropped_targets",
-    "scrape_failure_log_file",
-    "native_histogram_bucket_limit",
-    "native_histogram_min_bucket_factor",
-    "convert_classic_histograms_to_nhcb",
-];
+/// A section with the keys that are understood, and others that a `prometheus.yml` may have and that change nothing here.
+macro_rules! scrape_config {
+    ($($ignored:ident)*; $($discovery:ident)*) => {
+        /// One of `scrape_configs:` as the operator wrote it. Nothing here has been checked.
+        #[derive(Debug, Default, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct ScrapeConfig {
+            /// Label `job` of all its series, unless a rule changes it.
+            pub job_name: String,
+            #[serde(with = "optional_duration")]
+            scrape_interval: Option<Duration>,
+            #[serde(with = "optional_duration")]
+            scrape_timeout: Option<Duration>,
+            metrics_path: Option<String>,
+            scheme: Option<String>,
+            honor_labels: bool,
+            honor_timestamps: Option<bool>,
+            params: BTreeMap<String, Vec<String>>,
+            /// Targets by address.
+            pub static_configs: Vec<StaticConfig>,
+            relabel_configs: Vec<RawRule>,
+            metric_relabel_configs: Vec<RawRule>,
+            follow_redirects: Option<bool>,
+            basic_auth: Option<RawBasicAuth>,
+            authorization: Option<RawAuthorization>,
+            bearer_token: Option<Secret>,
+            bearer_token_file: Option<PathBuf>,
+            tls_config: RawTls,
+            proxy_url: Option<Secret>,
+            no_proxy: Option<String>,
+            proxy_from_environment: bool,
+            http_headers: BTreeMap<String, RawHeader>,
+            oauth2: Option<IgnoredAny>,
+            proxy_connect_header: Option<IgnoredAny>,
+            $($ignored: Option<IgnoredAny>,)*
+            $($discovery: Option<IgnoredAny>,)*
+        }
+
+        impl ScrapeConfig {
+            fn unused(&self) -> Vec<String> {
+                let ignored = [$((stringify!($ignored), self.$ignored.is_some())),*];
+                let discovery = [$((stringify!($discovery), self.$discovery.is_some())),*];
+                let there = |(key, is_there): (&'static str, bool)| is_there.then_some(key);
+                let ignored = ignored.into_iter().filter_map(there);
+                let ignored = ignored.map(|key| format!("{key} is not used by this release"));
+                let discovery = discovery.into_iter().filter_map(there);
+                let discovery = discovery.map(|key| {
+                    format!("{key} finds no targets in this release: only those of static_configs are scraped")
+                });
+                ignored.chain(discovery).collect()
+            }
+        }
+    };
+}
+
+scrape_config! {
+    body_size_limit sample_limit label_limit label_name_length_limit label_value_length_limit target_limit
+    enable_compression enable_http2 scrape_protocols fallback_scrape_protocol always_scrape_classic_histograms
+    scrape_classic_histograms scrape_native_histograms convert_classic_histograms_to_nhcb extra_scrape_metrics
+    native_histogram_bucket_limit native_histogram_min_bucket_factor track_timestamps_staleness
+    keep_dropped_targets scrape_failure_log_file metric_name_validation_scheme metric_name_escaping_scheme;
+    aws_sd_configs azure_sd_configs consul_sd_configs digitalocean_sd_configs dns_sd_configs docker_sd_configs
+    dockerswarm_sd_configs ec2_sd_configs eureka_sd_configs file_sd_configs gce_sd_configs hetzner_sd_configs
+    http_sd_configs ionos_sd_configs kubernetes_sd_configs kuma_sd_configs lightsail_sd_configs linode_sd_configs
+    marathon_sd_configs nerve_sd_configs nomad_sd_configs openstack_sd_configs ovhcloud_sd_configs
+    puppetdb_sd_configs scaleway_sd_configs serverset_sd_configs stackit_sd_configs triton_sd_configs
+    uyuni_sd_configs vultr_sd_configs
+}
 
 const DEFAULT_INTERVAL: Duration = Duration::from_mins(1);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -123,73 +138,172 @@ impl Global {
     }
 }
 
+/// What a section comes to.
+#[derive(Debug)]
+pub struct Section {
+    /// What its targets share.
+    pub pool: Arc<Pool>,
+    /// What is scraped.
+    pub targets: Vec<Target>,
+    /// Keys that change nothing here, and targets that cannot be scraped.
+    pub warnings: Vec<String>,
+}
+
 impl ScrapeConfig {
-    /// The targets that the section names, and warnings about keys that change nothing here.
+    /// Checks the section; files are relative to `dir`.
     ///
     /// # Errors
     /// A sentence that names the job and what is wrong with it.
-    pub fn targets(&self, global: &Global) -> Result<(Vec<Target>, Vec<String>), String> {
-        let job = &self.job_name;
-        if job.is_empty() {
+    pub fn check(self, global: &Global, dir: &Path) -> Result<Section, String> {
+        if self.job_name.is_empty() {
             return Err("scrape config without a job_name".to_owned());
         }
-        let place = format!("scrape config {job:?}");
-        let mut warnings = Vec::new();
-        for key in self.other.keys() {
-            if IGNORED.contains(&key.as_str()) {
-                warnings.push(format!("{place}: {key} is not used by this release"));
-            } else if REFUSED.contains(&key.as_str()) {
-                return Err(format!(
-                    "{place}: {key} is not supported by this release; remove it to go on without"
-                ));
-            } else {
-                return Err(format!("{place}: unknown key {key:?}"));
+        let place = format!("scrape config {:?}", self.job_name);
+        let told = |reason: String| format!("{place}: {reason}");
+        let mut warnings = self.unused();
+        let static_configs = &self.static_configs;
+        if self.relabel_configs.is_empty() {
+            for address in static_configs.iter().flat_map(|group| &group.targets) {
+                check_address(address).map_err(|reason| told(format!("target {reason}")))?;
             }
         }
-        let interval = self.scrape_interval.or(global.scrape_interval).unwrap_or(DEFAULT_INTERVAL);
-        let timeout = self.scrape_timeout.or(global.scrape_timeout);
-        let timeout = timeout.unwrap_or(DEFAULT_TIMEOUT.min(interval));
-        if interval.is_zero() || timeout.is_zero() {
-            return Err(format!("{place}: scrape_interval and scrape_timeout must not be zero"));
+        let addresses: Vec<(String, BTreeMap<String, String>)> = static_configs
+            .iter()
+            .flat_map(|group| group.targets.iter().map(|address| (address.clone(), group.labels.clone())))
+            .collect();
+        let pool = Arc::new(self.pool(global, dir).map_err(told)?);
+        if let Some(key) = pool.unsupported {
+            warnings.push(format!("{key} is not supported by this release: its targets are not scraped"));
         }
-        if timeout > interval {
-            return Err(format!("{place}: scrape_timeout is longer than scrape_interval"));
-        }
-        let mut targets = Vec::new();
-        for group in &self.static_configs {
-            for address in &group.targets {
-                let url = self.url(address).map_err(|reason| format!("{place}: {reason}"))?;
-                let mut target = Target::new(job, address, PageSource::Http(url), interval, timeout);
-                target.honor_labels = self.honor_labels;
-                target.honor_timestamps = self.honor_timestamps.unwrap_or(true);
-                for (name, value) in &group.labels {
-                    target.labels = target.labels.with(name, value);
-                }
-                targets.push(target);
-            }
-        }
-        Ok((targets, warnings))
+        let discovered = addresses.iter().map(|(address, labels)| pool.discovered(address, labels)).collect();
+        let (targets, failures) = pool.targets(discovered);
+        warnings.extend(failures);
+        Ok(Section { pool, targets, warnings: warnings.into_iter().map(told).collect() })
     }
 
-    fn url(&self, address: &str) -> Result<reqwest::Url, String> {
-        let scheme = self.scheme.as_deref().unwrap_or("http");
-        if !matches!(scheme, "http" | "https") {
+    fn pool(mut self, global: &Global, dir: &Path) -> Result<Pool, String> {
+        let interval = self.scrape_interval.or(global.scrape_interval).unwrap_or(DEFAULT_INTERVAL);
+        let of_all = global.scrape_timeout.unwrap_or(DEFAULT_TIMEOUT).min(interval);
+        let timeout = self.scrape_timeout.unwrap_or(of_all);
+        if interval.is_zero() || timeout.is_zero() {
+            return Err("scrape_interval and scrape_timeout must not be zero".to_owned());
+        }
+        if timeout > interval {
+            return Err("scrape_timeout is longer than scrape_interval".to_owned());
+        }
+        let scheme = self.scheme.take().unwrap_or_else(|| "http".to_owned());
+        if !matches!(scheme.as_str(), "http" | "https") {
             return Err(format!("scheme {scheme:?} is neither http nor https"));
         }
-        if address.contains('/') {
-            return Err(format!("target {address:?} must be host:port, without a scheme or path"));
+        let way = way_of!(self);
+        let unsupported = way.unsupported();
+        Ok(Pool {
+            way: way.check(&BTreeMap::new(), dir)?,
+            unsupported,
+            relabel: read_rules("relabel_configs", self.relabel_configs)?,
+            metric_relabel: read_rules("metric_relabel_configs", self.metric_relabel_configs)?,
+            honor_labels: self.honor_labels,
+            ignore_timestamps: !self.honor_timestamps.unwrap_or(true),
+            follow_redirects: self.follow_redirects.unwrap_or(true),
+            defaults: Defaults {
+                interval,
+                timeout,
+                path: self.metrics_path.unwrap_or_else(|| "/metrics".to_owned()),
+                scheme,
+                params: self.params,
+            },
+            job: self.job_name,
+            ..Pool::default()
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(yaml: &str) -> Result<Section, String> {
+        let global: Global = serde_saphyr::from_str("{scrape_interval: 15s, scrape_timeout: 5s}").unwrap();
+        let raw: ScrapeConfig = serde_saphyr::from_str(yaml).unwrap();
+        raw.check(&global, Path::new("/etc/b"))
+    }
+
+    fn shown(section: &Section) -> Vec<String> {
+        section.targets.iter().map(|target| format!("{} {}", target.labels, target.source)).collect()
+    }
+
+    #[test]
+    fn a_probe_is_relabelled_as_everybody_does() {
+        let section = check(
+            "
+            job_name: blackbox
+            metrics_path: /probe
+            params: {module: [http_2xx], shard: [1, 2]}
+            static_configs: [{targets: ['https://a.example/x', 'https://a.example/x'], labels: {port: 80}}]
+            relabel_configs:
+            - {source_labels: [__address__], target_label: __param_target}
+            - {source_labels: [__param_target], target_label: instance}
+            - {target_label: __address__, replacement: 'exporter:9115'}
+            - {target_label: __scrape_interval__, replacement: 1m}
+            ",
+        )
+        .unwrap();
+        let url =
+            "http://exporter:9115/probe?module=http_2xx&shard=1&shard=2&target=https%3A%2F%2Fa.example%2Fx";
+        let labels = "{instance=\"https://a.example/x\", job=\"blackbox\", port=\"80\"}";
+        assert_eq!(shown(&section), [format!("{labels} {url}")], "equal targets are one");
+        let target = &section.targets[0];
+        assert_eq!((target.interval, target.timeout), (Duration::from_mins(1), Duration::from_secs(5)));
+        let discovered = r#"{__address__="https://a.example/x", __metrics_path__="/probe", __param_module="http_2xx", __param_shard="1", __scheme__="http", __scrape_interval__="15s", __scrape_timeout__="5s", job="blackbox", port="80"}"#;
+        assert_eq!(target.discovered.to_string(), discovered);
+        assert_eq!(section.warnings, Vec::<String>::new());
+    }
+
+    #[test]
+    fn what_the_rules_let_go_is_shown_and_what_they_spoil_is_a_warning() {
+        let section = check(
+            "
+            job_name: j
+            static_configs: [{targets: ['a:1', 'b:1', 'c:1', 'd:1'], labels: {job: other, __meta_x: y}}]
+            relabel_configs:
+            - {source_labels: [__address__], regex: 'b.*', action: drop}
+            - {source_labels: [__address__], regex: 'c.*', target_label: __address__, replacement: 'http://c'}
+            - {source_labels: [__address__], regex: 'd.*', target_label: __scrape_timeout__, replacement: 20s}
+            ",
+        )
+        .unwrap();
+        assert_eq!(shown(&section), ["{instance=\"a:1\", job=\"other\"} http://a:1/metrics"]);
+        assert_eq!(section.pool.dropped()[0].value("__address__"), "b:1");
+        let wanted = ["not a valid hostname", "cannot be greater than scrape interval (\"20s\" > \"15s\")"];
+        for (warning, want) in section.warnings.iter().zip(wanted) {
+            assert!(warning.contains(want), "{warning}");
         }
-        let path = self.metrics_path.as_deref().unwrap_or("/metrics");
-        let text = format!("{scheme}://{address}{path}");
-        let mut url = reqwest::Url::parse(&text).map_err(|error| format!("target {address:?}: {error}"))?;
-        if !self.params.is_empty() {
-            let mut query = url.query_pairs_mut();
-            for (name, values) in &self.params {
-                values.iter().for_each(|value| {
-                    query.append_pair(name, value);
-                });
-            }
+        assert_eq!(section.warnings.len(), 2);
+    }
+
+    #[test]
+    fn other_discovery_is_a_warning_and_an_unknown_key_an_error() {
+        let section = check(
+            "{job_name: k, kubernetes_sd_configs: [{role: pod}], sample_limit: 5, oauth2: {client_id: x}}",
+        );
+        let warnings = section.unwrap().warnings;
+        assert!(warnings[0].contains("sample_limit is not used"), "{warnings:?}");
+        assert!(warnings[1].contains("kubernetes_sd_configs finds no targets"), "{warnings:?}");
+        assert!(warnings[2].contains("oauth2 is not supported"), "{warnings:?}");
+        assert!(serde_saphyr::from_str::<ScrapeConfig>("{job_name: k, targts: []}").is_err());
+        for (yaml, want) in [
+            ("{job_name: k, static_configs: [{targets: ['http://a/']}]}", "is not a valid hostname"),
+            ("{job_name: k, scheme: ftp}", "neither http nor https"),
+            ("{job_name: k, scrape_timeout: 20s}", "scrape_timeout is longer"),
+            (
+                "{job_name: k, metric_relabel_configs: [{action: hashmod}]}",
+                "metric_relabel_configs[0]: action",
+            ),
+            ("{job_name: k, basic_auth: {password: a, password_file: b}}", "must not both"),
+            ("{static_configs: []}", "without a job_name"),
+        ] {
+            let error = check(yaml).unwrap_err();
+            assert!(error.contains(want), "{error}");
         }
-        Ok(url)
     }
 }

@@ -1,7 +1,9 @@
 //! Scraping: a loop per target, from a page to samples.
 //!
 //! ```text
-//! target ─► fetch (deadline, bounded body) ─► parse (whole page or nothing) ─► append
+//! scrape config ─► pool ─► discovered labels ─► relabel_configs ─► targets
+//!
+//! target ─► fetch (deadline, bounded body) ─► parse (whole page or nothing) ─► metric_relabel_configs ─► append
 //!              └ up, scrape_duration_seconds, …, and a staleness marker for each series that is gone
 //! ```
 //!
@@ -11,6 +13,9 @@
 //! - A series that was there in the scrape before, and is not now, ends with a staleness marker.
 
 mod config;
+mod labels;
+mod pool;
+mod run;
 mod target;
 
 use std::sync::Arc;
@@ -20,8 +25,9 @@ use binnacle_model::time::Clock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use config::{Global, ScrapeConfig, StaticConfig};
-use target::Descriptions;
+pub use config::{Global, ScrapeConfig, Section, StaticConfig};
+pub use pool::Pool;
+use run::Descriptions;
 pub use target::{Described, Health, PageSource, Target, TargetStatus};
 
 use crate::Telemetry;
@@ -29,17 +35,29 @@ use crate::Telemetry;
 /// All targets and their loops.
 pub struct Scraper {
     targets: Vec<Arc<Target>>,
+    pools: Vec<Arc<Pool>>,
 }
 
 impl Scraper {
-    /// A scraper of these targets; nothing happens before [`Self::start`].
-    pub fn new(targets: Vec<Target>) -> Self {
-        Self { targets: targets.into_iter().map(Arc::new).collect() }
+    /// A scraper of these targets; nothing happens before [`Self::start`]. Of `pools` there may be some without a target.
+    pub fn new(targets: Vec<Target>, mut pools: Vec<Arc<Pool>>) -> Self {
+        for target in &targets {
+            if pools.iter().all(|pool| pool.job != target.pool.job) {
+                pools.push(Arc::clone(&target.pool));
+            }
+        }
+        pools.sort_by(|a, b| a.job.cmp(&b.job));
+        Self { targets: targets.into_iter().map(Arc::new).collect(), pools }
     }
 
     /// The targets, for whoever shows them.
     pub fn targets(&self) -> Vec<Arc<Target>> {
         self.targets.clone()
+    }
+
+    /// The scrape configs, ascending by job, each once.
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        self.pools.clone()
     }
 
     /// Starts a loop per target on `tasks`; each ends after its scrape under way once `stop` fires.
@@ -53,7 +71,7 @@ impl Scraper {
     ) {
         let descriptions = Arc::<Descriptions>::default();
         for target in &self.targets {
-            let run = target::Run::new(
+            let run = run::Run::new(
                 Arc::clone(target),
                 Arc::clone(appender),
                 Arc::clone(clock),

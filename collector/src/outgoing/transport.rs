@@ -1,4 +1,4 @@
-//! How a receiver is reached: TLS, proxies, headers of one's own.
+//! TLS, proxies, redirects and headers of one's own.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,11 @@ use reqwest::{NoProxy, Proxy, redirect};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use super::config::{Secret, Source};
-use super::post::chain;
+use super::{Secret, Source, chain};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct RawTls {
+pub(crate) struct RawTls {
     ca: Option<String>,
     ca_file: Option<PathBuf>,
     cert: Option<String>,
@@ -34,7 +33,7 @@ pub(super) struct RawTls {
 /// Values of one header, in the order in which they are sent.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(super) struct RawHeader {
+pub(crate) struct RawHeader {
     values: Vec<Secret>,
     secrets: Vec<Secret>,
     files: Vec<PathBuf>,
@@ -42,7 +41,7 @@ pub(super) struct RawHeader {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tls {
-    pub(super) ca: Option<Source>,
+    ca: Option<Source>,
     /// Certificate and key.
     identity: Option<(Source, Source)>,
     insecure_skip_verify: bool,
@@ -59,6 +58,17 @@ pub(super) enum ProxyChoice {
     Environment,
     /// Its URL may hold a password. Hosts in `but` are reached without it.
     At { url: Secret, but: Option<String> },
+}
+
+/// Where an answer may send us.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Redirects {
+    /// Nowhere.
+    None,
+    /// To the same host, with method and body: what carries data goes nowhere else.
+    SameHost,
+    /// Anywhere; credentials stay with the host that they are for.
+    Any,
 }
 
 /// Headers that the protocol or another key decides.
@@ -177,9 +187,9 @@ fn version(key: &str, text: &str) -> Result<Version, String> {
 }
 
 /// One behind the other.
-const REDIRECTS_MAX: usize = 5;
+const REDIRECTS_MAX: usize = 10;
 
-/// Follows what keeps method and body, to the same host: credentials go nowhere else.
+/// Follows what keeps method and body, to the same host.
 fn same_host() -> redirect::Policy {
     redirect::Policy::custom(|attempt| {
         let keeps_body = matches!(attempt.status().as_u16(), 307 | 308);
@@ -204,8 +214,13 @@ fn pem(source: &Source) -> Result<(Vec<u8>, String), String> {
     }
 }
 
-/// A client that speaks to the receiver in this way.
-pub(super) fn client(tls: &Tls, proxy: &ProxyChoice, timeout: Duration) -> Result<reqwest::Client, String> {
+/// A client that speaks in this way.
+pub(super) fn client(
+    tls: &Tls,
+    proxy: &ProxyChoice,
+    redirects: Redirects,
+    timeout: Duration,
+) -> Result<reqwest::Client, String> {
     let mut authorities = Vec::new();
     if let Some(ca) = &tls.ca {
         let (bytes, place) = pem(ca)?;
@@ -223,8 +238,7 @@ pub(super) fn client(tls: &Tls, proxy: &ProxyChoice, timeout: Duration) -> Resul
     }
     let through = match proxy {
         ProxyChoice::At { url, but } => {
-            let proxy = Proxy::all(url.reveal())
-                .map_err(|error| format!("proxy_url: {}", chain(&error.without_url())))?;
+            let proxy = Proxy::all(url.reveal()).map_err(|error| format!("proxy_url: {}", chain(error)))?;
             Some(proxy.no_proxy(but.as_deref().and_then(NoProxy::from_string)))
         }
         ProxyChoice::None | ProxyChoice::Environment => None,
@@ -233,7 +247,11 @@ pub(super) fn client(tls: &Tls, proxy: &ProxyChoice, timeout: Duration) -> Resul
         let mut builder = reqwest::Client::builder()
             .connect_timeout(timeout.min(Duration::from_secs(10)))
             .timeout(timeout)
-            .redirect(same_host())
+            .redirect(match redirects {
+                Redirects::None => redirect::Policy::none(),
+                Redirects::SameHost => same_host(),
+                Redirects::Any => redirect::Policy::limited(REDIRECTS_MAX),
+            })
             .tls_danger_accept_invalid_certs(tls.insecure_skip_verify)
             .user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")));
         builder = match &through {
@@ -261,7 +279,7 @@ pub(super) fn client(tls: &Tls, proxy: &ProxyChoice, timeout: Duration) -> Resul
         // A machine without CA certificates can still reach plain HTTP.
         builder(None).build().or_else(|_| builder(Some(Vec::new())).build())
     };
-    made.map_err(|error| format!("cannot speak TLS: {}", chain(&error)))
+    made.map_err(|error| format!("cannot speak TLS: {}", chain(error)))
 }
 
 #[cfg(test)]

@@ -1,0 +1,77 @@
+//! What the bytes of a page's series mean, given target and rules.
+
+use std::sync::Arc;
+
+use binnacle_model::Labels;
+use binnacle_model::labels::{LabelsError, METRIC_NAME};
+use binnacle_model::storage::SeriesDecoder;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::pool::Pool;
+use super::target::Target;
+use crate::exposition::decode_series;
+use crate::relabel::relabel;
+
+/// Stands before the name of a series that the scrape itself makes; no page has a line that begins so.
+pub(super) const OWN: u8 = 0;
+
+/// Knows what the bytes of a page's series mean, given the target's labels and the pool's rules.
+pub(super) struct SeriesLabels {
+    salt: u64,
+    labels: Labels,
+    pool: Arc<Pool>,
+}
+
+impl SeriesLabels {
+    pub(super) fn of(target: &Target) -> Self {
+        let pool = &target.pool;
+        let rules = serde_json::to_string(&pool.metric_relabel).unwrap_or_default();
+        let salt = xxh3_64(format!("{} {} {rules}", pool.honor_labels, target.labels).as_bytes());
+        Self { salt, labels: target.labels.clone(), pool: Arc::clone(pool) }
+    }
+
+    /// `None` if the rules let the series go.
+    pub(super) fn read(&self, raw: &[u8]) -> Result<Option<Labels>, LabelsError> {
+        if let Some(name) = raw.strip_prefix(&[OWN]) {
+            return Ok(Some(self.with_target(&Labels::new(decode_series(name)?)?)));
+        }
+        let labels = self.with_target(&Labels::new(decode_series(raw)?)?);
+        let Some(labels) = relabel(&labels, &self.pool.metric_relabel).filter(|labels| !labels.is_empty())
+        else {
+            return Ok(None);
+        };
+        if labels.get(METRIC_NAME).is_none() {
+            return Err(LabelsError::Malformed("the rules leave no metric name".to_owned()));
+        }
+        Ok(Some(labels))
+    }
+
+    fn with_target(&self, of_page: &Labels) -> Labels {
+        let mut labels = of_page.clone();
+        for label in &self.labels {
+            match of_page.get(&label.name) {
+                Some(_) if self.pool.honor_labels => continue,
+                Some(own) => {
+                    let mut renamed = format!("exported_{}", label.name);
+                    while of_page.get(&renamed).is_some() {
+                        renamed.insert_str(0, "exported_");
+                    }
+                    labels = labels.with(&renamed, own);
+                }
+                None => {}
+            }
+            labels = labels.with(&label.name, &label.value);
+        }
+        labels
+    }
+}
+
+impl SeriesDecoder for SeriesLabels {
+    fn salt(&self) -> u64 {
+        self.salt
+    }
+
+    fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
+        self.read(raw)?.ok_or_else(|| LabelsError::Malformed("the rules let this series go".to_owned()))
+    }
+}
