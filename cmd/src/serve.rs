@@ -34,7 +34,7 @@ use crate::config::{self, Config};
 use crate::notifications::Notifications;
 use crate::stage::{Stage, healthy};
 use crate::status::{self, Status};
-use crate::{CollectArgs, ServeArgs, own_page, self_metrics, server, web};
+use crate::{CollectArgs, ServeArgs, memory, own_page, self_metrics, server, web};
 
 const SELF_INTERVAL: Duration = Duration::from_secs(15);
 const SELF_TIMEOUT: Duration = Duration::from_secs(10);
@@ -255,14 +255,17 @@ async fn open_store(
     progress: Arc<ReplayProgress>,
 ) -> anyhow::Result<Arc<Store>> {
     let defaults = (MetricOptions::default(), LogOptions::default());
+    let series_limit = config.series_limit.unwrap_or_else(|| memory::series(defaults.0.series_limit));
+    // One job alone does not take all of it.
+    let of_job = defaults.0.series_limit_per_job.min(series_limit / 4 * 3);
     let options = Options {
         metrics: MetricOptions {
             retention: config.metric_retention.unwrap_or(defaults.0.retention),
             retention_bytes: config.metric_retention_bytes,
             rollup_retention: config.rollup_retention,
             short_retentions: config.short_retentions.clone(),
-            series_limit_per_job: config.series_limit_per_job.unwrap_or(defaults.0.series_limit_per_job),
-            series_limit: config.series_limit.unwrap_or(defaults.0.series_limit),
+            series_limit_per_job: config.series_limit_per_job.unwrap_or(of_job),
+            series_limit,
             ..defaults.0
         },
         logs: LogOptions { retention: config.log_retention.unwrap_or(defaults.1.retention) },

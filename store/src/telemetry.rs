@@ -88,6 +88,12 @@ impl Telemetry {
         }
     }
 
+    /// How many samples were not kept for this reason.
+    #[cfg(test)]
+    pub(crate) fn refused(&self, reason: &'static str) -> u64 {
+        self.samples_refused.get_or_create(&Reason { reason }).get()
+    }
+
     pub(crate) fn count_lines(&self, report: &LogAppendReport) {
         self.lines_appended.inc_by(report.appended as u64);
         self.lines_duplicate.inc_by(report.duplicate as u64);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Ends the server in bad moments, cuts the power of its disk, fills it, flips bits of its files, and asks what is left.
 
-`make chaos-metrics` runs it; --kills, --cuts, --fills and --flips say how often, --seed repeats a run.
+`make chaos-metrics` runs it; --kills, --cuts, --fills and --flips say how often, --series how many series are too many, --seed repeats a run.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
+from cardinality import explode
 from disk import LoopDisk
 from fills import fill_rounds
 from flips import flip_bits
@@ -97,6 +98,7 @@ def main():
     parser.add_argument("--cuts", type=int, default=200)
     parser.add_argument("--fills", type=int, default=20)
     parser.add_argument("--flips", type=int, default=1000)
+    parser.add_argument("--series", type=int, default=5_000_000, help="into a gigabyte of memory")
     parser.add_argument("--flip-files", default="*", help="only files of such a name")
     parser.add_argument("--seed", type=int, default=int(time.time()))
     options = parser.parse_args()
@@ -104,6 +106,8 @@ def main():
     random_ = random.Random(options.seed)
     folder = Path(tempfile.mkdtemp(prefix="binnacle-chaos-"))
     bad = 0
+    if options.series:
+        bad += explode(options, int(time.time()) * 1000 - DAY * 1000 // 24, folder)
     parts = ((options.kills, kills), (options.cuts, cuts), (options.fills, fill_rounds), (options.flips, flip_bits))
     for rounds, run in parts:
         if rounds:

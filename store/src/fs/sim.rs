@@ -34,6 +34,8 @@ struct State {
     pending: Vec<NameChange>,
     directories: std::collections::BTreeSet<PathBuf>,
     next_file: FileNumber,
+    /// Handles that somebody holds.
+    open: usize,
     steps: u64,
     fail_after: Option<u64>,
     capacity_bytes: Option<u64>,
@@ -79,6 +81,11 @@ impl NameChange {
 }
 
 impl SimDisk {
+    /// How many files are open; one that is open twice counts twice.
+    pub fn open_files(&self) -> usize {
+        self.lock().open
+    }
+
     /// How many calls have changed something so far.
     pub fn steps(&self) -> u64 {
         self.lock().steps
@@ -204,12 +211,13 @@ impl Disk for SimDisk {
         state.next_file += 1;
         state.files.insert(number, SimFile::default());
         state.change(NameChange::Link(path.to_path_buf(), number));
-        Ok(Box::new(SimHandle { disk: self.clone(), path: path.to_path_buf(), number }))
+        drop(state);
+        Ok(Box::new(SimHandle::new(self, path, number)))
     }
 
     fn open(&self, path: &Path) -> io::Result<Arc<dyn ReadFile>> {
         let number = self.lock().number(path)?;
-        Ok(Arc::new(SimHandle { disk: self.clone(), path: path.to_path_buf(), number }))
+        Ok(Arc::new(SimHandle::new(self, path, number)))
     }
 
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
@@ -299,6 +307,19 @@ struct SimHandle {
     disk: SimDisk,
     path: PathBuf,
     number: FileNumber,
+}
+
+impl SimHandle {
+    fn new(disk: &SimDisk, path: &Path, number: FileNumber) -> Self {
+        disk.lock().open += 1;
+        Self { disk: disk.clone(), path: path.to_path_buf(), number }
+    }
+}
+
+impl Drop for SimHandle {
+    fn drop(&mut self) {
+        self.disk.lock().open -= 1;
+    }
 }
 
 impl WriteFile for SimHandle {

@@ -7,6 +7,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use binnacle_model::storage::{AppendReport, HistogramSample};
 use binnacle_model::{Interner, Labels, Sample, TimeRange, Timestamp};
 
 use super::block::{self, Block, BlockError, BlockWriter, ChunkReader, Chunked, Cut};
@@ -60,7 +61,9 @@ impl Metrics {
         let parked = self.head().park(&self.wal, before);
         let series = copy_out(&parked.places, |places| self.head().parked(places));
         // Encoded without the lock: samples go on coming in.
-        let mut written = self.write_windows(&series, parked.cut)?;
+        let mut struck = AppendReport::default();
+        let mut written = self.write_windows(&series, parked.cut, &mut struck)?;
+        self.telemetry.count_samples(&struck);
         let mut blocks = self.blocks.write().unwrap_or_else(PoisonError::into_inner);
         blocks.append(&mut written);
         self.head().forget_parked();
@@ -68,10 +71,15 @@ impl Metrics {
     }
 
     /// A block for each span of which there are samples. Only the last one says that all is written.
-    fn write_windows(&self, series: &[(Labels, Held)], cut: Cut) -> io::Result<Vec<Arc<Block>>> {
+    fn write_windows(
+        &self,
+        series: &[(Labels, Held)],
+        cut: Cut,
+        struck: &mut AppendReport,
+    ) -> io::Result<Vec<Arc<Block>>> {
         let mut written = Vec::new();
         let opened = self
-            .write_windows_in(&self.dir, &|| self.take_block_number(), series, cut, &mut written)
+            .write_windows_in(&self.dir, series, cut, struck, &mut written)
             .and_then(|()| written.iter().map(|(path, number)| self.open_written(path, *number)).collect());
         if opened.is_err() {
             // Nobody would know of them before the next start.
@@ -82,30 +90,42 @@ impl Metrics {
         opened
     }
 
+    /// Counts as `struck` what other blocks have already.
     fn write_windows_in(
         &self,
         dir: &Path,
-        take_number: &dyn Fn() -> u64,
         series: &[(Labels, Held)],
         cut: Cut,
+        struck: &mut AppendReport,
         written: &mut Vec<(PathBuf, u64)>,
     ) -> io::Result<()> {
         let span = binnacle_model::time::millis(self.options.block_span);
         let windows: BTreeSet<i64> = series.iter().flat_map(|(_, held)| held.windows(span)).collect();
-        let last = windows.last().copied();
+        // The last one that has anything.
+        let mut last: Option<(BlockWriter<'_>, u64)> = None;
         for window in windows {
-            let number = take_number();
+            let number = self.take_block_number();
             let start = Timestamp(window * span);
             let range = TimeRange { start, end: Timestamp(start.0 + span - 1) };
             let mut writer = BlockWriter::create(&*self.disk, dir, number)?;
+            let mut stored = self.stored_in(range);
             let (mut scratch, mut samples) = (Scratch::default(), Vec::new());
             for (labels, held) in series {
                 samples.clear();
                 held.decode_range(range, &mut scratch, &mut samples);
                 sort_unique(&mut samples, |sample: &Sample| sample.timestamp);
-                writer.add(labels, &samples, &held.histograms_in(range))?;
+                let mut histograms = held.histograms_in(range);
+                stored.strike(labels, &mut samples, &mut histograms, struck);
+                writer.add(labels, &samples, &histograms)?;
             }
-            let cut = if Some(window) == last { cut } else { Cut::NONE };
+            if writer.is_empty() {
+                continue;
+            }
+            if let Some((writer, number)) = last.replace((writer, number)) {
+                written.push((writer.finish(Cut::NONE, &[])?, number));
+            }
+        }
+        if let Some((writer, number)) = last {
             written.push((writer.finish(cut, &[])?, number));
         }
         Ok(())
@@ -357,7 +377,9 @@ impl Metrics {
                 block.copy_to(&*self.disk, &path)?;
             }
         }
-        self.write_windows_in(dir, &|| self.take_block_number(), &series, Cut::NONE, &mut Vec::new())?;
+        // What is struck here is struck, and counted, once more when the head becomes blocks.
+        let struck = &mut AppendReport::default();
+        self.write_windows_in(dir, &series, Cut::NONE, struck, &mut Vec::new())?;
         self.disk.sync_dir(dir)
     }
 }
@@ -392,7 +414,7 @@ fn is_worth_merging(blocks: &[Arc<Block>]) -> bool {
 }
 
 /// The series of a block, one after the other.
-struct Source {
+pub(super) struct Source {
     reader: ChunkReader,
     rows: std::vec::IntoIter<Chunked>,
     group: usize,
@@ -400,7 +422,7 @@ struct Source {
 }
 
 impl Source {
-    fn new(block: &Arc<Block>) -> Result<Self, BlockError> {
+    pub(super) fn new(block: &Arc<Block>) -> Result<Self, BlockError> {
         let reader = ChunkReader::new(Arc::clone(block))?;
         let mut source = Self { reader, rows: Vec::new().into_iter(), group: 0, next: None };
         source.advance()?;
@@ -417,6 +439,33 @@ impl Source {
             self.next = self.rows.next();
         }
         Ok(())
+    }
+}
+
+impl Source {
+    /// Passes over what is less than `labels`, and adds what that series has in chunks that touch `range`. Nothing is added
+    /// of a chunk that cannot be read.
+    pub(super) fn read_series(
+        &mut self,
+        labels: &Labels,
+        range: TimeRange,
+        samples: &mut Vec<Sample>,
+        histograms: &mut Vec<HistogramSample>,
+    ) -> Result<(), BlockError> {
+        while self.next.as_ref().is_some_and(|(other, _)| other < labels) {
+            self.advance()?;
+        }
+        let Some((_, chunks)) = self.next.take_if(|(other, _)| other == labels) else { return Ok(()) };
+        for chunk in chunks {
+            if !self.reader.range(&chunk).overlaps(range) {
+                continue;
+            }
+            match self.reader.read(chunk, samples, histograms) {
+                Err(BlockError::Corrupt { .. }) => {}
+                other => other?,
+            }
+        }
+        self.advance()
     }
 }
 
@@ -452,7 +501,7 @@ pub(super) fn copy_merged(
             source.advance()?;
         }
         sort_unique(&mut samples, |sample: &Sample| sample.timestamp);
-        sort_unique(&mut histograms, |one: &binnacle_model::storage::HistogramSample| one.timestamp);
+        sort_unique(&mut histograms, |one: &HistogramSample| one.timestamp);
         if let Some(drops) = drops {
             samples.retain(|sample| !drops(sample.timestamp, &labels));
             histograms.retain(|one| !drops(one.timestamp, &labels));

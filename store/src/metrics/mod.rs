@@ -29,6 +29,7 @@ mod head;
 mod histograms;
 mod import;
 mod inspect;
+mod late;
 mod lost;
 mod moments;
 mod postings;

@@ -2,7 +2,8 @@
 //!
 //! A rollup is a block with one place an hour for each series, and five columns: the last sample, the smallest, the
 //! largest, the sum and the count, each at the time of the last sample. Of a counter the samples around a reset are kept
-//! as well, so that an increase over hours is what it was. Native histograms keep the last of each hour.
+//! as well, so that an increase over hours is what it was; so they are of whatever falls as rarely as counters do. Native
+//! histograms keep the last of each hour.
 //!
 //! Invariants:
 //! - A moment is answered by samples or by rollups, and never by both: a rollup is seen once its block is not.
@@ -25,8 +26,11 @@ use super::{Metrics, SampleKind};
 /// Of a series, for one place.
 const ROLLUP: Duration = binnacle_model::storage::ROLLUP;
 
-/// Samples around resets that are kept of a series and a block.
+/// Resets that are kept of a series and a block, where its name says that it is a counter.
 const RESETS_MAX: usize = 1000;
+
+/// Of any other, as long as there are no more of them: what falls more often than once an hour is no counter.
+const RARE_RESETS_MAX: usize = 24;
 
 /// Columns of a series.
 pub(super) const COLUMNS: usize = 5;
@@ -51,6 +55,9 @@ impl Rolled {
             .any(|suffix| labels.metric_name().ends_with(suffix));
         let mut rolled = Self::default();
         let mut before: Option<Sample> = None;
+        let falls = samples.array_windows().filter(|[before, after]| after.value < before.value);
+        let most = if is_counter { RESETS_MAX } else { RARE_RESETS_MAX };
+        let is_counter = is_counter || falls.take(RARE_RESETS_MAX + 1).count() <= RARE_RESETS_MAX;
         let mut resets = 0;
         for part in samples.chunk_by(|a, b| window_of(a.timestamp, hour) == window_of(b.timestamp, hour)) {
             let numbers = || part.iter().filter(|sample| !is_stale(sample.value));
@@ -61,7 +68,7 @@ impl Rolled {
                         rolled.push_last(*sample);
                     }
                     if let Some(before) = before.filter(|before| sample.value < before.value)
-                        && resets < RESETS_MAX
+                        && resets < most
                     {
                         rolled.push_last(before);
                         rolled.push_last(*sample);
@@ -234,7 +241,8 @@ mod tests {
     #[test]
     fn an_hour_becomes_five_numbers() {
         let rolled = rolled("memory", &[(1, 5.0), (30, 2.0), (59, 3.0), (60, 9.0), (61, f64::NAN)]);
-        assert_eq!(shown(&rolled.columns[0])[0], (59, 3.0));
+        // It falls rarely, so that it may be a counter.
+        assert_eq!(shown(&rolled.columns[0])[..3], [(1, 5.0), (30, 2.0), (59, 3.0)]);
         assert_eq!(shown(&rolled.columns[1]), [(59, 2.0), (61, 9.0)]);
         assert_eq!(shown(&rolled.columns[2]), [(59, 5.0), (61, 9.0)]);
         assert_eq!(shown(&rolled.columns[3])[0], (59, 10.0));
@@ -247,6 +255,13 @@ mod tests {
         let rolled = rolled("orders_total", &samples);
         let want = [(1, 5.0), (2, 9.0), (3, 1.0), (59, 8.0), (60, 2.0), (119, 30.0)];
         assert_eq!(shown(&rolled.columns[0]), want);
+    }
+
+    #[test]
+    fn what_falls_again_and_again_is_no_counter() {
+        let samples: Vec<(i64, f64)> = (0..120).map(|minute| (minute, (minute % 3) as f64)).collect();
+        assert_eq!(shown(&rolled("queue", &samples).columns[0]), [(59, 2.0), (119, 2.0)]);
+        assert_eq!(rolled("queue_total", &samples).columns[0].len(), 2 + 2 * 39);
     }
 
     #[test]

@@ -405,6 +405,11 @@ impl ChunkReader {
         &self.block
     }
 
+    /// From the first sample of a chunk to the last.
+    pub(crate) fn range(&self, meta: &ChunkMeta) -> TimeRange {
+        self.index.range(meta)
+    }
+
     /// Adds the values of a chunk of floats to `values`, of which nothing changes if it fails. Answers their times.
     pub(crate) fn read_values(
         &mut self,

@@ -1,6 +1,7 @@
 //! The metrics engine on a simulated disk: whatever call is the last, every acknowledged sample is there once;
 //! whatever bit flips, an answer is right or says what is missing.
 
+mod late;
 mod retention;
 
 use std::collections::BTreeMap;
@@ -246,6 +247,9 @@ fn sixty_days_keep_forty_five_and_nothing_grows() {
             assert!(metrics.head().len() <= 20);
             assert!(wal.sealed().len() <= 3, "{} files of the WAL", wal.sealed().len());
             assert!(disk.list(Path::new("/data/metrics")).unwrap().len() <= 46 + 13);
+            // The blocks, and the log.
+            let open = disk.open_files();
+            assert!(open <= metrics.blocks().len() + 4, "{open} open files on day {}", now.0 / DAY_MS);
         }
     }
     let end = 60 * DAY_MS - EVERY_MS;
