@@ -30,7 +30,8 @@ pub fn format_value(value: f64) -> String {
 fn push_finite(out: &mut String, value: f64) {
     let mut buffer = zmij::Buffer::new();
     let digits = buffer.format_finite(value);
-    if digits.contains('e') {
+    // In this range no exponent is written, and nobody need look for one.
+    if !(1e-4..1e15).contains(&value.abs()) && digits.contains('e') {
         // Very large or very small: rare, and written by the slower way.
         out.push_str(&value.to_string());
     } else {
@@ -106,10 +107,11 @@ pub(super) fn query_response(
         }
         Output::Matrix(series) => {
             body.push_str("matrix\",\"result\":[");
-            let push = |body: &mut String, i, one: RangeSeries| {
+            let mut moments = Moments::default();
+            let push = move |body: &mut String, i, one: RangeSeries| {
                 push_metric(body, i, &one.labels);
                 if !one.samples.is_empty() {
-                    push_samples(body, &one.samples);
+                    moments.push_samples(body, &one.samples);
                 }
                 push_histograms(body, &one.histograms);
                 body.push('}');
@@ -224,16 +226,64 @@ pub(super) fn push_labels(body: &mut String, labels: &Labels) {
 /// What a moment and its value take as text, mostly.
 const POINT_USUAL_BYTES: usize = 36;
 
-fn push_samples(body: &mut String, samples: &[Sample]) {
-    body.push_str(",\"values\":[");
-    body.reserve(samples.len() * POINT_USUAL_BYTES);
-    for (i, sample) in samples.iter().enumerate() {
-        if i > 0 {
-            body.push(',');
+/// So many moments are kept as text, half a megabyte: as many steps as a range query may have.
+const MOMENTS_MAX: usize = 11_000;
+
+/// What stands around the moments of an answer: all of its series have the same ones, or some of them.
+#[derive(Default)]
+struct Moments {
+    /// Ascending, each with the end of its text, which is what closes the sample before and opens this one.
+    known: Vec<(i64, usize)>,
+    text: String,
+    /// Whether this is not the first series: one alone has nobody to share with.
+    is_shared: bool,
+}
+
+impl Moments {
+    /// The samples of a series, of which there are some.
+    fn push_samples(&mut self, body: &mut String, samples: &[Sample]) {
+        let is_shared = std::mem::replace(&mut self.is_shared, true);
+        if is_shared && self.known.len() < samples.len() && samples.len() <= MOMENTS_MAX {
+            self.learn(samples);
         }
-        push_pair(body, sample.timestamp, sample.value);
+        let (opening, first) = (",\"values\":[[", samples[0]);
+        body.reserve(opening.len() + samples.len() * POINT_USUAL_BYTES);
+        body.push_str(opening);
+        push_time(body, first.timestamp);
+        body.push_str(",\"");
+        push_value(body, first.value);
+        let mut next = 0;
+        for sample in &samples[1..] {
+            while self.known.get(next).is_some_and(|(at, _)| *at < sample.timestamp.0) {
+                next += 1;
+            }
+            match self.known.get(next) {
+                Some((at, end)) if *at == sample.timestamp.0 => {
+                    let start = next.checked_sub(1).map_or(0, |before| self.known[before].1);
+                    body.push_str(&self.text[start..*end]);
+                }
+                _ => push_between(body, sample.timestamp),
+            }
+            push_value(body, sample.value);
+        }
+        body.push_str("\"]]");
     }
-    body.push(']');
+
+    fn learn(&mut self, samples: &[Sample]) {
+        self.known.clear();
+        self.text.clear();
+        for sample in samples {
+            push_between(&mut self.text, sample.timestamp);
+            self.known.push((sample.timestamp.0, self.text.len()));
+        }
+    }
+}
+
+/// What stands between the values of two samples.
+fn push_between(body: &mut String, at: Timestamp) {
+    body.push_str("\"],[");
+    push_time(body, at);
+    body.push_str(",\"");
 }
 
 fn push_pair(body: &mut String, at: Timestamp, value: f64) {
@@ -394,6 +444,28 @@ mod tests {
         assert_eq!(text(2000), "2");
         assert_eq!(text(-1001), "-1.001");
         assert_eq!(text(7), "0.007");
+    }
+
+    #[test]
+    fn moments_that_others_had_are_written_as_new_ones_are() {
+        let mut moments = Moments::default();
+        let series: [&[i64]; 5] =
+            [&[0, 15], &[-1, 0, 15, 1030], &[15], &[0, 7, 1030, 2000], &[-5, 15, 1030, 1031]];
+        for times in series {
+            let samples: Vec<Sample> = times
+                .iter()
+                .map(|at| Sample { timestamp: Timestamp(*at), value: *at as f64 / 4.0 })
+                .collect();
+            let mut body = String::new();
+            moments.push_samples(&mut body, &samples);
+            let mut pairs = Vec::new();
+            for sample in samples {
+                let mut pair = String::new();
+                push_pair(&mut pair, sample.timestamp, sample.value);
+                pairs.push(pair);
+            }
+            assert_eq!(body, format!(",\"values\":[{}]", pairs.join(",")));
+        }
     }
 
     #[test]
