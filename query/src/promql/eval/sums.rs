@@ -9,34 +9,54 @@ pub(super) struct Sums {
     totals: Vec<f64>,
     lost: Vec<f64>,
     seen: Vec<bool>,
-    /// Every step has a value.
-    is_full: bool,
+    /// Which of the pieces that are added together have a value at every step.
+    is_full: Vec<bool>,
+}
+
+/// So many are looked at together for absent ones.
+const AT_ONCE: usize = 64;
+
+/// Whether a value may be absent, or is not a number anyway. Without a branch for each, so that processors look at
+/// several at once.
+pub(super) fn has_nan(values: &[f64]) -> bool {
+    values.iter().fold(0, |any, value| any | u64::from(value.is_nan())) != 0
+}
+
+#[inline(always)]
+#[allow(clippy::inline_always, reason = "loops over all values are made of it")]
+fn add(total: &mut f64, lost: &mut f64, value: f64) {
+    let next = *total + value;
+    // What rounding takes from the sum, exactly, whichever of the two is larger (Knuth: "The Art of Computer
+    // Programming", volume 2, 4.2.2).
+    let added = next - *total;
+    let error = (*total - (next - added)) + (value - added);
+    *lost = if next.is_infinite() { 0.0 } else { *lost + error };
+    *total = next;
 }
 
 impl Sums {
     pub(super) fn new(steps: usize) -> Self {
-        Self { totals: vec![0.0; steps], lost: vec![0.0; steps], seen: vec![false; steps], is_full: false }
+        let is_full = vec![false; steps.div_ceil(AT_ONCE)];
+        Self { totals: vec![0.0; steps], lost: vec![0.0; steps], seen: vec![false; steps], is_full }
     }
 
     /// Adds a value for each step; those that are absent change nothing.
     pub(super) fn add(&mut self, values: &[f64]) {
-        let places = self.totals.iter_mut().zip(&mut self.lost);
-        for ((sum, lost), value) in places.zip(values) {
-            let value = if is_absent(*value) { 0.0 } else { *value };
-            let next = *sum + value;
-            // What rounding takes from the sum, exactly, whichever of the two is larger (Knuth: "The Art of Computer
-            // Programming", volume 2, 4.2.2).
-            let added = next - *sum;
-            let error = (*sum - (next - added)) + (value - added);
-            *lost = if next.is_infinite() { 0.0 } else { *lost + error };
-            *sum = next;
-        }
-        if !self.is_full {
-            let seen = self.seen.iter_mut().zip(values);
-            self.is_full = seen.fold(true, |all, (seen, value)| {
-                *seen |= !is_absent(*value);
-                all && *seen
-            });
+        let places = self.totals.chunks_mut(AT_ONCE).zip(self.lost.chunks_mut(AT_ONCE));
+        let seen = self.seen.chunks_mut(AT_ONCE).zip(&mut self.is_full);
+        for (((totals, lost), (seen, is_full)), values) in places.zip(seen).zip(values.chunks(AT_ONCE)) {
+            let each = totals.iter_mut().zip(lost).zip(values);
+            if has_nan(values) {
+                for (((total, lost), value), seen) in each.zip(seen) {
+                    add(total, lost, if is_absent(*value) { 0.0 } else { *value });
+                    *seen |= !is_absent(*value);
+                }
+            } else {
+                each.for_each(|((total, lost), value)| add(total, lost, *value));
+                if !std::mem::replace(is_full, true) {
+                    seen.fill(true);
+                }
+            }
         }
     }
 

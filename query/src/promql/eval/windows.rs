@@ -12,6 +12,7 @@ use super::super::ast::{At, Borders, Call, Expr, Kind, Selector, Span, Subquery}
 use super::super::notes::Notes;
 use super::column::{Column, METADATA_LABELS, Point, is_absent};
 use super::parts::{Gather, Make};
+use super::sums::has_nan;
 use super::{EvalError, Grid, RangeSeries, Run, Value, over_time, rates};
 
 /// Samples of a series whose moment lies in a window, and where the window lies.
@@ -65,6 +66,9 @@ impl Frame {
         self.at.is_none() && self.borders == Borders::Strict
     }
 }
+
+/// So many values are looked at together for staleness markers, which are no numbers.
+const STALE_AT_ONCE: usize = 256;
 
 /// What is made of a series and its windows.
 type With<'w, T> = &'w (dyn Fn(&mut Run<'_>, Series, Frame) -> Result<Option<T>, EvalError> + Sync);
@@ -308,7 +312,8 @@ impl Run<'_> {
         let range =
             TimeRange { start: Timestamp(first - frame.range_ms - before + 1), end: Timestamp(last + after) };
         self.stored(&selector.matchers, range, wanted, make, &|run, mut series| {
-            if series.samples.as_slice().values.iter().any(|value| is_stale(*value)) {
+            let mut some = series.samples.as_slice().values.chunks(STALE_AT_ONCE);
+            if some.any(|values| has_nan(values) && values.iter().any(|value| is_stale(*value))) {
                 series.samples.retain(|sample| !is_stale(sample.value));
             }
             series.histograms.retain(|one| !one.histogram.is_stale());
