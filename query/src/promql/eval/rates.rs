@@ -1,10 +1,12 @@
 //! `rate`, `increase`, `delta`, `irate`, `idelta`: how a series changed within a window.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use binnacle_model::Samples;
 use binnacle_model::histogram::{Histogram, ResetHint};
 use binnacle_model::storage::HistogramSample;
+use foldhash::fast::RandomState;
 
 use super::super::ast::{Borders, Span};
 use super::super::notes::Notes;
@@ -69,11 +71,12 @@ impl Rated {
     }
 }
 
-/// What plans take together, in steps of 32 bytes, if they are more than one; a megabyte.
-const KEPT_STEPS: usize = 32 * 1024;
+/// What plans take together, in steps of 32 bytes, if they are more than one; eight megabytes. To draw a plan costs
+/// several times what it saves in one series, and there are as many as targets.
+const KEPT_STEPS: usize = 256 * 1024;
 
 /// Plans that are kept at the most.
-const KEPT_PLANS: usize = 128;
+const KEPT_PLANS: usize = 1024;
 
 /// What [`extrapolated`] makes of floats alone, at every step. Where windows lie, and how far a change is stretched,
 /// depends on the samples' moments, unless the counter was near zero: both are worked out once for all series that have
@@ -81,16 +84,23 @@ const KEPT_PLANS: usize = 128;
 #[derive(Debug, Default)]
 pub(super) struct Plans {
     drawn: Vec<Plan>,
-    /// The next one, if things go on as they did; the one to be replaced otherwise.
+    /// Where they are.
+    places: HashMap<Ends, usize, RandomState>,
+    /// The one to be replaced when there are enough.
     next: usize,
     /// What has been told of their room.
     room: usize,
 }
 
+/// The first and the last moment, and how many there are: columns of different times seldom have the same.
+type Ends = (i64, i64, usize);
+
 /// Of one column of moments.
 #[derive(Debug)]
 struct Plan {
     key: Key,
+    /// Of `times`.
+    ends: Ends,
     times: Arc<[i64]>,
     steps: Vec<Step>,
 }
@@ -137,19 +147,33 @@ impl Plans {
         (KEPT_STEPS / (steps + samples / 4).max(1)).clamp(1, KEPT_PLANS)
     }
 
-    /// A plan for these times, perhaps drawn, or one that is to be drawn anew.
-    fn place(&mut self, samples: &Samples, steps: usize) -> usize {
-        let (times, most) = (samples.times(), Self::most(steps, samples.len()));
-        self.drawn.truncate(most);
-        let count = self.drawn.len();
-        let places = (0..count).map(|step| (self.next + step) % count);
-        let ends = |times: &[i64]| (times.len(), times.first().copied(), times.last().copied());
-        let is_same = |at: &usize| {
-            let known = &self.drawn[*at].times;
-            Arc::ptr_eq(known, times) || (ends(known) == ends(times) && known == times)
+    /// Where the plan for these times is, if one of the same ends is drawn.
+    fn place(&mut self, ends: Ends, steps: usize) -> Option<usize> {
+        let most = Self::most(steps, ends.2);
+        if self.drawn.len() > most {
+            self.drawn.truncate(most);
+            self.places.retain(|_, at| *at < most);
+        }
+        self.places.get(&ends).copied()
+    }
+
+    /// Makes a place for a plan that is to be drawn.
+    fn new_place(&mut self, plan: Plan, steps: usize) -> usize {
+        let most = Self::most(steps, plan.ends.2);
+        let ends = plan.ends;
+        let at = if self.drawn.len() < most {
+            self.drawn.push(plan);
+            self.drawn.len() - 1
+        } else {
+            let at = self.next % most;
+            self.next = at + 1;
+            self.places.remove(&self.drawn[at].ends);
+            // Its steps' room is used again.
+            self.drawn[at].ends = ends;
+            at
         };
-        let found = places.into_iter().find(is_same);
-        found.unwrap_or(if count < most { count } else { self.next % count })
+        self.places.insert(ends, at);
+        at
     }
 
     /// `frame` is the window's length and its offset.
@@ -162,11 +186,12 @@ impl Plans {
         out: &mut [f64],
     ) {
         let key = Key { rated, frame, grid };
-        let at = self.place(samples, grid.steps);
-        if at == self.drawn.len() {
-            self.drawn.push(Plan { key, times: Arc::default(), steps: Vec::new() });
-        }
-        self.next = at + 1;
+        let times = samples.times();
+        let ends = (times.first().copied().unwrap_or(0), times.last().copied().unwrap_or(0), times.len());
+        let known = self.place(ends, grid.steps);
+        let at = known.unwrap_or_else(|| {
+            self.new_place(Plan { key, ends, times: Arc::default(), steps: Vec::new() }, grid.steps)
+        });
         let plan = &mut self.drawn[at];
         let is_same = Arc::ptr_eq(&plan.times, samples.times()) || plan.times == *samples.times();
         if plan.key != key || !is_same || plan.steps.is_empty() {
@@ -223,18 +248,13 @@ impl Plan {
     fn draw(&mut self, times: &Arc<[i64]>, key: Key) {
         self.steps.clear();
         self.steps.reserve_exact(key.grid.steps);
-        let (mut from, mut to) = (0, 0);
+        let (mut from, mut to) = (Border::default(), Border::default());
         // Where the samples lay in the window before, from its start, and how many: most windows are alike.
         let mut before = (0, 0, 0);
         for at in 0..key.grid.steps {
             let (start_ms, end_ms) = key.window(at);
-            while times.get(from).is_some_and(|time| *time <= start_ms) {
-                from += 1;
-            }
-            to = to.max(from);
-            while times.get(to).is_some_and(|time| *time <= end_ms) {
-                to += 1;
-            }
+            let from = from.behind(times, start_ms);
+            let to = to.behind(times, end_ms).max(from);
             let mut step = Step { first: 0, last: 0, factor: 0.0, interval: 0.0, to_start: 0.0 };
             if to - from > 1 {
                 let sampled = Sampled { first_ms: times[from], last_ms: times[to - 1], count: to - from };
@@ -255,6 +275,31 @@ impl Plan {
             self.steps.push(step);
         }
         (self.key, self.times) = (key, Arc::clone(times));
+    }
+}
+
+/// One end of windows, which moves forward, mostly by as many samples as at the step before.
+#[derive(Debug, Default)]
+struct Border {
+    at: usize,
+    stride: usize,
+}
+
+impl Border {
+    /// How many samples are not later than a moment.
+    fn behind(&mut self, times: &[i64], moment: i64) -> usize {
+        let before = self.at;
+        let guess = before + self.stride;
+        let is_early =
+            guess.checked_sub(1).and_then(|last| times.get(last)).is_some_and(|last| *last <= moment);
+        if is_early {
+            self.at = guess;
+        }
+        while times.get(self.at).is_some_and(|time| *time <= moment) {
+            self.at += 1;
+        }
+        self.stride = self.at - before;
+        self.at
     }
 }
 
