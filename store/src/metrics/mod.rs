@@ -14,9 +14,9 @@
 //! - Damage costs what was damaged, and whoever asks for it is told.
 //! - Nothing here reads the machine's clock or knows that HTTP exists.
 //!
-//! `checkpoint` saves the head beside the WAL, so that a start is quick. `select` reads, `compact` moves samples from
-//! the head into blocks and merges these, `delete` takes some out, `import` brings blocks of Prometheus in, `follow` reads
-//! what is appended for those who send it on, `rollup` leaves an hourly rest of what expires.
+//! `checkpoint` saves the head beside the WAL, so that a start is quick. `select` finds series, `reading` reads them,
+//! `compact` moves samples from the head into blocks and merges these, `delete` takes some out, `import` brings blocks of
+//! Prometheus in, `follow` reads what is appended for those who send it on, `rollup` leaves an hourly rest of what expires.
 
 mod block;
 mod checkpoint;
@@ -33,6 +33,7 @@ mod late;
 mod lost;
 mod moments;
 mod postings;
+mod reading;
 mod rollup;
 mod select;
 

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use foldhash::fast::RandomState;
 
-/// A column of times: the number of its block and its own.
+use super::head::TimeColumn;
+
+/// A column of times: the number of its block and its own; of the head its address, and of an open chunk where it begins
+/// and ends, with numbers that no block has so many columns for.
 pub(super) type TimesId = (u64, u32);
 
 /// Moments that are kept at the most, some two megabytes.
@@ -23,6 +26,10 @@ pub(super) struct Moments {
     /// How many the columns have, and where the wanted ones stand among them.
     pub(super) count: usize,
     pub(super) wanted: Range<usize>,
+    /// Those of an open chunk, the last ones.
+    pub(super) open: Box<[i64]>,
+    /// Columns of the head that stay where they are.
+    pub(super) _pinned: Vec<Arc<TimeColumn>>,
 }
 
 /// Moments by where they came from.
@@ -40,7 +47,7 @@ impl KnownMoments {
     }
 
     pub(super) fn remember(&mut self, columns: &[TimesId], moments: Moments) {
-        self.make_room(ENTRY + 2 * columns.len());
+        self.make_room(ENTRY + 3 * columns.len() + moments.open.len());
         self.by_columns.insert(columns.into(), moments);
     }
 
@@ -72,6 +79,10 @@ impl KnownMoments {
 mod tests {
     use super::*;
 
+    fn moments(times: Arc<[i64]>, count: usize) -> Moments {
+        Moments { times, count, wanted: 0..count, open: Box::default(), _pinned: Vec::new() }
+    }
+
     #[test]
     fn equal_times_are_shared_and_others_are_not() {
         let mut known = KnownMoments::default();
@@ -89,12 +100,12 @@ mod tests {
         for start in 0..3 * KEPT_MAX as i64 / 1000 {
             let times: Vec<i64> = (start..start + 1000).collect();
             let shared = known.share(&times);
-            known.remember(&[(7, start as u32)], Moments { times: shared, count: 1000, wanted: 0..1000 });
+            known.remember(&[(7, start as u32)], moments(shared, 1000));
             assert!(known.by_ends.len() <= KEPT_MAX / 1000 + 1);
         }
         let none: Arc<[i64]> = Arc::default();
         for number in 0..KEPT_MAX as u64 {
-            known.remember(&[(number, 0)], Moments { times: Arc::clone(&none), count: 0, wanted: 0..0 });
+            known.remember(&[(number, 0)], moments(Arc::clone(&none), 0));
             assert!(known.by_columns.len() <= KEPT_MAX / ENTRY);
         }
     }

@@ -1,24 +1,20 @@
 //! Reading: series of the head and of blocks, put together.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::{Arc, PoisonError};
 
-use binnacle_model::sample::is_stale;
-use binnacle_model::storage::{
-    Deadline, Holding, LabelSets, Names, Rollup, Series, SeriesSet, StorageError, Wanted,
-};
-use binnacle_model::{Labels, Matcher, Sample, Samples, TimeRange, Timestamp};
+use binnacle_model::storage::{Deadline, Holding, LabelSets, Names, Rollup, SeriesSet, StorageError, Wanted};
+use binnacle_model::{Labels, Matcher, Sample, TimeRange, Timestamp};
 
-use super::block::{Block, BlockError, ChunkMeta, ChunkReader, Unpacker};
-use super::chunk::Scratch;
-use super::head::{Head, KnownTimes, Taken};
-use super::moments::{KnownMoments, Moments, TimesId};
+use super::Metrics;
+use super::block::{Block, BlockError, ChunkMeta, Unpacker};
+use super::head::{Head, Taken};
+use super::reading::Reading;
 use super::rollup::column_of;
-use super::{Metrics, SampleKind, sort_unique};
 
 /// Where samples of a series are.
-enum Part {
+pub(super) enum Part {
     Block(Arc<Block>, Vec<ChunkMeta>),
     Head(Taken),
 }
@@ -26,8 +22,8 @@ enum Part {
 type TakenSeries = Vec<(Labels, Taken)>;
 
 /// A series, of which most have one part.
-struct Whole {
-    labels: Labels,
+pub(super) struct Whole {
+    pub(super) labels: Labels,
     part: Part,
     more: Vec<Part>,
 }
@@ -232,11 +228,11 @@ fn in_time(mut blocks: Vec<Arc<Block>>) -> Vec<Arc<Block>> {
 }
 
 /// What matchers select.
-struct Found {
-    series: Vec<Whole>,
-    warnings: Vec<String>,
+pub(super) struct Found {
+    pub(super) series: Vec<Whole>,
+    pub(super) warnings: Vec<String>,
     /// For what the series weigh.
-    holding: Holding,
+    pub(super) holding: Holding,
 }
 
 /// What the labels of a series take, and its place in lists, in samples of 16 bytes.
@@ -260,12 +256,12 @@ impl Whole {
         Self { labels, part, more: Vec::new() }
     }
 
-    fn parts(&self) -> impl Iterator<Item = &Part> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = &Part> {
         std::iter::once(&self.part).chain(&self.more)
     }
 
     /// What it takes in memory before it is read, in samples of 16 bytes.
-    fn weight(&self) -> usize {
+    pub(super) fn weight(&self) -> usize {
         let parts = self.parts().map(|part| match part {
             Part::Block(_, chunks) => 3 + chunks.len() * 2,
             Part::Head(taken) => weight_in_head(taken),
@@ -281,20 +277,6 @@ impl Whole {
             Part::Head(Taken::Held(held)) => held.bytes(),
         });
         SERIES_BYTES + parts.sum::<usize>()
-    }
-
-    /// Its chunks, each with the number of its block; `None` for whatever is not floats in a block.
-    fn chunks(&self) -> impl Iterator<Item = Option<(u64, ChunkMeta)>> {
-        self.parts().flat_map(|part| {
-            let (number, chunks) = match part {
-                Part::Block(block, chunks) => (block.number, &chunks[..]),
-                Part::Head(_) => (0, &[][..]),
-            };
-            let floats = chunks
-                .iter()
-                .map(move |chunk| (chunk.kind == SampleKind::Floats).then_some((number, *chunk)));
-            floats.chain(matches!(part, Part::Head(_)).then_some(None))
-        })
     }
 }
 
@@ -317,183 +299,11 @@ fn name_of(path: &Path) -> String {
 }
 
 /// What to say of a block that could not be read.
-fn broken(error: &BlockError) -> String {
+pub(super) fn broken(error: &BlockError) -> String {
     tracing::error!(%error, "query met a damaged block");
     match error {
         BlockError::Corrupt { path, reason } => format!("block {} is damaged: {reason}", name_of(path)),
         BlockError::Read { path, cause } => format!("block {} cannot be read: {cause}", name_of(path)),
         BlockError::TooNew { path, .. } => format!("block {} is of a newer release", name_of(path)),
-    }
-}
-
-/// Series on their way to whoever asked.
-struct Reading {
-    series: std::vec::IntoIter<Whole>,
-    /// Said before the next series.
-    warnings: Vec<String>,
-    /// For what the series weigh that are still to come.
-    holding: Holding,
-    range: TimeRange,
-    /// Whether each sample counts as one.
-    counts: bool,
-    deadline: Deadline,
-    is_over: bool,
-    readers: HashMap<u64, ChunkReader>,
-    /// Of the head.
-    known: KnownTimes,
-    columns: Scratch,
-    moments: KnownMoments,
-    /// The columns of times of the series that is read, if all of its samples are floats of blocks.
-    times: Vec<TimesId>,
-}
-
-impl Reading {
-    fn new(found: Found, range: TimeRange, wanted: Wanted, deadline: Deadline) -> Self {
-        let counts = wanted == Wanted::Rolled(Rollup::Count);
-        Self {
-            series: found.series.into_iter(),
-            warnings: found.warnings,
-            holding: found.holding,
-            range,
-            counts,
-            deadline,
-            is_over: false,
-            readers: HashMap::new(),
-            known: KnownTimes::default(),
-            columns: Scratch::default(),
-            moments: KnownMoments::default(),
-            times: Vec::new(),
-        }
-    }
-
-    fn read(&mut self, whole: Whole) -> Series {
-        if !self.counts
-            && let Some(samples) = self.read_alike(&whole)
-        {
-            return Series { labels: whole.labels, samples, ..Series::default() };
-        }
-        self.columns.clear();
-        let mut series = Series::default();
-        for part in whole.parts() {
-            let before = self.columns.values.len();
-            match part {
-                Part::Block(block, chunks) => {
-                    if let Err(error) = self.read_block(block, chunks, &mut series) {
-                        self.warnings.push(broken(&error));
-                        self.times.clear();
-                    }
-                }
-                Part::Head(Taken::One(sample)) => self.columns.push(*sample),
-                Part::Head(Taken::Held(held)) => {
-                    held.decode_columns(self.range, &mut self.known, &mut self.columns);
-                    series.histograms.extend(held.histograms_in(self.range));
-                }
-            }
-            if self.counts && !matches!(part, Part::Block(block, _) if block.is_rollup()) {
-                let numbers = self.columns.values[before..].iter_mut().filter(|value| !is_stale(**value));
-                numbers.for_each(|value| *value = 1.0);
-            }
-        }
-        series.samples = self.cut();
-        series.labels = whole.labels;
-        let histograms = &mut series.histograms;
-        histograms.retain(|one| self.range.contains(one.timestamp));
-        sort_unique(histograms, |one| one.timestamp);
-        series
-    }
-
-    /// The samples of a series of which the moments are those of an earlier one, in the same columns: these need
-    /// not be read, compared and cut again. `None` for any other series, and where something is damaged.
-    fn read_alike(&mut self, whole: &Whole) -> Option<Samples> {
-        self.times.clear();
-        for chunk in whole.chunks() {
-            let Some((block, chunk)) = chunk else {
-                self.times.clear();
-                return None;
-            };
-            self.times.push((block, chunk.times));
-        }
-        let Moments { times, count, wanted } = self.moments.of_columns(&self.times)?;
-        let values = &mut self.columns.values;
-        values.clear();
-        values.reserve_exact(*count);
-        for (block, chunk) in whole.chunks().flatten() {
-            self.readers.get_mut(&block)?.read_values(chunk, values).ok()?;
-        }
-        if values.len() != *count {
-            return None;
-        }
-        let is_all = wanted.len() == *count;
-        let values = if is_all { std::mem::take(values) } else { values[wanted.clone()].to_vec() };
-        Some(Samples::new(Arc::clone(times), values))
-    }
-
-    /// What was read of a series: in order, each moment once, nothing outside of the range.
-    fn cut(&mut self) -> Samples {
-        let Scratch { times, values } = &mut self.columns;
-        if !times.is_sorted_by(|a, b| a < b) {
-            self.times.clear();
-            let pairs = times.drain(..).zip(values.drain(..));
-            let mut samples: Vec<Sample> =
-                pairs.map(|(time, value)| Sample { timestamp: Timestamp(time), value }).collect();
-            sort_unique(&mut samples, |sample| sample.timestamp);
-            samples.into_iter().for_each(|sample| self.columns.push(sample));
-        }
-        let Scratch { times, values } = &mut self.columns;
-        let from = times.partition_point(|time| *time < self.range.start.0);
-        let to = times.partition_point(|time| *time <= self.range.end.0).max(from);
-        let shared = self.moments.share(&times[from..to]);
-        if !self.times.is_empty() {
-            let moments = Moments { times: Arc::clone(&shared), count: values.len(), wanted: from..to };
-            self.moments.remember(&self.times, moments);
-        }
-        Samples::new(shared, values[from..to].to_vec())
-    }
-
-    /// Reads what can be read; the error is the last one met.
-    fn read_block(
-        &mut self,
-        block: &Arc<Block>,
-        chunks: &[ChunkMeta],
-        series: &mut Series,
-    ) -> Result<(), BlockError> {
-        let reader = match self.readers.entry(block.number) {
-            std::collections::hash_map::Entry::Occupied(known) => known.into_mut(),
-            std::collections::hash_map::Entry::Vacant(place) => {
-                place.insert(ChunkReader::new(Arc::clone(block))?)
-            }
-        };
-        let mut outcome = Ok(());
-        for chunk in chunks {
-            let read = reader.read_columns(*chunk, &mut self.columns, &mut series.histograms);
-            outcome = read.and(outcome);
-        }
-        outcome
-    }
-}
-
-impl Iterator for Reading {
-    type Item = Result<Series, StorageError>;
-
-    fn next(&mut self) -> Option<Self::Item> {
-        loop {
-            if self.is_over {
-                return None;
-            }
-            if self.deadline.is_over() {
-                self.is_over = true;
-                return Some(Err(StorageError::Deadline));
-            }
-            if let Some(warning) = self.warnings.pop() {
-                return Some(Err(StorageError::Missing(warning)));
-            }
-            let whole = self.series.next()?;
-            let weight = whole.weight();
-            let series = self.read(whole);
-            self.holding.give_back(weight);
-            if !series.samples.is_empty() || !series.histograms.is_empty() {
-                return Some(Ok(series));
-            }
-        }
     }
 }

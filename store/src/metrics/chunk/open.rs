@@ -111,11 +111,12 @@ impl OpenChunk {
         if self.count == 0 {
             return;
         }
-        let from = out.times.len();
+        // Whoever knows the times before these has none of them here.
+        let (times, values) = (out.times.len(), out.values.len());
         let count = usize::from(self.count);
-        out.times.resize(from + count, self.first_time);
-        out.values.resize(from + count, f64::from_bits(self.first_value));
-        let places = out.times[from + 1..].iter_mut().zip(&mut out.values[from + 1..]);
+        out.times.resize(times + count, self.first_time);
+        out.values.resize(values + count, f64::from_bits(self.first_value));
+        let places = out.times[times + 1..].iter_mut().zip(&mut out.values[values + 1..]);
         let mut walk = self.walk();
         for (time, value) in places {
             let sample = walk.next();

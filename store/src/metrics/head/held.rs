@@ -10,6 +10,7 @@ use super::packed::Packed;
 use super::times::{KnownTimes, TimeColumn};
 use crate::metrics::chunk::open::OpenChunk;
 use crate::metrics::chunk::{Scratch, values};
+use crate::metrics::moments::TimesId;
 
 /// A chunk that takes no more samples.
 #[derive(Debug, Clone)]
@@ -107,6 +108,38 @@ impl Held {
             open.decode_columns(out);
         }
         self.samples.iter().for_each(|sample| out.push(*sample));
+    }
+
+    /// Whether all samples are floats in chunks.
+    pub(crate) fn has_chunks_alone(&self) -> bool {
+        self.samples.is_empty() && self.packed.is_empty() && self.histograms.is_empty()
+    }
+
+    /// Adds a name for the times of each chunk that [`Self::decode_values`] reads, and the columns that must stay so
+    /// that the name stands for them. An open chunk's name may also be that of another one.
+    pub(crate) fn name_times(
+        &self,
+        range: TimeRange,
+        names: &mut Vec<TimesId>,
+        columns: &mut Vec<Arc<TimeColumn>>,
+    ) {
+        for frozen in self.chunks.iter().filter(|frozen| frozen.range().overlaps(range)) {
+            names.push((Arc::as_ptr(&frozen.times).addr() as u64, u32::MAX));
+            columns.push(Arc::clone(&frozen.times));
+        }
+        if let Some((first, last)) = self.open.as_ref().and_then(|open| Some((open.first()?, open.last()?))) {
+            names.extend([first, last.timestamp].map(|end| (end.0.cast_unsigned(), u32::MAX - 1)));
+        }
+    }
+
+    /// Adds the values of all chunks to those of `out`, and the times of the open one to its times.
+    pub(crate) fn decode_values(&self, range: TimeRange, out: &mut Scratch) {
+        for frozen in self.chunks.iter().filter(|frozen| frozen.range().overlaps(range)) {
+            frozen.decode_values(&mut out.values);
+        }
+        if let Some(open) = &self.open {
+            open.decode_columns(out);
+        }
     }
 
     /// The spans in which it has samples.

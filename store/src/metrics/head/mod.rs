@@ -28,7 +28,7 @@ pub(crate) use held::{Held, Taken};
 pub(crate) use numbers::SeriesNumbers;
 pub(crate) use registry::{Place, RawHash};
 pub(crate) use saved::{Group, Loader, SavedState, Saver};
-pub(crate) use times::KnownTimes;
+pub(crate) use times::{KnownTimes, TimeColumn};
 
 use super::block::Cut;
 use super::delete::Deletion;
