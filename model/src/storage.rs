@@ -5,6 +5,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 pub use crate::deadline::{Deadline, Holding, Room};
@@ -199,6 +200,12 @@ pub trait Appender: Send + Sync {
         decoder: &dyn SeriesDecoder,
     ) -> Result<AppendReport, AppendError>;
 
+    /// As [`Self::append`], without waiting: acknowledge nothing before [`Unsynced`] says so. `None` where this thread
+    /// might have to wait; then nothing was taken.
+    fn append_soon(&self, _batch: &[RawSeries<'_>], _decoder: &dyn SeriesDecoder) -> Option<AppendedSoon> {
+        None
+    }
+
     /// Remembers exemplars for a while, in memory; answers how many were kept. Those that are older than another
     /// of their series, or have labels of more than 128 characters, are not.
     fn append_exemplars(&self, _exemplars: &[RawExemplar<'_>], _decoder: &dyn SeriesDecoder) -> usize {
@@ -207,6 +214,19 @@ pub trait Appender: Send + Sync {
 
     /// Remembers what a metric is. Best effort: a crash may lose the newest.
     fn append_metadata(&self, metadata: &[(String, Metadata)]);
+}
+
+/// What [`Appender::append_soon`] took.
+pub type AppendedSoon = Result<(AppendReport, Arc<dyn Unsynced>), AppendError>;
+
+/// Samples that were taken, and do not survive a power loss yet.
+pub trait Unsynced: Send + Sync {
+    /// Ready once they do, or cannot for now. Until then it may ask for a thread that writes, by the second answer: one
+    /// that is told so calls [`Self::write`], on a thread that may wait, and nobody else does meanwhile.
+    fn poll(&self, context: &mut Context<'_>) -> (Poll<Result<(), AppendError>>, bool);
+
+    /// Writes until nobody waits any more.
+    fn write(&self);
 }
 
 /// What a metric is, by its own account.

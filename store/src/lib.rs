@@ -29,9 +29,9 @@ use std::time::Duration;
 
 use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
-    Admin, AppendError, AppendReport, Appender, Deadline, LabelSets, LogAppendReport, LogAppender, LogBar,
-    LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata, MetricFeed,
-    MetricFollower, Names, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries,
+    Admin, AppendError, AppendReport, AppendedSoon, Appender, Deadline, LabelSets, LogAppendReport,
+    LogAppender, LogBar, LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata,
+    MetricFeed, MetricFollower, Names, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries,
     SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
 };
 use binnacle_model::time::Clock;
@@ -321,6 +321,10 @@ impl Appender for Store {
         decoder: &dyn SeriesDecoder,
     ) -> Result<AppendReport, AppendError> {
         self.metrics.append(batch, decoder, self.clock.now())
+    }
+
+    fn append_soon(&self, batch: &[RawSeries<'_>], decoder: &dyn SeriesDecoder) -> Option<AppendedSoon> {
+        self.metrics.append_soon(batch, decoder, self.clock.now())
     }
 
     fn append_exemplars(&self, exemplars: &[RawExemplar<'_>], decoder: &dyn SeriesDecoder) -> usize {

@@ -22,13 +22,16 @@ use axum::response::{IntoResponse, Response};
 use binnacle_model::labels::LabelsError;
 use binnacle_model::storage::{
     AppendReport, EXEMPLAR_LABELS_MAX, Exemplar, HistogramSample, Metadata, RawExemplar, RawSeries,
-    SeriesDecoder,
+    SeriesDecoder, Unsynced,
 };
 use binnacle_model::{Labels, Sample, Timestamp};
 
 use super::wire::{Fields, WireError, put_bytes, put_varint};
 use super::write_v2::write_request_v2;
-use super::{Intake, Refusal, body_length, header_text, histogram, read_body, unsnapped, unsnapped_len};
+use super::{
+    INLINE_MAX_BYTES, Intake, Refusal, body_length, header_text, histogram, read_body, synced, unsnapped,
+    unsnapped_len,
+};
 
 /// Series of one body; an empty one is two bytes on the wire.
 pub(super) const MAX_SERIES: usize = 200_000;
@@ -57,10 +60,18 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
     let length = body_length(request.headers());
     let place = intake.place(length).await?;
     let body = read_body(request.into_body(), length).await?;
+    let decoded = unsnapped_len(&body);
+    if !is_v2
+        && decoded <= INLINE_MAX_BYTES
+        && let Some((report, impossible, unsynced)) = take_soon(&intake, &body)?
+    {
+        synced(unsynced).await?;
+        return Ok(answer(&report, impossible));
+    }
     let metrics = Arc::clone(&intake.metrics);
     let telemetry = intake.telemetry.clone();
     let report = intake
-        .run(place, unsnapped_len(&body), move || {
+        .run(place, decoded, move || {
             unsnapped(&body, |plain| {
                 let read = if is_v2 { write_request_v2(plain) } else { write_request(plain) };
                 let request = read.map_err(|error| Refusal::Bad(error.to_string()))?;
@@ -68,21 +79,43 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
                 let report = metrics.append(&request.batch(), &WireLabels)?;
                 metrics.append_metadata(&request.metadata);
                 let exemplars = metrics.append_exemplars(&request.exemplars(), &WireLabels);
-                let impossible = (request.impossible > 0).then_some((request.impossible, request.reason));
+                let impossible = request.impossible();
                 Ok((report, exemplars, impossible))
             })
         })
         .await?;
     let (report, exemplars, impossible) = report;
-    let mut response = if report.refused() == 0 && impossible.is_none() {
-        StatusCode::NO_CONTENT.into_response()
-    } else {
-        refused(&report, impossible).into_response()
-    };
+    let mut response = answer(&report, impossible);
     if is_v2 {
         say_written(&mut response, &report, exemplars);
     }
     Ok(response)
+}
+
+type Impossible = Option<(usize, String)>;
+
+/// Takes samples on this thread; `None` where that might wait, or where there is more than samples.
+fn take_soon(
+    intake: &Intake,
+    body: &[u8],
+) -> Result<Option<(AppendReport, Impossible, Arc<dyn Unsynced>)>, Refusal> {
+    unsnapped(body, |plain| {
+        let request = write_request(plain).map_err(|error| Refusal::Bad(error.to_string()))?;
+        if !request.metadata.is_empty() || !request.exemplars.is_empty() {
+            return Ok(None);
+        }
+        let Some(taken) = intake.metrics.append_soon(&request.batch(), &WireLabels) else { return Ok(None) };
+        let (report, unsynced) = taken?;
+        intake.telemetry.histograms_dropped.inc_by(request.impossible as u64);
+        Ok(Some((report, request.impossible(), unsynced)))
+    })
+}
+
+fn answer(report: &AppendReport, impossible: Impossible) -> Response {
+    if report.refused() == 0 && impossible.is_none() {
+        return StatusCode::NO_CONTENT.into_response();
+    }
+    refused(report, impossible).into_response()
 }
 
 /// Which of the two messages the body is; without a word, the older one.
@@ -112,7 +145,7 @@ fn say_written(response: &mut Response, report: &AppendReport, exemplars: usize)
     }
 }
 
-fn refused(report: &AppendReport, impossible: Option<(usize, String)>) -> Refusal {
+fn refused(report: &AppendReport, impossible: Impossible) -> Refusal {
     // As Prometheus: the rest is kept, and sending these again will not help.
     let impossible = impossible
         .map_or_else(String::new, |(count, reason)| format!("; {count} histograms refused: {reason}"));
@@ -146,6 +179,11 @@ pub(super) struct OneSeries<'a> {
 }
 
 impl WriteRequest<'_> {
+    /// How many histograms are none, and why the last of them is not.
+    fn impossible(&self) -> Impossible {
+        (self.impossible > 0).then(|| (self.impossible, self.reason.clone()))
+    }
+
     /// The series as a store takes them.
     pub fn batch(&self) -> Vec<RawSeries<'_>> {
         self.series

@@ -42,11 +42,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use binnacle_model::storage::{
-    AppendError, AppendReport, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, StorageError,
-    StoredBlock,
+    AppendError, AppendReport, AppendedSoon, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars,
+    StorageError, StoredBlock, Unsynced,
 };
 use binnacle_model::{Interner, Matcher, TimeRange, Timestamp};
 
@@ -67,7 +68,7 @@ use lost::Lost;
 use crate::fs::Disk;
 use crate::space::Space;
 use crate::telemetry::Telemetry;
-use crate::wal::{SealedFile, Wal, WalFileId};
+use crate::wal::{SealedFile, Sequence, Wal, WalError, WalFileId};
 
 /// What a chunk or a record of the WAL holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -331,36 +332,61 @@ impl Metrics {
         decoder: &dyn SeriesDecoder,
         now: Timestamp,
     ) -> Result<AppendReport, AppendError> {
+        // Before the lock of the head: queries need not wait for a slow disk.
+        self.wal.wait_for_room();
+        let (report, sequence) = self.take(batch, decoder, now)?;
+        self.wal.commit(sequence).map_err(unavailable)?;
+        Ok(report)
+    }
+
+    /// See [`binnacle_model::storage::Appender::append_soon`]. Other appends and queries hold the head for moments;
+    /// whoever moves samples may hold it for longer.
+    pub(crate) fn append_soon(
+        &self,
+        batch: &[RawSeries<'_>],
+        decoder: &dyn SeriesDecoder,
+        now: Timestamp,
+    ) -> Option<AppendedSoon> {
+        if self.moving.try_lock().is_err() || !self.wal.has_room() {
+            return None;
+        }
+        let taken = self.take(batch, decoder, now);
+        Some(taken.map(|(report, sequence)| {
+            let unsynced: Arc<dyn Unsynced> = Arc::new(Commit { wal: Arc::clone(&self.wal), sequence });
+            (report, unsynced)
+        }))
+    }
+
+    /// Takes a batch into memory and into the log's buffer; answers what must be committed before it is acknowledged.
+    fn take(
+        &self,
+        batch: &[RawSeries<'_>],
+        decoder: &dyn SeriesDecoder,
+        now: Timestamp,
+    ) -> Result<(AppendReport, Sequence), AppendError> {
         let limits = Limits {
             oldest: now.minus(self.options.retention),
             newest: now.plus(MAX_AHEAD),
             series_per_job: self.options.series_limit_per_job,
             series: self.options.series_limit,
         };
-        let failed = |error: crate::wal::WalError| AppendError::Unavailable(error.to_string());
         self.space.admit()?;
         if let Some(error) = self.wal.error() {
-            return Err(failed(error));
+            return Err(unavailable(error));
         }
         // Before the lock: other senders need not wait for it.
         let hashes = head::hash_batch(self.seed, batch, decoder);
-        // Also before the lock: queries need not wait for a slow disk.
-        self.wal.wait_for_room();
         let (report, sequence) = {
             let mut head = self.head();
             // Once more, now that nobody else takes anything.
             if let Some(error) = self.wal.error() {
-                return Err(failed(error));
+                return Err(unavailable(error));
             }
             head.append(&self.wal, batch, &hashes, decoder, limits)
         };
-        match sequence {
-            Some(sequence) => self.wal.commit(sequence).map_err(failed)?,
-            // What makes these samples known may still be on its way to the disk.
-            None => self.wal.commit_all().map_err(failed)?,
-        }
         self.telemetry.count_samples(&report);
-        Ok(report)
+        // Where there is nothing new, what makes these samples known may still be on its way to the disk.
+        Ok((report, sequence.unwrap_or_else(|| self.wal.last())))
     }
 
     /// See [`binnacle_model::storage::Appender::append_exemplars`].
@@ -457,6 +483,27 @@ impl Metrics {
 
     fn blocks(&self) -> Vec<Arc<Block>> {
         self.blocks.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+fn unavailable(error: WalError) -> AppendError {
+    AppendError::Unavailable(error.to_string())
+}
+
+/// Waits for a record of the log.
+struct Commit {
+    wal: Arc<Wal>,
+    sequence: Sequence,
+}
+
+impl Unsynced for Commit {
+    fn poll(&self, context: &mut Context<'_>) -> (Poll<Result<(), AppendError>>, bool) {
+        let (done, is_asked) = self.wal.poll_commit(self.sequence, context.waker());
+        (done.map_err(unavailable), is_asked)
+    }
+
+    fn write(&self) {
+        self.wal.write_for_waiting();
     }
 }
 

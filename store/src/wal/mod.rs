@@ -23,6 +23,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::task::{Poll, Waker};
 use std::time::Duration;
 
 pub use follow::{Follower, Piece, Place, RecordView};
@@ -117,6 +118,10 @@ struct State {
     syncs: u64,
     /// The first file that each follower still needs.
     held: Vec<Weak<AtomicU64>>,
+    /// Who waits without a thread, and for which record.
+    waiting: Vec<(Sequence, Waker)>,
+    /// Whether a thread writes for them, or was asked to.
+    is_led: bool,
 }
 
 enum Writer {
@@ -177,6 +182,8 @@ impl Wal {
             written_bytes: 0,
             syncs: 0,
             held: Vec::new(),
+            waiting: Vec::new(),
+            is_led: false,
         };
         let dir = dir.to_path_buf();
         let state = Mutex::new(state);
@@ -219,6 +226,11 @@ impl Wal {
         }
     }
 
+    /// Whether [`Self::wait_for_room`] would not wait.
+    pub fn has_room(&self) -> bool {
+        self.lock().buffered_bytes <= BUFFER_MAX_BYTES / 2
+    }
+
     /// Bytes of all files.
     pub fn bytes(&self) -> io::Result<u64> {
         let mut bytes = 0;
@@ -248,6 +260,38 @@ impl Wal {
             state = self.write_or_wait(state);
         }
         Ok(())
+    }
+
+    /// As [`Self::commit`], for who has no thread to wait with: `waker` is called once it is worth asking again. The second
+    /// answer asks for a thread that calls [`Self::write_for_waiting`].
+    pub fn poll_commit(&self, sequence: Sequence, waker: &Waker) -> (Poll<Result<(), WalError>>, bool) {
+        let mut state = self.lock();
+        if state.durable >= sequence {
+            return (Poll::Ready(Ok(())), false);
+        }
+        if let Some(error) = &state.error {
+            return (Poll::Ready(Err(error.clone())), false);
+        }
+        state.waiting.push((sequence, waker.clone()));
+        let is_asked = !std::mem::replace(&mut state.is_led, true);
+        (Poll::Pending, is_asked)
+    }
+
+    /// Writes and syncs, again and again, until nobody waits without a thread.
+    pub fn write_for_waiting(&self) {
+        let mut state = self.lock();
+        while !state.waiting.is_empty() {
+            state = self.write_or_wait(state);
+            let (durable, has_failed) = (state.durable, state.error.is_some());
+            let done = state.waiting.extract_if(.., |(sequence, _)| has_failed || *sequence <= durable);
+            let done: Vec<Waker> = done.map(|(_, waker)| waker).collect();
+            if !done.is_empty() {
+                drop(state);
+                done.into_iter().for_each(Waker::wake);
+                state = self.lock();
+            }
+        }
+        state.is_led = false;
     }
 
     /// Waits until everything appended so far is durable.

@@ -273,3 +273,41 @@ fn many_writers_share_syncs_and_keep_order() {
         assert_eq!(own, (0..50).collect::<Vec<u8>>());
     }
 }
+
+/// A waker that counts.
+#[derive(Default)]
+struct Called(AtomicU64);
+
+impl std::task::Wake for Called {
+    fn wake(self: Arc<Self>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn who_waits_without_a_thread_is_called_once_it_is_durable_or_has_failed() {
+    let disk = SimDisk::default();
+    let (wal, _) = open(&disk);
+    let called = Arc::new(Called::default());
+    let waker = Waker::from(Arc::clone(&called));
+    let calls = || called.0.load(Ordering::Relaxed);
+    let (first, second) = (append(&wal, b"first"), append(&wal, b"second"));
+    // One of them is asked for a thread, and nobody again before that has ended.
+    assert!(matches!(wal.poll_commit(second, &waker), (Poll::Pending, true)));
+    assert!(matches!(wal.poll_commit(first, &waker), (Poll::Pending, false)));
+    assert_eq!(calls(), 0);
+    wal.write_for_waiting();
+    assert_eq!((calls(), wal.written().1), (2, 1), "one sync for both");
+    assert!(matches!(wal.poll_commit(first, &waker), (Poll::Ready(Ok(())), false)));
+    assert!(matches!(wal.poll_commit(second, &waker), (Poll::Ready(Ok(())), false)));
+    disk.set_sync_failure(true);
+    let third = append(&wal, b"third");
+    assert!(matches!(wal.poll_commit(third, &waker), (Poll::Pending, true)));
+    wal.write_for_waiting();
+    assert_eq!(calls(), 3);
+    assert!(matches!(wal.poll_commit(third, &waker), (Poll::Ready(Err(_)), false)));
+    disk.set_sync_failure(false);
+    wal.recover();
+    assert!(matches!(wal.poll_commit(third, &waker), (Poll::Ready(Ok(())), false)));
+    assert_eq!(open(&disk.crash(7)).1, [&b"first"[..], b"second", b"third"]);
+}
