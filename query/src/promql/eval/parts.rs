@@ -1,11 +1,12 @@
 //! Series from storage, read and worked on by all cores.
 
 use std::num::NonZero;
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
 use binnacle_model::storage::{Series, SeriesSet, StorageError, Wanted};
 use binnacle_model::{Matcher, TimeRange};
+use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use super::super::ast::{Expr, Kind};
 use super::super::notes::Notes;
@@ -39,6 +40,19 @@ pub(super) type Make<'m, G> = &'m (dyn Fn() -> G + Sync);
 /// What is made of a series; `None` leaves it out.
 pub(super) type Work<'w, T> = &'w (dyn Fn(&mut Run<'_>, Series) -> Result<Option<T>, EvalError> + Sync);
 
+/// What became of a part that another thread read.
+type Slot<G> = Mutex<Option<(Result<G, EvalError>, Notes)>>;
+
+/// Threads that read parts beside the queries' own. They are there already: to start one takes as long as a small query.
+fn pool() -> &'static ThreadPool {
+    static POOL: OnceLock<ThreadPool> = OnceLock::new();
+    POOL.get_or_init(|| {
+        let pool =
+            ThreadPoolBuilder::new().num_threads(cores()).thread_name(|number| format!("query-{number}"));
+        pool.build().expect("threads can be started")
+    })
+}
+
 fn cores() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     *CORES.get_or_init(|| thread::available_parallelism().map_or(1, NonZero::get))
@@ -57,29 +71,30 @@ impl Run<'_> {
         let sets = self.storage.select_parts(matchers, range, wanted, &self.deadline, cores())?;
         let mut sets = sets.into_iter();
         let Some(first) = sets.next() else { return Ok(make()) };
-        thread::scope(|scope| {
-            let others: Vec<_> = sets
-                .map(|set| {
-                    let mut run = self.fork();
-                    scope.spawn(move || {
-                        let found = run.drain(set, make, work);
-                        run.release(run.plans.room());
-                        (found, run.notes)
-                    })
-                })
-                .collect();
-            let mut found = self.drain(first, make, work);
-            for other in others {
-                // A panic goes on here, to be answered as one.
-                let (more, notes) = other.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                self.notes.append(notes);
-                found = found.and_then(|mut all| {
-                    all.merge(more?, self)?;
-                    Ok(all)
+        let slots: Vec<Slot<G>> = sets.as_slice().iter().map(|_| Slot::default()).collect();
+        let mut found = pool().in_place_scope(|scope| {
+            for (set, slot) in sets.zip(&slots) {
+                let mut run = self.fork();
+                scope.spawn(move |_| {
+                    let found = run.drain(set, make, work);
+                    run.release(run.plans.room());
+                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((found, run.notes));
                 });
             }
-            found
-        })
+            self.drain(first, make, work)
+        });
+        for slot in slots {
+            let (more, notes) = slot
+                .into_inner()
+                .unwrap_or_else(PoisonError::into_inner)
+                .expect("the scope ends when all parts are read, and goes on with a panic of one");
+            self.notes.append(notes);
+            found = found.and_then(|mut all| {
+                all.merge(more?, self)?;
+                Ok(all)
+            });
+        }
+        found
     }
 
     fn drain<T, G: Gather<T>>(
