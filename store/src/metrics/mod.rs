@@ -486,6 +486,7 @@ impl Metrics {
     }
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "it maps an error")]
 fn unavailable(error: WalError) -> AppendError {
     AppendError::Unavailable(error.to_string())
 }
