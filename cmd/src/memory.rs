@@ -34,8 +34,13 @@ fn group_files(groups: &str) -> Vec<String> {
             }
             _ => continue,
         };
+        // Whatever group it is in, those above it have limits, too.
+        let mut path = path.trim_end_matches('/');
         files.push(format!("{root}/{file}"));
-        files.push(format!("{root}{}/{file}", path.trim_end_matches('/')));
+        while !path.is_empty() {
+            files.push(format!("{root}{path}/{file}"));
+            path = path.rsplit_once('/').map_or("", |(above, _)| above);
+        }
     }
     files
 }
@@ -55,11 +60,9 @@ mod tests {
         assert_eq!(total("MemTotal:       16 kB\nMemFree: 1 kB\n"), Some(16 * 1024));
         assert_eq!(total("MemFree: 1 kB\n"), None);
         let groups = group_files("5:cpu:/x\n4:memory,blkio:/kube/pod\n0::/\n");
-        let v1 = [
-            "/sys/fs/cgroup/memory/memory.limit_in_bytes",
-            "/sys/fs/cgroup/memory/kube/pod/memory.limit_in_bytes",
-        ];
-        assert_eq!(groups, [&v1[..], &["/sys/fs/cgroup/memory.max"; 2]].concat());
+        let v1 = ["", "/kube/pod", "/kube"]
+            .map(|path| format!("/sys/fs/cgroup/memory{path}/memory.limit_in_bytes"));
+        assert_eq!(groups, [&v1[..], &["/sys/fs/cgroup/memory.max".to_owned()]].concat());
         assert!(series(10) == 10 && series(usize::MAX) < usize::MAX);
         assert!(limit().is_some_and(|bytes| bytes > 1 << 20));
     }

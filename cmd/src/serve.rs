@@ -255,9 +255,13 @@ async fn open_store(
     progress: Arc<ReplayProgress>,
 ) -> anyhow::Result<Arc<Store>> {
     let defaults = (MetricOptions::default(), LogOptions::default());
-    let series_limit = config.series_limit.unwrap_or_else(|| memory::series(defaults.0.series_limit));
-    // One job alone does not take all of it.
-    let of_job = defaults.0.series_limit_per_job.min(series_limit / 4 * 3);
+    let in_memory = memory::series(defaults.0.series_limit);
+    let series_limit = config.series_limit.unwrap_or(in_memory);
+    let of_job = match config.series_limit {
+        // One job alone does not take all of the memory.
+        None => defaults.0.series_limit_per_job.min(in_memory / 4 * 3),
+        Some(_) => defaults.0.series_limit_per_job,
+    };
     let options = Options {
         metrics: MetricOptions {
             retention: config.metric_retention.unwrap_or(defaults.0.retention),

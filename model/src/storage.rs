@@ -200,6 +200,11 @@ pub trait Appender: Send + Sync {
         decoder: &dyn SeriesDecoder,
     ) -> Result<AppendReport, AppendError>;
 
+    /// Whether [`Self::append_soon`] would most likely take a batch.
+    fn may_append_soon(&self) -> bool {
+        false
+    }
+
     /// As [`Self::append`], without waiting: acknowledge nothing before [`Unsynced`] says so. `None` where this thread
     /// might have to wait; then nothing was taken.
     fn append_soon(&self, _batch: &[RawSeries<'_>], _decoder: &dyn SeriesDecoder) -> Option<AppendedSoon> {

@@ -323,6 +323,10 @@ impl Appender for Store {
         self.metrics.append(batch, decoder, self.clock.now())
     }
 
+    fn may_append_soon(&self) -> bool {
+        self.metrics.is_free()
+    }
+
     fn append_soon(&self, batch: &[RawSeries<'_>], decoder: &dyn SeriesDecoder) -> Option<AppendedSoon> {
         self.metrics.append_soon(batch, decoder, self.clock.now())
     }

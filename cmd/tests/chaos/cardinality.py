@@ -9,7 +9,7 @@ from pathlib import Path
 from load import HEADERS, field, snappy, varint
 from server import Server
 
-GROUPS = Path("/sys/fs/cgroup/memory")
+GROUPS = Path("/sys/fs/cgroup")
 LIMIT_BYTES = 1 << 30
 KNOWN = 20_000
 PER_BATCH = 5_000
@@ -17,10 +17,11 @@ PER_BATCH = 5_000
 
 def make_group():
     """A memory control group of the test's own; None where that is not allowed."""
-    group = GROUPS / f"binnacle-test-{os.getpid()}"
+    is_v2 = (GROUPS / "cgroup.controllers").exists()
+    group = (GROUPS if is_v2 else GROUPS / "memory") / f"binnacle-test-{os.getpid()}"
     try:
         group.mkdir()
-        (group / "memory.limit_in_bytes").write_text(str(LIMIT_BYTES))
+        (group / ("memory.max" if is_v2 else "memory.limit_in_bytes")).write_text(str(LIMIT_BYTES))
     except OSError as error:
         print(f"cardinality: SKIPPED, no control group for memory: {error}")
         return None

@@ -10,7 +10,8 @@ use crate::support::{Server, get, poll, prometheus};
 
 const PAGE: &str = "# TYPE requests counter\nrequests_total{code=\"200\",job=\"theirs\"} 5\n\
     requests_total{code=\"500\",job=\"theirs\"} 1\n# TYPE noise gauge\nnoise{id=\"1\"} 1\nnoise{id=\"2\"} 2\n\
-    temperature{room=\"Kitchen\",tmp_a=\"b\"} 21.5\n";
+    temperature{room=\"Kitchen\",tmp_a=\"b\"} 21.5\n\
+    pushed{job=\"batch\",instance=\"\"} 3\nstamped{job=\"x\",exported_job=\"y\"} 4\n";
 
 /// A target that shows its page to those who know the password, behind a redirect.
 fn target() -> String {
@@ -103,7 +104,7 @@ fn targets(body: &Value) -> (BTreeSet<String>, BTreeSet<String>) {
 
 async fn series(url: &str) -> BTreeSet<String> {
     // How many series are new says how often was scraped, and so does the time of it.
-    let names = "{__name__=~\"requests_total|noise|temperature|up|scrape_samples.*\"}";
+    let names = "{__name__=~\"requests_total|noise|temperature|pushed|stamped|up|scrape_samples.*\"}";
     let asked = reqwest::Url::parse_with_params(&format!("{url}/api/v1/query"), [("query", names)]).unwrap();
     let (_, body) = get(asked.as_str()).await;
     let result = body["data"]["result"].as_array().cloned().unwrap_or_default();
@@ -129,7 +130,7 @@ async fn one_file_means_the_same_to_prometheus() {
     };
     assert_eq!(settled(&ours.url).await, settled(&theirs).await);
     let want =
-        poll("series of Prometheus", async || Some(series(&theirs).await).filter(|all| all.len() >= 12))
+        poll("series of Prometheus", async || Some(series(&theirs).await).filter(|all| all.len() >= 14))
             .await;
     let found =
         poll("our series", async || Some(series(&ours.url).await).filter(|all| all.len() >= want.len()))

@@ -63,6 +63,8 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
     let decoded = unsnapped_len(&body);
     if !is_v2
         && decoded <= INLINE_MAX_BYTES
+        && intake.metrics.may_append_soon()
+        && let Some(_room) = intake.room_now(decoded)
         && let Some((report, impossible, unsynced)) = take_soon(&intake, &body)?
     {
         synced(unsynced).await?;
@@ -94,18 +96,17 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
 
 type Impossible = Option<(usize, String)>;
 
+type Taken = (AppendReport, Impossible, Arc<dyn Unsynced>);
+
 /// Takes samples on this thread; `None` where that might wait, or where there is more than samples.
-fn take_soon(
-    intake: &Intake,
-    body: &[u8],
-) -> Result<Option<(AppendReport, Impossible, Arc<dyn Unsynced>)>, Refusal> {
+fn take_soon(intake: &Intake, body: &[u8]) -> Result<Option<Taken>, Refusal> {
     unsnapped(body, |plain| {
         let request = write_request(plain).map_err(|error| Refusal::Bad(error.to_string()))?;
         if !request.metadata.is_empty() || !request.exemplars.is_empty() {
             return Ok(None);
         }
         let Some(taken) = intake.metrics.append_soon(&request.batch(), &WireLabels) else { return Ok(None) };
-        let (report, unsynced) = taken?;
+        let (report, unsynced) = taken.map_err(|error| intake.shed(error.into()))?;
         intake.telemetry.histograms_dropped.inc_by(request.impossible as u64);
         Ok(Some((report, request.impossible(), unsynced)))
     })

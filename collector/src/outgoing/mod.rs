@@ -154,7 +154,7 @@ impl RawWay {
 impl Way {
     /// A client; `timeout` is for a request as a whole.
     pub(crate) fn client(&self, redirects: Redirects, timeout: Duration) -> Result<reqwest::Client, String> {
-        transport::client(&self.tls, &self.proxy, redirects, timeout)
+        transport::client(&self.tls, &self.proxy, redirects, !self.headers.is_empty(), timeout)
     }
 
     /// Those that the configuration names, credentials among them, with what files hold by now.

@@ -67,7 +67,8 @@ pub(crate) enum Redirects {
     None,
     /// To the same host, with method and body: what carries data goes nowhere else.
     SameHost,
-    /// Anywhere; credentials stay with the host that they are for.
+    /// Anywhere; credentials stay with the host that they are for, and where there are headers of one's own, so does the
+    /// request.
     Any,
 }
 
@@ -202,6 +203,14 @@ fn same_host() -> redirect::Policy {
     })
 }
 
+/// Follows whatever stays with the same host: headers may be secrets that only the operator knows of.
+fn to_host() -> redirect::Policy {
+    redirect::Policy::custom(|attempt| {
+        let is_same = attempt.previous().first().is_some_and(|first| first.host() == attempt.url().host());
+        if is_same && attempt.previous().len() <= REDIRECTS_MAX { attempt.follow() } else { attempt.stop() }
+    })
+}
+
 /// What a key of TLS holds, and what to call it.
 fn pem(source: &Source) -> Result<(Vec<u8>, String), String> {
     match source {
@@ -219,6 +228,7 @@ pub(super) fn client(
     tls: &Tls,
     proxy: &ProxyChoice,
     redirects: Redirects,
+    has_headers: bool,
     timeout: Duration,
 ) -> Result<reqwest::Client, String> {
     let mut authorities = Vec::new();
@@ -250,6 +260,7 @@ pub(super) fn client(
             .redirect(match redirects {
                 Redirects::None => redirect::Policy::none(),
                 Redirects::SameHost => same_host(),
+                Redirects::Any if has_headers => to_host(),
                 Redirects::Any => redirect::Policy::limited(REDIRECTS_MAX),
             })
             .tls_danger_accept_invalid_certs(tls.insecure_skip_verify)

@@ -33,9 +33,9 @@ impl SeriesLabels {
     /// `None` if the rules let the series go.
     pub(super) fn read(&self, raw: &[u8]) -> Result<Option<Labels>, LabelsError> {
         if let Some(name) = raw.strip_prefix(&[OWN]) {
-            return Ok(Some(self.with_target(&Labels::new(decode_series(name)?)?)));
+            return Ok(Some(self.with_target(decode_series(name)?, false)?));
         }
-        let labels = self.with_target(&Labels::new(decode_series(raw)?)?);
+        let labels = self.with_target(decode_series(raw)?, self.pool.honor_labels)?;
         let Some(labels) = relabel(&labels, &self.pool.metric_relabel).filter(|labels| !labels.is_empty())
         else {
             return Ok(None);
@@ -46,23 +46,29 @@ impl SeriesLabels {
         Ok(Some(labels))
     }
 
-    fn with_target(&self, of_page: &Labels) -> Labels {
+    /// The labels of a page and those of the target. Where labels are honoured, an empty one keeps the target's away, too.
+    fn with_target(&self, of_page: Vec<(String, String)>, honor: bool) -> Result<Labels, LabelsError> {
+        let named: Vec<String> = of_page.iter().map(|(name, _)| name.clone()).collect();
+        let of_page = Labels::new(of_page)?;
         let mut labels = of_page.clone();
+        let mut conflicting = Vec::new();
         for label in &self.labels {
-            match of_page.get(&label.name) {
-                Some(_) if self.pool.honor_labels => continue,
-                Some(own) => {
-                    let mut renamed = format!("exported_{}", label.name);
-                    while of_page.get(&renamed).is_some() {
-                        renamed.insert_str(0, "exported_");
-                    }
-                    labels = labels.with(&renamed, own);
-                }
-                None => {}
+            if honor && named.iter().any(|name| **name == *label.name) {
+                continue;
             }
+            conflicting.extend(of_page.get(&label.name).map(|own| (&label.name, own)));
             labels = labels.with(&label.name, &label.value);
         }
-        labels
+        // As in Prometheus: the shortest first, and none over a label that is there.
+        conflicting.sort_by_key(|(name, _)| name.len());
+        for (name, own) in conflicting {
+            let mut renamed = format!("exported_{name}");
+            while labels.get(&renamed).is_some() {
+                renamed.insert_str(0, "exported_");
+            }
+            labels = labels.with(&renamed, own);
+        }
+        Ok(labels)
     }
 }
 

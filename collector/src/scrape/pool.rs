@@ -3,7 +3,7 @@
 //! Follows `scrape/target.go` of Prometheus 3 (`PopulateDiscoveredLabels`, `PopulateLabels`, `Target.URL`).
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use binnacle_model::Labels;
@@ -21,6 +21,8 @@ const SCHEME: &str = "__scheme__";
 const PARAM: &str = "__param_";
 const META: &str = "__meta_";
 const INSTANCE: &str = "instance";
+/// For a connection, at least: targets that no configuration names have no timeout for all.
+const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 /// Labels that begin so are not stored.
 const INTERNAL: &str = "__";
 
@@ -42,6 +44,8 @@ pub struct Pool {
     /// A key that would decide how targets are reached, and which this release does not follow.
     pub(super) unsupported: Option<&'static str>,
     pub(super) follow_redirects: bool,
+    /// Which all targets share; made when the first is scraped.
+    pub(super) client: OnceLock<Result<reqwest::Client, String>>,
     /// Discovered labels of what the rules let go.
     pub(super) dropped: Mutex<Vec<Labels>>,
 }
@@ -62,13 +66,16 @@ impl Pool {
         self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// A client for a target, whose scrapes take `timeout` at most.
-    pub(super) fn client(&self, timeout: Duration) -> Result<reqwest::Client, String> {
-        if let Some(key) = self.unsupported {
-            return Err(format!("{key} of the scrape config is not supported by this release"));
-        }
-        let redirects = if self.follow_redirects { Redirects::Any } else { Redirects::None };
-        self.way.client(redirects, timeout)
+    /// By which the targets are reached. Each request has a timeout of its own.
+    pub(super) fn client(&self) -> Result<&reqwest::Client, String> {
+        let client = self.client.get_or_init(|| {
+            if let Some(key) = self.unsupported {
+                return Err(format!("{key} of the scrape config is not supported by this release"));
+            }
+            let redirects = if self.follow_redirects { Redirects::Any } else { Redirects::None };
+            self.way.client(redirects, self.defaults.timeout.max(CONNECT_TIMEOUT_MIN))
+        });
+        client.as_ref().map_err(Clone::clone)
     }
 
     /// The targets among what was discovered, and what is wrong with others. Equal ones are one.

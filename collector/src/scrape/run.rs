@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use binnacle_model::storage::{AppendError, Appender, Exemplar, Metadata, RawExemplar, RawSeries};
 use binnacle_model::time::Clock;
@@ -20,6 +20,9 @@ use crate::outgoing::chain;
 /// Longest page, decompressed.
 const PAGE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
+/// A page that takes longer to read than other tasks should wait.
+const LARGE_PAGE_BYTES: usize = 256 * 1024;
+
 /// What we can read, best first.
 const ACCEPT: &str =
     "application/openmetrics-text;version=1.0.0;q=0.6,text/plain;version=0.0.4;q=0.5,*/*;q=0.1";
@@ -32,9 +35,10 @@ pub(super) struct Run {
     appender: Arc<dyn Appender>,
     clock: Arc<dyn Clock>,
     telemetry: Telemetry,
-    client: Result<reqwest::Client, String>,
     /// The series of the last scrape that was taken, by the hash of their bytes.
     before: HashMap<u64, Box<[u8]>>,
+    /// Those of them to which the page gave times of its own: they end without a marker.
+    timed: HashSet<u64>,
     /// Those of that page that the rules let go.
     dropped: HashSet<u64>,
     decoder: Arc<SeriesLabels>,
@@ -68,7 +72,7 @@ struct Scraped {
     count: usize,
     /// Only if it is not that of the last page.
     metadata: Option<Described>,
-    /// Series to which the page gave times of its own: they need no staleness marker.
+    /// Series to which the page gave times of its own.
     timed: HashSet<u64>,
     /// With the bytes that name their series.
     exemplars: Vec<(Box<[u8]>, Exemplar)>,
@@ -82,18 +86,14 @@ impl Run {
         telemetry: Telemetry,
         descriptions: Arc<Descriptions>,
     ) -> Self {
-        let client = match &target.source {
-            PageSource::Http(_) => target.pool.client(target.timeout),
-            PageSource::Local(..) => Err("this page is not fetched".to_owned()),
-        };
         let decoder = Arc::new(SeriesLabels::of(&target));
         Self {
             target,
             appender,
             clock,
             telemetry,
-            client,
             before: HashMap::new(),
+            timed: HashSet::new(),
             dropped: HashSet::new(),
             decoder,
             described: 0,
@@ -101,13 +101,13 @@ impl Run {
         }
     }
 
-    /// Scrapes until `stop` fires, then marks the series as ended.
+    /// Scrapes until `stop` fires. A scrape already under way is finished first: the store never sees half of one.
     ///
-    /// A scrape already under way is finished first: the store never sees half of one.
+    /// Series are not marked as ended then: whoever stops comes back, and rules would see a gap that is none.
     pub(super) async fn run(mut self, stop: CancellationToken) {
         // Spread over the interval, so that many targets are not all scraped at once.
         let spread = xxh3_64(self.target.labels.to_string().as_bytes()) % 1000;
-        let first = (self.target.interval * spread as u32 / 1000).min(Duration::from_secs(5));
+        let first = self.target.interval * spread as u32 / 1000;
         let mut ticks = time::interval_at(time::Instant::now() + first, self.target.interval);
         // A target that was slow for a minute must not get a minute's scrapes at once.
         ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
@@ -118,9 +118,6 @@ impl Run {
                 _ = ticks.tick() => self.scrape_once().await,
             }
         }
-        let now = self.clock.now();
-        let ended = self.gone(&HashMap::new(), now);
-        self.append(Scraped { series: ended, ..Scraped::default() }).await;
     }
 
     async fn scrape_once(&mut self) {
@@ -128,7 +125,11 @@ impl Run {
         let started = Instant::now();
         let fetched = self.fetch().await;
         let duration = started.elapsed();
-        let read = fetched.and_then(|(page, format)| self.read(&page, format, began));
+        let read = fetched.and_then(|(page, format)| match page.len() {
+            0..LARGE_PAGE_BYTES => self.read(&page, format, began),
+            // Other tasks of this thread go on elsewhere meanwhile.
+            _ => tokio::task::block_in_place(|| self.read(&page, format, began)),
+        });
         self.telemetry.scrapes.inc();
         let (mut scraped, error) = match read {
             Ok(scraped) => (scraped, String::new()),
@@ -144,8 +145,7 @@ impl Run {
         let timed = std::mem::take(&mut scraped.timed);
         let added = now_there.keys().filter(|hash| !self.before.contains_key(hash)).count();
         scraped.series.extend(self.gone(&now_there, began));
-        self.before = now_there;
-        self.before.retain(|hash, _| !timed.contains(hash));
+        (self.before, self.timed) = (now_there, timed);
         let report = [
             ("up", f64::from(u8::from(is_up))),
             ("scrape_duration_seconds", duration.as_secs_f64()),
@@ -177,16 +177,17 @@ impl Run {
                 return Ok((page, format));
             }
         };
-        let client = self.client.as_ref().map_err(Clone::clone)?;
+        let client = self.target.pool.client()?;
         let headers = self.target.pool.way.headers().await?;
         let seconds = self.target.timeout.as_secs_f64().to_string();
         let request = client
             .get(url)
+            .timeout(self.target.timeout)
             .header("accept", ACCEPT)
             .header("x-prometheus-scrape-timeout-seconds", seconds)
             .headers(headers);
         let mut response = request.send().await.map_err(chain)?;
-        if !response.status().is_success() {
+        if response.status() != reqwest::StatusCode::OK {
             return Err(format!("server returned HTTP status {}", response.status()));
         }
         let content_type = response.headers().get("content-type");
@@ -263,7 +264,8 @@ impl Run {
 
     /// Staleness markers for the series of the last scrape that are not in this one.
     fn gone(&self, now_there: &HashMap<u64, Box<[u8]>>, at: Timestamp) -> Vec<(Box<[u8]>, Sample)> {
-        let ended = self.before.iter().filter(|(hash, _)| !now_there.contains_key(hash));
+        let has_ended = |hash: &u64| !now_there.contains_key(hash) && !self.timed.contains(hash);
+        let ended = self.before.iter().filter(|(hash, _)| has_ended(hash));
         let marker = Sample { timestamp: at, value: STALE_NAN };
         ended.map(|(_, raw)| (raw.clone(), marker)).collect()
     }
@@ -290,7 +292,7 @@ impl Run {
                     histograms: &[],
                 })
                 .collect();
-            appender.append(&batch, &*decoder)?;
+            let report = appender.append(&batch, &*decoder)?;
             let exemplars: Vec<RawExemplar<'_>> = scraped
                 .exemplars
                 .iter()
@@ -299,11 +301,15 @@ impl Run {
             if !exemplars.is_empty() {
                 appender.append_exemplars(&exemplars, &*decoder);
             }
-            Ok::<_, AppendError>(())
+            Ok::<_, AppendError>(report)
         })
         .await;
         let failure = match stored {
-            Ok(Ok(())) => return String::new(),
+            // The rest was stored, and whoever looks at the target is told.
+            Ok(Ok(report)) if report.limited + report.invalid > 0 => {
+                return report.refusal().unwrap_or_default();
+            }
+            Ok(Ok(_)) => return String::new(),
             Ok(Err(error)) => error.to_string(),
             Err(error) => error.to_string(),
         };
@@ -322,6 +328,7 @@ fn read_exemplar(series: &[u8], one: &PageExemplar<'_>, began: Timestamp) -> Opt
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
+    use std::time::Duration;
 
     use binnacle_model::LogTime;
     use binnacle_model::storage::{AppendReport, SeriesDecoder};
@@ -366,6 +373,12 @@ mod tests {
     }
 
     fn run_with(pages: &'static [&'static str], honor_labels: bool, rules: &str) -> (Stored, TargetStatus) {
+        let (stored, status) = run_all(pages, honor_labels, rules);
+        let own = |(series, ..): &(String, i64, f64)| !series.starts_with("scrape_");
+        (stored.into_iter().filter(own).collect(), status)
+    }
+
+    fn run_all(pages: &'static [&'static str], honor_labels: bool, rules: &str) -> (Stored, TargetStatus) {
         let metric_relabel = read_rules("r", serde_saphyr::from_str(rules).unwrap()).unwrap();
         let next = AtomicI64::new(0);
         let page = move || match pages[next.fetch_add(1, Ordering::Relaxed) as usize] {
@@ -387,8 +400,7 @@ mod tests {
             }
         });
         let stored = recorder.0.lock().unwrap().clone();
-        let own = |(series, ..): &(String, i64, f64)| !series.starts_with("scrape_");
-        (stored.into_iter().filter(own).collect(), target.status())
+        (stored, target.status())
     }
 
     fn rustls_ring() {
@@ -425,6 +437,22 @@ mod tests {
         assert_eq!(stored[0].0, r#"a{exported_exported_job="x", exported_job="y", instance="i", job="j"}"#);
         let (stored, _) = run(&["a{job=\"x\"} 1\n"], true);
         assert_eq!(stored[0].0, r#"a{instance="i", job="x"}"#);
+        // As the Pushgateway says that there is no instance.
+        let (stored, _) = run(&["a{job=\"x\",instance=\"\"} 1\n"], true);
+        assert_eq!(stored[0].0, r#"a{job="x"}"#);
+    }
+
+    #[test]
+    fn a_series_with_times_of_its_own_is_known_and_ends_without_a_marker() {
+        let pages = &["a 1 1000\nb 2\n", "a 1 2000\nb 2\n", "b 2\n"];
+        let (stored, _) = run_all(pages, false, "[]");
+        let added: Vec<f64> = stored
+            .iter()
+            .filter(|(series, ..)| series.starts_with("scrape_series_added"))
+            .map(|(.., value)| *value)
+            .collect();
+        assert_eq!(added, [2.0, 0.0, 0.0]);
+        assert!(stored.iter().all(|(.., value)| !binnacle_model::sample::is_stale(*value)));
     }
 
     #[test]

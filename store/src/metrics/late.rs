@@ -61,13 +61,19 @@ impl Stored {
         self.samples.sort_by_key(|sample| sample.timestamp);
         self.histograms.sort_by_key(|one| one.timestamp);
         let (stored, stored_histograms) = (&self.samples, &self.histograms);
+        // A moment has one value, a number or a histogram.
         samples.retain(|sample| {
+            let other = first_at(stored_histograms, sample.timestamp, |one| one.timestamp).map(|_| false);
             let found = first_at(stored, sample.timestamp, |one| one.timestamp);
-            keep(found.map(|one| one.value.to_bits() == sample.value.to_bits()), struck)
+            keep(other.or(found.map(|one| one.value.to_bits() == sample.value.to_bits())), struck)
         });
         histograms.retain(|one| {
+            let other = first_at(stored, one.timestamp, |other| other.timestamp).map(|_| false);
             let found = first_at(stored_histograms, one.timestamp, |other| other.timestamp);
-            keep(found.map(|other| other.histogram == one.histogram), struck)
+            let is_same = |known: &HistogramSample| {
+                known.histogram == one.histogram || (known.histogram.is_stale() && one.histogram.is_stale())
+            };
+            keep(found.map(is_same).or(other), struck)
         });
     }
 }

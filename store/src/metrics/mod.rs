@@ -40,9 +40,10 @@ mod select;
 use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::AtomicU64;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use binnacle_model::storage::{
@@ -58,7 +59,7 @@ use delete::Deletion;
 pub use delete::ShortRetention;
 use exemplars::Exemplars;
 pub(crate) use follow::Following;
-use head::{Head, Limits, SeriesNumbers};
+use head::{Head, Limits, RawHash, SeriesNumbers};
 pub(crate) use import::find as find_prometheus;
 pub use import::{ImportCounts, ImportError, ImportOptions, ImportOutcome, ImportReport, ImportedBlock};
 pub(crate) use inspect::inspect;
@@ -76,6 +77,9 @@ pub(crate) enum SampleKind {
     Floats,
     Histograms,
 }
+
+/// How often a thread that may not wait tries to get the head, giving way in between.
+const HEAD_TRIES: usize = 200;
 
 /// A clock may be wrong by this much before its samples are refused.
 const MAX_AHEAD: Duration = Duration::from_mins(10);
@@ -129,6 +133,8 @@ pub(crate) struct Metrics {
     options: Options,
     wal: Arc<Wal>,
     head: Mutex<Head>,
+    /// Who hold the head for longer than an append does, or wait for it.
+    long_holders: AtomicUsize,
     /// Of the hashes by which senders' bytes are known.
     seed: u64,
     blocks: RwLock<Vec<Arc<Block>>>,
@@ -307,6 +313,7 @@ impl Opening {
             options,
             wal,
             head,
+            long_holders: AtomicUsize::new(0),
             seed,
             blocks,
             shared,
@@ -332,35 +339,58 @@ impl Metrics {
         decoder: &dyn SeriesDecoder,
         now: Timestamp,
     ) -> Result<AppendReport, AppendError> {
+        let hashes = self.admit(batch, decoder)?;
         // Before the lock of the head: queries need not wait for a slow disk.
         self.wal.wait_for_room();
-        let (report, sequence) = self.take(batch, decoder, now)?;
+        let (report, sequence) = {
+            // It may be a large batch.
+            let _holder = Counted::new(&self.long_holders);
+            self.take(self.head(), batch, &hashes, decoder, now)?
+        };
         self.wal.commit(sequence).map_err(unavailable)?;
         Ok(report)
     }
 
-    /// See [`binnacle_model::storage::Appender::append_soon`]. Other appends and queries hold the head for moments;
-    /// whoever moves samples may hold it for longer.
+    /// See [`binnacle_model::storage::Appender::append_soon`].
     pub(crate) fn append_soon(
         &self,
         batch: &[RawSeries<'_>],
         decoder: &dyn SeriesDecoder,
         now: Timestamp,
     ) -> Option<AppendedSoon> {
-        if self.moving.try_lock().is_err() || !self.wal.has_room() {
+        if !self.is_free() {
             return None;
         }
-        let taken = self.take(batch, decoder, now);
+        let hashes = match self.admit(batch, decoder) {
+            Ok(hashes) => hashes,
+            Err(error) => return Some(Err(error)),
+        };
+        let taken = self.take(self.head_soon()?, batch, &hashes, decoder, now);
         Some(taken.map(|(report, sequence)| {
             let unsynced: Arc<dyn Unsynced> = Arc::new(Commit { wal: Arc::clone(&self.wal), sequence });
             (report, unsynced)
         }))
     }
 
+    /// How the batch's series are named, if anything is taken now. Without the head: other senders need not wait for it.
+    fn admit(
+        &self,
+        batch: &[RawSeries<'_>],
+        decoder: &dyn SeriesDecoder,
+    ) -> Result<Vec<RawHash>, AppendError> {
+        self.space.admit()?;
+        if let Some(error) = self.wal.error() {
+            return Err(unavailable(error));
+        }
+        Ok(head::hash_batch(self.seed, batch, decoder))
+    }
+
     /// Takes a batch into memory and into the log's buffer; answers what must be committed before it is acknowledged.
     fn take(
         &self,
+        mut head: MutexGuard<'_, Head>,
         batch: &[RawSeries<'_>],
+        hashes: &[RawHash],
         decoder: &dyn SeriesDecoder,
         now: Timestamp,
     ) -> Result<(AppendReport, Sequence), AppendError> {
@@ -370,20 +400,12 @@ impl Metrics {
             series_per_job: self.options.series_limit_per_job,
             series: self.options.series_limit,
         };
-        self.space.admit()?;
+        // Once more, now that nobody else takes anything.
         if let Some(error) = self.wal.error() {
             return Err(unavailable(error));
         }
-        // Before the lock: other senders need not wait for it.
-        let hashes = head::hash_batch(self.seed, batch, decoder);
-        let (report, sequence) = {
-            let mut head = self.head();
-            // Once more, now that nobody else takes anything.
-            if let Some(error) = self.wal.error() {
-                return Err(unavailable(error));
-            }
-            head.append(&self.wal, batch, &hashes, decoder, limits)
-        };
+        let (report, sequence) = head.append(&self.wal, batch, hashes, decoder, limits);
+        drop(head);
         self.telemetry.count_samples(&report);
         // Where there is nothing new, what makes these samples known may still be on its way to the disk.
         Ok((report, sequence.unwrap_or_else(|| self.wal.last())))
@@ -481,6 +503,34 @@ impl Metrics {
         self.head.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Whether nobody holds the head, or is about to, for longer than a small append does.
+    pub(crate) fn is_free(&self) -> bool {
+        self.long_holders.load(Ordering::Relaxed) == 0
+            && self.moving.try_lock().is_ok()
+            && self.wal.has_room()
+    }
+
+    /// The head, unless it is held for longer than a small append does.
+    fn head_soon(&self) -> Option<MutexGuard<'_, Head>> {
+        for _ in 0..HEAD_TRIES {
+            match self.head.try_lock() {
+                Ok(head) => return Some(head),
+                Err(TryLockError::Poisoned(head)) => return Some(head.into_inner()),
+                Err(TryLockError::WouldBlock) if self.long_holders.load(Ordering::Relaxed) > 0 => {
+                    return None;
+                }
+                Err(TryLockError::WouldBlock) => thread::yield_now(),
+            }
+        }
+        None
+    }
+
+    /// The head, for `work` on as many series as there are: who may not wait for so long can tell.
+    fn with_head_for_long<T>(&self, work: impl FnOnce(&mut Head) -> T) -> T {
+        let _holder = Counted::new(&self.long_holders);
+        work(&mut self.head())
+    }
+
     fn blocks(&self) -> Vec<Arc<Block>> {
         self.blocks.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -489,6 +539,22 @@ impl Metrics {
 #[allow(clippy::needless_pass_by_value, reason = "it maps an error")]
 fn unavailable(error: WalError) -> AppendError {
     AppendError::Unavailable(error.to_string())
+}
+
+/// Counts as one for as long as it is there.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl<'a> Counted<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// Waits for a record of the log.

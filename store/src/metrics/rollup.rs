@@ -55,7 +55,9 @@ impl Rolled {
             .any(|suffix| labels.metric_name().ends_with(suffix));
         let mut rolled = Self::default();
         let mut before: Option<Sample> = None;
-        let falls = samples.array_windows().filter(|[before, after]| after.value < before.value);
+        let values: Vec<f64> =
+            samples.iter().map(|sample| sample.value).filter(|value| !is_stale(*value)).collect();
+        let falls = values.array_windows().filter(|[before, after]| after < before);
         let most = if is_counter { RESETS_MAX } else { RARE_RESETS_MAX };
         let is_counter = is_counter || falls.take(RARE_RESETS_MAX + 1).count() <= RARE_RESETS_MAX;
         let mut resets = 0;

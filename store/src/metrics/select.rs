@@ -118,10 +118,12 @@ impl Metrics {
     ) -> Result<Names, StorageError> {
         let (blocks, names) = {
             let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-            let head = self.head();
-            let is_in = head.newest().is_some_and(|newest| newest >= range.start)
-                && head.oldest_in().is_some_and(|oldest| oldest <= range.end);
-            (blocks.clone(), if is_in { of_head(&head) } else { BTreeSet::new() })
+            let names = self.with_head_for_long(|head| {
+                let is_in = head.newest().is_some_and(|newest| newest >= range.start)
+                    && head.oldest_in().is_some_and(|oldest| oldest <= range.end);
+                if is_in { of_head(head) } else { BTreeSet::new() }
+            });
+            (blocks.clone(), names)
         };
         let mut found = Names { names, warnings: self.lost_in(range) };
         for block in blocks.iter().filter(|block| block.range().overlaps(range)) {
@@ -195,9 +197,8 @@ impl Metrics {
         holding: &mut Holding,
     ) -> Result<(Vec<Arc<Block>>, TakenSeries), StorageError> {
         let blocks = self.blocks.read().unwrap_or_else(PoisonError::into_inner);
-        let held = self.head().select(matchers, range, wanted, |labels, taken| {
-            holding.add(weight_of(labels) + weight_in_head(taken))
-        })?;
+        let hold = |labels: &Labels, taken: &Taken| holding.add(weight_of(labels) + weight_in_head(taken));
+        let held = self.with_head_for_long(|head| head.select(matchers, range, wanted, hold))?;
         let touching = blocks.iter().filter(|block| block.range().overlaps(range));
         Ok((touching.cloned().collect(), held))
     }

@@ -280,8 +280,7 @@ impl Wal {
     /// Writes and syncs, again and again, until nobody waits without a thread.
     pub fn write_for_waiting(&self) {
         let mut state = self.lock();
-        while !state.waiting.is_empty() {
-            state = self.write_or_wait(state);
+        loop {
             let (durable, has_failed) = (state.durable, state.error.is_some());
             let done = state.waiting.extract_if(.., |(sequence, _)| has_failed || *sequence <= durable);
             let done: Vec<Waker> = done.map(|(_, waker)| waker).collect();
@@ -289,9 +288,13 @@ impl Wal {
                 drop(state);
                 done.into_iter().for_each(Waker::wake);
                 state = self.lock();
+            } else if state.waiting.is_empty() {
+                state.is_led = false;
+                return;
+            } else {
+                state = self.write_or_wait(state);
             }
         }
-        state.is_led = false;
     }
 
     /// Waits until everything appended so far is durable.

@@ -311,3 +311,53 @@ fn who_waits_without_a_thread_is_called_once_it_is_durable_or_has_failed() {
     assert!(matches!(wal.poll_commit(third, &waker), (Poll::Ready(Ok(())), false)));
     assert_eq!(open(&disk.crash(7)).1, [&b"first"[..], b"second", b"third"]);
 }
+
+/// Waits as a task does that nobody else looks after, with a thread that writes where one is asked for.
+fn wait_without_a_thread(wal: &Arc<Wal>, sequence: Sequence) -> Result<(), WalError> {
+    struct Unpark(std::thread::Thread);
+    impl std::task::Wake for Unpark {
+        fn wake(self: Arc<Self>) {
+            self.0.unpark();
+        }
+    }
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    loop {
+        let (done, is_asked) = wal.poll_commit(sequence, &waker);
+        if is_asked {
+            let wal = Arc::clone(wal);
+            std::thread::spawn(move || wal.write_for_waiting());
+        }
+        match done {
+            Poll::Ready(done) => return done,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+#[test]
+fn nobody_who_waits_is_forgotten_however_the_others_wait() {
+    let disk = SimDisk::default();
+    let opened = Wal::open(Arc::new(disk.clone()), Path::new(DIR), &Floor::default(), &mut |_, _, _, _| {});
+    let wal = Arc::new(opened.unwrap().0);
+    std::thread::scope(|scope| {
+        for writer in 0..6u8 {
+            let wal = &wal;
+            scope.spawn(move || {
+                for i in 0..200u8 {
+                    let sequence = append(wal, &[writer, i]);
+                    match (writer % 3, i % 5) {
+                        (0, _) => wal.commit(sequence).unwrap(),
+                        // Its client has gone.
+                        (_, 0) => drop(wal.poll_commit(sequence, Waker::noop())),
+                        _ => wait_without_a_thread(wal, sequence).unwrap(),
+                    }
+                    let is_durable = wal.poll_commit(sequence, Waker::noop()).0.is_ready();
+                    assert!(is_durable || i % 5 == 0, "{writer} {i}");
+                    // Whoever asked for a thread and went has one all the same.
+                    wal.write_for_waiting();
+                }
+            });
+        }
+    });
+    assert_eq!(open(&disk.crash(3)).1.len(), 1200);
+}

@@ -1,6 +1,7 @@
 //! Series from storage, read and worked on by all cores.
 
 use std::num::NonZero;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread;
 
@@ -43,14 +44,40 @@ pub(super) type Work<'w, T> = &'w (dyn Fn(&mut Run<'_>, Series) -> Result<Option
 /// What became of a part that another thread read.
 type Slot<G> = Mutex<Option<(Result<G, EvalError>, Notes)>>;
 
+fn put<G>(slot: &Slot<G>, found: Result<G, EvalError>, notes: Notes) {
+    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((found, notes));
+}
+
 /// Threads that read parts beside the queries' own. They are there already: to start one takes as long as a small query.
-fn pool() -> &'static ThreadPool {
-    static POOL: OnceLock<ThreadPool> = OnceLock::new();
-    POOL.get_or_init(|| {
+/// `None` where the machine gives us none; queries then read alone.
+fn pool() -> Option<&'static ThreadPool> {
+    static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+    let pool = POOL.get_or_init(|| {
         let pool =
             ThreadPoolBuilder::new().num_threads(cores()).thread_name(|number| format!("query-{number}"));
-        pool.build().expect("threads can be started")
-    })
+        pool.build().inspect_err(|error| tracing::error!(%error, "queries read on one thread each")).ok()
+    });
+    pool.as_ref()
+}
+
+/// Helpers that are at work.
+static BUSY: AtomicUsize = AtomicUsize::new(0);
+
+/// One thread of the pool, for one part: as nobody takes one that is busy, a small query never waits behind a large one.
+struct Helper;
+
+impl Helper {
+    fn free() -> Option<Self> {
+        pool()?;
+        let take = |busy: usize| (busy < cores()).then_some(busy + 1);
+        BUSY.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).ok().map(|_| Self)
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        BUSY.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 fn cores() -> usize {
@@ -72,17 +99,36 @@ impl Run<'_> {
         let mut sets = sets.into_iter();
         let Some(first) = sets.next() else { return Ok(make()) };
         let slots: Vec<Slot<G>> = sets.as_slice().iter().map(|_| Slot::default()).collect();
-        let mut found = pool().in_place_scope(|scope| {
-            for (set, slot) in sets.zip(&slots) {
-                let mut run = self.fork();
-                scope.spawn(move |_| {
-                    let found = run.drain(set, make, work);
-                    run.release(run.plans.room());
-                    *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some((found, run.notes));
-                });
+        let (mut helped, mut own) = (Vec::new(), Vec::new());
+        for (set, slot) in sets.zip(&slots) {
+            match Helper::free() {
+                Some(helper) => helped.push((set, slot, helper)),
+                // All are busy with other queries, and nobody waits for them.
+                None => own.push((set, slot)),
             }
-            self.drain(first, make, work)
-        });
+        }
+        let read_own = |run: &mut Self| {
+            let found = run.drain(first, make, work);
+            for (set, slot) in own {
+                put(slot, run.drain(set, make, work), Notes::default());
+            }
+            found
+        };
+        let mut found = match pool() {
+            Some(pool) if !helped.is_empty() => pool.in_place_scope(|scope| {
+                for (set, slot, helper) in helped {
+                    let mut run = self.fork();
+                    scope.spawn(move |_| {
+                        let found = run.drain(set, make, work);
+                        run.release(run.plans.room());
+                        put(slot, found, run.notes);
+                        drop(helper);
+                    });
+                }
+                read_own(self)
+            }),
+            _ => read_own(self),
+        };
         for slot in slots {
             let (more, notes) = slot
                 .into_inner()
