@@ -43,7 +43,6 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, TryLockError};
 use std::task::{Context, Poll};
-use std::thread;
 use std::time::Duration;
 
 use binnacle_model::storage::{
@@ -78,8 +77,8 @@ pub(crate) enum SampleKind {
     Histograms,
 }
 
-/// How often a thread that may not wait tries to get the head, giving way in between.
-const HEAD_TRIES: usize = 200;
+/// Series of a batch, or samples, of which the append is said to hold the head for long.
+const LARGE_BATCH: usize = 10_000;
 
 /// A clock may be wrong by this much before its samples are refused.
 const MAX_AHEAD: Duration = Duration::from_mins(10);
@@ -343,8 +342,7 @@ impl Metrics {
         // Before the lock of the head: queries need not wait for a slow disk.
         self.wal.wait_for_room();
         let (report, sequence) = {
-            // It may be a large batch.
-            let _holder = Counted::new(&self.long_holders);
+            let _holder = is_large(batch).then(|| Counted::new(&self.long_holders));
             self.take(self.head(), batch, &hashes, decoder, now)?
         };
         self.wal.commit(sequence).map_err(unavailable)?;
@@ -510,19 +508,15 @@ impl Metrics {
             && self.wal.has_room()
     }
 
-    /// The head, unless it is held for longer than a small append does.
+    /// The head, unless somebody holds it for longer than a small append does. One that comes at this very moment is waited
+    /// for, once.
     fn head_soon(&self) -> Option<MutexGuard<'_, Head>> {
-        for _ in 0..HEAD_TRIES {
-            match self.head.try_lock() {
-                Ok(head) => return Some(head),
-                Err(TryLockError::Poisoned(head)) => return Some(head.into_inner()),
-                Err(TryLockError::WouldBlock) if self.long_holders.load(Ordering::Relaxed) > 0 => {
-                    return None;
-                }
-                Err(TryLockError::WouldBlock) => thread::yield_now(),
-            }
+        match self.head.try_lock() {
+            Ok(head) => Some(head),
+            Err(TryLockError::Poisoned(head)) => Some(head.into_inner()),
+            Err(TryLockError::WouldBlock) if self.is_free() => Some(self.head()),
+            Err(TryLockError::WouldBlock) => None,
         }
-        None
     }
 
     /// The head, for `work` on as many series as there are: who may not wait for so long can tell.
@@ -539,6 +533,11 @@ impl Metrics {
 #[allow(clippy::needless_pass_by_value, reason = "it maps an error")]
 fn unavailable(error: WalError) -> AppendError {
     AppendError::Unavailable(error.to_string())
+}
+
+fn is_large(batch: &[RawSeries<'_>]) -> bool {
+    let samples = || batch.iter().map(|one| one.samples.len() + one.histograms.len()).sum::<usize>();
+    batch.len() > LARGE_BATCH || samples() > LARGE_BATCH
 }
 
 /// Counts as one for as long as it is there.
