@@ -15,6 +15,7 @@ use binnacle_collector::remote_write::{RawRemoteWrite, RemoteConfig};
 use binnacle_collector::scrape::{Global, Pool, ScrapeConfig, Target};
 use binnacle_model::Labels;
 use binnacle_model::time::optional_duration;
+use binnacle_model::yaml::null_is_default;
 use binnacle_query::promql::parse_selector;
 use binnacle_store::{MetricOptions, ShortRetention};
 use serde::Deserialize;
@@ -33,18 +34,26 @@ const DAY: Duration = Duration::from_hours(24);
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawConfig {
+    #[serde(deserialize_with = "null_is_default")]
     global: Global,
+    #[serde(deserialize_with = "null_is_default")]
     scrape_configs: Vec<ScrapeConfig>,
+    #[serde(deserialize_with = "null_is_default")]
     rule_files: Vec<String>,
+    #[serde(deserialize_with = "null_is_default")]
     slo_files: Vec<String>,
+    #[serde(deserialize_with = "null_is_default")]
     logs: Vec<RawLogs>,
+    #[serde(deserialize_with = "null_is_default")]
     storage: RawStorage,
+    #[serde(deserialize_with = "null_is_default")]
     store: RawStore,
     alerting: Option<IgnoredAny>,
     remote_write: Option<Vec<RawRemoteWrite>>,
     remote_read: Option<IgnoredAny>,
     scrape_config_files: Option<IgnoredAny>,
     tracing: Option<IgnoredAny>,
+    #[serde(deserialize_with = "null_is_default")]
     otlp: OtlpOptions,
     runtime: Option<IgnoredAny>,
 }
@@ -69,7 +78,9 @@ struct RawStore {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawStorage {
+    #[serde(deserialize_with = "null_is_default")]
     tsdb: RawTsdb,
+    #[serde(deserialize_with = "null_is_default")]
     logs: RawLogStorage,
     exemplars: Option<IgnoredAny>,
 }
@@ -77,6 +88,7 @@ struct RawStorage {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawTsdb {
+    #[serde(deserialize_with = "null_is_default")]
     retention: RawMetricRetention,
     series_limit_per_job: Option<usize>,
     series_limit: Option<usize>,
@@ -86,6 +98,7 @@ struct RawTsdb {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct RawLogStorage {
+    #[serde(deserialize_with = "null_is_default")]
     retention: RawRetention,
 }
 
@@ -103,6 +116,7 @@ struct RawMetricRetention {
     #[serde(with = "optional_duration")]
     time: Option<Duration>,
     size: Option<String>,
+    #[serde(deserialize_with = "null_is_default")]
     selectors: Vec<RawShortRetention>,
     #[serde(with = "optional_duration")]
     rollups: Option<Duration>,
@@ -365,6 +379,42 @@ scrape_configs:
         assert_eq!(config.targets.len(), 2);
         assert_eq!(config.warnings, ["c.yml: alerting is not used by this release"]);
         assert!(parse("c.yml", "", Path::new(".")).unwrap().targets.is_empty());
+    }
+
+    /// Keys with nothing but comments below them, as in the file that Prometheus comes with.
+    #[test]
+    fn a_key_without_a_value_is_none() {
+        let text = "
+global:
+  scrape_interval: 15s
+  external_labels:
+alerting:
+  alertmanagers:
+    - static_configs:
+        - targets:
+          # - alertmanager:9093
+rule_files:
+  # - first_rules.yml
+storage:
+remote_write:
+otlp:
+scrape_configs:
+  - job_name: prometheus
+    relabel_configs:
+    metric_relabel_configs:
+    params:
+    authorization:
+    tls_config:
+    static_configs:
+      - targets: ['localhost:9090']
+        labels:
+  - job_name: empty
+    static_configs:
+      - targets:
+";
+        let config = parse("c.yml", text, Path::new(".")).unwrap();
+        assert_eq!(config.targets.len(), 1);
+        assert_eq!(config.warnings, ["c.yml: alerting is not used by this release"]);
     }
 
     #[test]

@@ -27,6 +27,7 @@ pub mod storage;
 pub mod text;
 pub mod time;
 pub mod tokens;
+pub mod yaml;
 
 pub use histogram::Histogram;
 pub use labels::{Interner, Label, Labels};

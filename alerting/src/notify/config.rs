@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use binnacle_model::time::optional_duration;
+use binnacle_model::yaml::null_is_default;
 use binnacle_model::{Labels, MatchOp, Matcher};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
@@ -18,7 +19,7 @@ struct RawConfig {
     #[serde(default)]
     global: Option<serde_json::Value>,
     route: Option<Spanned<RawRoute>>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     receivers: Vec<RawReceiver>,
     inhibit_rules: Option<IgnoredAny>,
     templates: Option<Vec<String>>,
@@ -34,11 +35,11 @@ struct RawRoute {
     group_by: Option<Vec<String>>,
     #[serde(default, rename = "continue")]
     goes_on: bool,
-    #[serde(default, rename = "match")]
+    #[serde(default, rename = "match", deserialize_with = "null_is_default")]
     equal: BTreeMap<String, String>,
-    #[serde(default, rename = "match_re")]
+    #[serde(default, rename = "match_re", deserialize_with = "null_is_default")]
     regex: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     matchers: Vec<Spanned<String>>,
     #[serde(default, with = "optional_duration")]
     group_wait: Option<Duration>,
@@ -46,7 +47,7 @@ struct RawRoute {
     group_interval: Option<Duration>,
     #[serde(default, with = "optional_duration")]
     repeat_interval: Option<Duration>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     routes: Vec<Spanned<RawRoute>>,
     mute_time_intervals: Option<IgnoredAny>,
     active_time_intervals: Option<IgnoredAny>,
@@ -55,7 +56,7 @@ struct RawRoute {
 #[derive(Debug, Deserialize)]
 struct RawReceiver {
     name: Spanned<String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     webhook_configs: Vec<RawWebhook>,
     #[serde(flatten)]
     other: BTreeMap<String, IgnoredAny>,

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use binnacle_model::time::optional_duration;
+use binnacle_model::yaml::null_is_default;
 use binnacle_query::promql::{Expr, parse};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
@@ -26,7 +27,7 @@ struct RawGroup {
     query_offset: Option<Duration>,
     #[serde(default)]
     limit: usize,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     labels: BTreeMap<String, String>,
     rules: Option<Vec<RawRule>>,
 }
@@ -41,9 +42,9 @@ struct RawRule {
     hold: Option<Duration>,
     #[serde(default, with = "optional_duration")]
     keep_firing_for: Option<Duration>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     labels: BTreeMap<String, String>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "null_is_default")]
     annotations: BTreeMap<String, String>,
 }
 

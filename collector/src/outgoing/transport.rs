@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use binnacle_model::yaml::null_is_default;
 use reqwest::header::{HeaderName, HeaderValue};
 use reqwest::tls::Version;
 use reqwest::{NoProxy, Proxy, redirect};
@@ -34,8 +35,11 @@ pub(crate) struct RawTls {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub(crate) struct RawHeader {
+    #[serde(deserialize_with = "null_is_default")]
     values: Vec<Secret>,
+    #[serde(deserialize_with = "null_is_default")]
     secrets: Vec<Secret>,
+    #[serde(deserialize_with = "null_is_default")]
     files: Vec<PathBuf>,
 }
 

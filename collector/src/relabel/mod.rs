@@ -12,6 +12,7 @@ mod expand;
 
 use binnacle_model::Labels;
 use binnacle_model::regexes::anchored;
+use binnacle_model::yaml::null_is_default;
 use md5::{Digest, Md5};
 use regex::Regex;
 use serde::{Deserialize, Serialize, Serializer};
@@ -111,6 +112,7 @@ impl Action {
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RawRule {
+    #[serde(deserialize_with = "null_is_default")]
     source_labels: Vec<String>,
     separator: Option<String>,
     target_label: String,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use binnacle_model::time::optional_duration;
+use binnacle_model::yaml::null_is_default;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::xxh3_64;
@@ -21,7 +22,9 @@ pub struct RawRemoteWrite {
     name: String,
     #[serde(with = "optional_duration")]
     remote_timeout: Option<Duration>,
+    #[serde(deserialize_with = "null_is_default")]
     headers: BTreeMap<String, Secret>,
+    #[serde(deserialize_with = "null_is_default")]
     write_relabel_configs: Vec<RawRule>,
     send_exemplars: bool,
     send_native_histograms: bool,
@@ -30,12 +33,16 @@ pub struct RawRemoteWrite {
     authorization: Option<RawAuthorization>,
     bearer_token: Option<Secret>,
     bearer_token_file: Option<PathBuf>,
+    #[serde(deserialize_with = "null_is_default")]
     queue_config: RawQueue,
+    #[serde(deserialize_with = "null_is_default")]
     metadata_config: RawMetadata,
+    #[serde(deserialize_with = "null_is_default")]
     tls_config: RawTls,
     proxy_url: Option<Secret>,
     no_proxy: Option<String>,
     proxy_from_environment: bool,
+    #[serde(deserialize_with = "null_is_default")]
     http_headers: BTreeMap<String, RawHeader>,
     // Of no meaning here.
     follow_redirects: Option<IgnoredAny>,

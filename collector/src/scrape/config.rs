@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use binnacle_model::time::optional_duration;
+use binnacle_model::yaml::null_is_default;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
@@ -28,6 +29,7 @@ pub struct Global {
     #[serde(with = "optional_duration")]
     pub evaluation_interval: Option<Duration>,
     /// Added to alerts and to what leaves this server.
+    #[serde(deserialize_with = "null_is_default")]
     pub external_labels: BTreeMap<String, String>,
     /// Longest page. Default: 64 MiB.
     pub body_size_limit: Option<IgnoredAny>,
@@ -54,8 +56,10 @@ pub struct Global {
 #[serde(deny_unknown_fields, default)]
 pub struct StaticConfig {
     /// `host:port`
+    #[serde(deserialize_with = "null_is_default")]
     pub targets: Vec<String>,
     /// Added to all their series.
+    #[serde(deserialize_with = "null_is_default")]
     pub labels: BTreeMap<String, String>,
 }
 
@@ -76,20 +80,26 @@ macro_rules! scrape_config {
             scheme: Option<String>,
             honor_labels: bool,
             honor_timestamps: Option<bool>,
+            #[serde(deserialize_with = "null_is_default")]
             params: BTreeMap<String, Vec<String>>,
             /// Targets by address.
+            #[serde(deserialize_with = "null_is_default")]
             pub static_configs: Vec<StaticConfig>,
+            #[serde(deserialize_with = "null_is_default")]
             relabel_configs: Vec<RawRule>,
+            #[serde(deserialize_with = "null_is_default")]
             metric_relabel_configs: Vec<RawRule>,
             follow_redirects: Option<bool>,
             basic_auth: Option<RawBasicAuth>,
             authorization: Option<RawAuthorization>,
             bearer_token: Option<Secret>,
             bearer_token_file: Option<PathBuf>,
+            #[serde(deserialize_with = "null_is_default")]
             tls_config: RawTls,
             proxy_url: Option<Secret>,
             no_proxy: Option<String>,
             proxy_from_environment: bool,
+            #[serde(deserialize_with = "null_is_default")]
             http_headers: BTreeMap<String, RawHeader>,
             oauth2: Option<IgnoredAny>,
             proxy_connect_header: Option<IgnoredAny>,
