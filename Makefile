@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-replay chaos-metrics peers differential fuzz conformance clients clean
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients clean
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -61,6 +61,11 @@ bench-metrics: ui
 	cargo build --profile bench --bin binnacle --locked
 	python3 cmd/benches/peers/metrics.py --bench $(BENCH) --binnacle $(or $(CARGO_TARGET_DIR),target)/release/binnacle $(ARGS)
 
+# Ten million log lines through two doors, and the queries of the load generator's set; some 10 minutes.
+bench-logs: ui
+	cargo build --profile bench --bin binnacle --locked
+	python3 cmd/benches/peers/logs.py --bench $(BENCH) --binnacle $(or $(CARGO_TARGET_DIR),target)/release/binnacle $(ARGS)
+
 # How long a start takes after two hours at 50,000 samples a second, some ten minutes; BINNACLE_RATE is another rate.
 bench-replay:
 	cargo bench --workspace --locked --bench replay
@@ -109,12 +114,15 @@ clients: build
 fuzz:
 	cd store && cargo +nightly fuzz run wal_replay -- -max_total_time=60
 	cd store && cargo +nightly fuzz run block -- -max_total_time=60
+	cd store && cargo +nightly fuzz run log_page -- -max_total_time=60
 	cd query && cargo +nightly fuzz run promql -- -max_total_time=60
 	cd query && cargo +nightly fuzz run log_query -- -max_total_time=60
+	cd query && cargo +nightly fuzz run logql -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run exposition -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run remote_write -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run remote_write_v2 -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run otlp -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run loki_push -- -max_total_time=60
 
 clean:
 	cargo clean

@@ -75,7 +75,18 @@ enum Command {
     /// Ask a running server a PromQL query.
     Query(QueryArgs),
     /// Search the logs of a running server, or follow them.
-    Logs(LogsArgs),
+    Logs(client::LogsArgs),
+    /// Write all that is found into a file, however much it is.
+    Export {
+        #[command(subcommand)]
+        what: ExportCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum ExportCommand {
+    /// Lines of logs. What was cut off goes on where it ended, if it is asked for again.
+    Logs(client::ExportLogsArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -291,28 +302,6 @@ struct QueryArgs {
     output: OutputFormat,
 }
 
-#[derive(Debug, Clone, Args)]
-struct LogsArgs {
-    /// A query in Lucene's syntax.
-    #[arg(default_value = "", allow_hyphen_values = true)]
-    query: String,
-    /// The server.
-    #[arg(long, default_value = "http://127.0.0.1:9090")]
-    url: String,
-    /// How far back.
-    #[arg(long, default_value = "1h")]
-    since: String,
-    /// At most so many lines.
-    #[arg(long, default_value_t = 100)]
-    limit: usize,
-    /// Go on with lines as they come.
-    #[arg(short, long)]
-    follow: bool,
-    /// How to print.
-    #[arg(short, long, value_enum, default_value_t = OutputFormat::Table)]
-    output: OutputFormat,
-}
-
 fn main() -> ExitCode {
     let cli = Cli::parse();
     if let Err(error) = start_logging(&cli) {
@@ -331,6 +320,7 @@ fn main() -> ExitCode {
         Command::Tsdb { what: TsdbCommand::Import(args) } => tsdb::import(&args),
         Command::Query(args) => client::query(&args),
         Command::Logs(args) => client::logs(&args),
+        Command::Export { what: ExportCommand::Logs(args) } => client::export_logs(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

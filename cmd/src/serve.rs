@@ -272,7 +272,7 @@ async fn open_store(
             series_limit,
             ..defaults.0
         },
-        logs: LogOptions { retention: config.log_retention.unwrap_or(defaults.1.retention) },
+        logs: LogOptions { retention: config.log_retention.unwrap_or(defaults.1.retention), ..defaults.1 },
         progress,
     };
     let telemetry = Telemetry::new(registry);

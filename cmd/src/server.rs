@@ -106,7 +106,7 @@ pub(crate) async fn serve(listener: TcpListener, stage: Stage, stop: Cancellatio
         tracker.spawn(async move {
             let _place = place;
             let _ = stream.set_nodelay(true);
-            let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+            let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
             let done = tokio::select! {
                 done = connection.as_mut() => done,
                 () = stop.cancelled() => {

@@ -3,7 +3,8 @@
 //! ```text
 //! labels ── matcher          what names a series, what selects it (regexes: as Go reads them)
 //! sample ── samples ── time  what a series is made of
-//! log ── log_query ── tokens one line with its meaning, and what asks for it
+//! log ── log_query ── tokens one line, and what asks for it
+//! meaning                    what a message says of itself: level, and fields of JSON and logfmt
 //! text                       what a query's strings are
 //! push                       how collectors send lines to a store
 //! prompb                     Prometheus's messages for remote read and write
@@ -18,6 +19,7 @@ pub mod labels;
 pub mod log;
 pub mod log_query;
 pub mod matcher;
+pub mod meaning;
 pub mod prompb;
 pub mod push;
 pub mod regexes;

@@ -1,6 +1,10 @@
 //! Log entries: one line of a program with its meaning.
 
+use std::borrow::Cow;
+use std::fmt;
+
 use crate::labels::Labels;
+use crate::meaning;
 use crate::time::LogTime;
 
 /// Names of the labels and fields every entry may have; all else lies under the parsed fields.
@@ -64,6 +68,17 @@ impl FieldValue {
     }
 }
 
+impl fmt::Display for FieldValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Int(value) => write!(f, "{value}"),
+            Self::Float(value) => write!(f, "{value}"),
+            Self::Bool(value) => write!(f, "{value}"),
+        }
+    }
+}
+
 /// One log line with its meaning.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LogEntry {
@@ -77,8 +92,9 @@ pub struct LogEntry {
     pub level: String,
     /// As written, without the line end. Not necessarily UTF-8.
     pub message: Vec<u8>,
-    /// Fields that the message held as JSON or logfmt, in its order; dotted paths for nested ones.
-    pub fields: Vec<(String, FieldValue)>,
+    /// What came beside the message: structured metadata, attributes. Fields within the message are not among them:
+    /// see [`crate::meaning`].
+    pub attributes: Vec<(String, FieldValue)>,
     /// Where it comes from.
     pub origin: Origin,
 }
@@ -89,10 +105,48 @@ impl LogEntry {
         if name == "level" { &self.level } else { self.stream.value(name) }
     }
 
-    /// The parsed values under `name`; a name may come more than once.
-    pub fn field_values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a FieldValue> {
-        self.fields.iter().filter(move |(key, _)| key == name).map(|(_, value)| value)
+    /// Attributes, then the fields that the message holds; a name may come more than once.
+    pub fn fields(&self) -> Vec<(String, FieldValue)> {
+        let mut fields = self.attributes.clone();
+        fields.extend(meaning::fields(&self.message));
+        fields
     }
+
+    /// What LogQL knows under a name before any parser: a label of the stream, the level, or an attribute. Empty for
+    /// what is absent.
+    pub fn label<'a>(&'a self, name: &str) -> Cow<'a, str> {
+        let name = loki_alias(name);
+        if name == "level" && !self.level.is_empty() {
+            return Cow::Borrowed(&self.level);
+        }
+        if let Some(value) = self.stream.get(name) {
+            return Cow::Borrowed(value);
+        }
+        let attribute = self.attributes.iter().find(|(key, _)| key == name || loki_name(key) == name);
+        match attribute {
+            Some((_, FieldValue::Text(text))) => Cow::Borrowed(text),
+            Some((_, value)) => Cow::Owned(value.to_string()),
+            None => Cow::Borrowed(""),
+        }
+    }
+}
+
+/// The name of ours that Loki's clients mean by one of theirs.
+pub fn loki_alias(name: &str) -> &str {
+    match name {
+        "service_name" => "service",
+        "detected_level" => "level",
+        name => name,
+    }
+}
+
+/// A name as Loki writes it: letters, digits and underscores.
+pub fn loki_name(name: &str) -> Cow<'_, str> {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    if name.chars().all(is_plain) {
+        return Cow::Borrowed(name);
+    }
+    Cow::Owned(name.chars().map(|c| if is_plain(c) { c } else { '_' }).collect())
 }
 
 /// What a query's field name means.
@@ -102,7 +156,7 @@ pub enum Field {
     Message,
     /// One of [`STREAM_FIELDS`], compared whole and without regard to case.
     Stream(&'static str),
-    /// A parsed field, by its dotted path.
+    /// Any other: an attribute, or a field within the message by its dotted path, or a label of the stream.
     Parsed(String),
 }
 

@@ -71,12 +71,12 @@ pub struct PushEntry {
     /// `stdout` or `stderr`.
     #[prost(string, tag = "5")]
     pub iostream: String,
-    /// What the message held as JSON or logfmt.
+    /// What came beside the message.
     #[prost(message, repeated, tag = "6")]
     pub fields: Vec<PushField>,
 }
 
-/// One parsed field.
+/// One attribute.
 #[derive(Clone, PartialEq, prost::Message)]
 pub struct PushField {
     /// Dotted path.
@@ -87,7 +87,7 @@ pub struct PushField {
     pub value: Option<PushValue>,
 }
 
-/// A value of a parsed field.
+/// A value of an attribute.
 #[derive(Clone, PartialEq, prost::Oneof)]
 pub enum PushValue {
     /// Text.
@@ -110,25 +110,35 @@ impl FileBatch {
         Labels::new(self.stream.iter().map(|pair| (pair.name.as_str(), pair.value.as_str())))
     }
 
-    /// The entry as the rest of the program knows it.
+    /// The time and the attributes of an entry.
     ///
     /// An entry that claims to be from before 1970 or more than ten minutes ahead gets the time at which
-    /// it was received; field [`CLAIMED_TIME`] keeps what it said.
-    pub fn to_entry(&self, stream: &Labels, entry: &PushEntry, received: LogTime) -> LogEntry {
+    /// it was received; attribute [`CLAIMED_TIME`] keeps what it said.
+    pub fn time_and_attributes(
+        &self,
+        entry: &PushEntry,
+        received: LogTime,
+    ) -> (LogTime, Vec<(String, FieldValue)>) {
         let is_possible = (0..=received.0.saturating_add(AHEAD_MAX_NS)).contains(&entry.time_ns);
-        let mut fields: Vec<(String, FieldValue)> =
+        let mut attributes: Vec<(String, FieldValue)> =
             entry.fields.iter().filter_map(PushField::to_pair).collect();
         if !is_possible {
-            fields.push((CLAIMED_TIME.to_owned(), FieldValue::Int(entry.time_ns)));
+            attributes.push((CLAIMED_TIME.to_owned(), FieldValue::Int(entry.time_ns)));
         }
+        (if is_possible { LogTime(entry.time_ns) } else { received }, attributes)
+    }
+
+    /// The entry as the rest of the program knows it.
+    pub fn to_entry(&self, stream: &Labels, entry: &PushEntry, received: LogTime) -> LogEntry {
+        let (time, attributes) = self.time_and_attributes(entry, received);
         LogEntry {
-            time: if is_possible { LogTime(entry.time_ns) } else { received },
+            time,
             received,
             stream: stream.with("iostream", &entry.iostream),
             // Anything else would be a level that nobody asks for, and a name that nobody bounds.
             level: if LEVELS.contains(&entry.level.as_str()) { entry.level.clone() } else { String::new() },
             message: entry.message.clone(),
-            fields,
+            attributes,
             origin: Origin { file: FileId(self.file.clone()), offset: entry.offset },
         }
     }
@@ -198,12 +208,12 @@ mod tests {
         };
         let ahead = received.0 + AHEAD_MAX_NS;
         for possible in [0, 1, received.0, ahead] {
-            assert_eq!((entry(possible).time.0, entry(possible).fields.len()), (possible, 0));
+            assert_eq!((entry(possible).time.0, entry(possible).attributes.len()), (possible, 0));
         }
         for impossible in [-1, i64::MIN, ahead + 1, i64::MAX] {
             let entry = entry(impossible);
             assert_eq!(entry.time, received);
-            assert_eq!(entry.fields, [(CLAIMED_TIME.to_owned(), FieldValue::Int(impossible))]);
+            assert_eq!(entry.attributes, [(CLAIMED_TIME.to_owned(), FieldValue::Int(impossible))]);
         }
     }
 }

@@ -11,6 +11,15 @@ pub fn anchored(pattern: &str, max_bytes: usize) -> Result<Regex, String> {
     built.map_err(|error| last_line(&error))
 }
 
+/// The expression that finds `pattern` anywhere in bytes; the dot matches no line end, as in Go.
+///
+/// # Errors
+/// What is wrong with the pattern, or that it takes more than `max_bytes` when it is compiled.
+pub fn unanchored(pattern: &str, max_bytes: usize) -> Result<regex::bytes::Regex, String> {
+    let built = regex::bytes::RegexBuilder::new(&from_go(pattern)?).size_limit(max_bytes).build();
+    built.map_err(|error| last_line(&error))
+}
+
 /// The regex crate draws its errors over several lines; the last one says what is wrong.
 fn last_line(error: &regex::Error) -> String {
     let text = error.to_string();

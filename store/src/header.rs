@@ -15,6 +15,10 @@ pub(crate) const MAGIC_WAL: [u8; 4] = *b"bwal";
 pub(crate) const MAGIC_BLOCK: [u8; 4] = *b"bblk";
 /// A checkpoint of the head.
 pub(crate) const MAGIC_CHECKPOINT: [u8; 4] = *b"bchk";
+/// A page of log lines.
+pub(crate) const MAGIC_LOG_PAGE: [u8; 4] = *b"blpg";
+/// The newest version of log pages.
+pub(crate) const LOG_PAGE_VERSION: u8 = 2;
 /// The newest version of WAL files.
 pub(crate) const WAL_VERSION: u8 = 1;
 /// The newest version of blocks.

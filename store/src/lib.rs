@@ -27,16 +27,20 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use binnacle_model::log::FileId;
 use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
-    Admin, AppendError, AppendReport, AppendedSoon, Appender, Deadline, LabelSets, LogAppendReport,
-    LogAppender, LogBar, LogCursor, LogFeed, LogPage, LogRequest, LogSearcher, LogSubscriber, Metadata,
-    MetricFeed, MetricFollower, Names, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries,
+    Admin, AppendError, AppendReport, AppendedSoon, Appender, Deadline, LabelSets, LogAggregate,
+    LogAppendReport, LogAppender, LogContext, LogFeed, LogFields, LogGroups, LogOrder, LogPage, LogPatterns,
+    LogRequest, LogSearcher, LogSlices, LogStreams, LogSubscriber, LogVisit, Metadata, MetricFeed,
+    MetricFollower, Names, PageRequest, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries,
     SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
 
+#[doc(hidden)]
+pub use logs::try_log_page;
 pub use logs::{OpenLogsError, Options as LogOptions};
 #[doc(hidden)]
 pub use metrics::try_block;
@@ -234,10 +238,12 @@ impl Store {
     pub fn maintain(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
         let now = self.clock.now();
         let save_marks = || self.logs.save_marks(&self.catalog);
+        self.logs.seal_old(now);
         // One part that fails keeps no other from being done.
         let done = [
             self.logs.end_refill(),
             self.logs.expire(now),
+            self.logs.verify_some(),
             self.recover(),
             self.metrics.maintain(now, &save_marks),
         ];
@@ -439,20 +445,63 @@ impl LogSearcher for Store {
     fn search(
         &self,
         request: &LogRequest,
-        limit: usize,
-        cursor: Option<LogCursor>,
+        page: PageRequest,
         deadline: &Deadline,
     ) -> Result<LogPage, StorageError> {
-        self.logs.search(request, limit, cursor, deadline)
+        self.logs.search(request, page, deadline)
     }
 
-    fn histogram(
+    fn scan(
         &self,
         request: &LogRequest,
-        bars: usize,
+        order: LogOrder,
         deadline: &Deadline,
-    ) -> Result<Vec<LogBar>, StorageError> {
-        self.logs.histogram(request, bars, deadline)
+        visit: LogVisit<'_>,
+    ) -> Result<Vec<String>, StorageError> {
+        self.logs.scan(request, order, deadline, visit)
+    }
+
+    fn aggregate(
+        &self,
+        request: &LogRequest,
+        aggregate: &LogAggregate,
+        deadline: &Deadline,
+    ) -> Result<LogGroups, StorageError> {
+        self.logs.aggregate(request, aggregate, deadline)
+    }
+
+    fn fields(&self, request: &LogRequest, deadline: &Deadline) -> Result<LogFields, StorageError> {
+        self.logs.fields(request, deadline)
+    }
+
+    fn patterns(
+        &self,
+        request: &LogRequest,
+        slices: LogSlices,
+        deadline: &Deadline,
+    ) -> Result<LogPatterns, StorageError> {
+        self.logs.patterns(request, slices, deadline)
+    }
+
+    fn streams(
+        &self,
+        matchers: &[Matcher],
+        start: LogTime,
+        end: LogTime,
+        deadline: &Deadline,
+    ) -> Result<LogStreams, StorageError> {
+        self.logs.streams(matchers, start, end, deadline)
+    }
+
+    fn context(
+        &self,
+        file: &FileId,
+        offset: u64,
+        before: usize,
+        after: usize,
+        deadline: &Deadline,
+    ) -> Result<LogContext, StorageError> {
+        self.logs.context(file, offset, before, after, deadline)
     }
 }
 

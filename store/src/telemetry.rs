@@ -32,10 +32,12 @@ pub struct Telemetry {
     pub lines_duplicate: Counter,
     /// Bytes of log files that no batch covered.
     pub lines_gap_bytes: Counter,
-    /// Log lines waiting for the index.
+    /// Log lines waiting for a page.
     pub lines_queued: Gauge,
-    /// Commits of the log index.
+    /// Pages of logs sealed.
     pub log_commits: Counter,
+    /// Damaged pages of logs moved out of the way.
+    pub log_pages_set_aside: Counter,
     /// Partitions of logs.
     pub partitions: Gauge,
     /// Bytes in the middle of WAL files that were no records.
@@ -61,8 +63,10 @@ impl Telemetry {
         r.register("log_lines_appended", "Log lines kept", new.lines_appended.clone());
         r.register("log_lines_duplicate", "Log lines sent again", new.lines_duplicate.clone());
         r.register("log_gap_bytes", "Bytes of log files never sent", new.lines_gap_bytes.clone());
-        r.register("log_lines_queued", "Log lines waiting for the index", new.lines_queued.clone());
-        r.register("log_commits", "Commits of the log index", new.log_commits.clone());
+        r.register("log_lines_queued", "Log lines waiting for a page", new.lines_queued.clone());
+        r.register("log_commits", "Pages of logs sealed", new.log_commits.clone());
+        let set_aside = new.log_pages_set_aside.clone();
+        r.register("log_pages_set_aside", "Damaged pages of logs moved to quarantine", set_aside);
         r.register("log_partitions", "Partitions of logs", new.partitions.clone());
         r.register("wal_damaged_bytes", "Damaged WAL bytes skipped", new.wal_damaged_bytes.clone());
         r.register("disk_is_full", "Whether writes are refused for want of room", new.disk_is_full.clone());

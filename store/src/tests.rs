@@ -102,11 +102,20 @@ fn push(file: &str, lines: std::ops::Range<u64>) -> LogPush {
 }
 
 fn lines(store: &Store) -> Vec<String> {
+    let (found, warnings) = found_lines(store);
+    assert_eq!(warnings, Vec::<String>::new());
+    found
+}
+
+/// All lines, and what is missing.
+fn found_lines(store: &Store) -> (Vec<String>, Vec<String>) {
     assert!(store.flush_logs());
     let request = LogRequest { query: LogQuery::All, start: LogTime(i64::MIN), end: LogTime(i64::MAX) };
-    let page = store.search(&request, 10_000, None, &Deadline::default()).unwrap();
-    assert_eq!(page.total, page.entries.len() as u64);
-    page.entries.iter().map(|(_, e)| String::from_utf8(e.message.clone()).unwrap()).collect()
+    let wanted = PageRequest { limit: 10_000, counts: true, ..PageRequest::default() };
+    let page = store.search(&request, wanted, &Deadline::default()).unwrap();
+    assert_eq!(page.total, Some(page.entries.len() as u64));
+    let found = page.entries.iter().map(|(_, e)| String::from_utf8(e.message.clone()).unwrap());
+    (found.collect(), page.warnings)
 }
 
 #[test]
@@ -281,7 +290,7 @@ fn a_lost_log_file_does_not_make_later_writes_look_old() {
 fn saved_in(dir: &Path, clock: &Arc<TestClock>) {
     let store = open_in(dir, clock);
     LogAppender::append(&store, push("f", 0..3), LogTime(1)).unwrap();
-    assert!(store.flush_logs());
+    store.logs.seal_now();
     let report = append(&store, "__name__=up", 1, 1.0).unwrap();
     assert_eq!(report.appended, 1);
     store.metrics.checkpoint(&|| store.logs.save_marks(&store.catalog)).unwrap();
@@ -310,27 +319,33 @@ fn a_start_does_not_read_what_a_checkpoint_and_the_partitions_have() {
 }
 
 #[test]
-fn lines_of_a_damaged_partition_come_back_out_of_the_log() {
+fn lines_of_a_damaged_page_come_back_out_of_the_log() {
     let dir = tempfile::tempdir().unwrap();
     let clock = Arc::new(TestClock::default());
     saved_in(dir.path(), &clock);
     let logs = dir.path().join("logs");
     let partitions = RealDisk.list(&logs).unwrap();
     assert_eq!(partitions.len(), 1);
-    // More than once, and also where a process ends before the lines are back in a partition.
+    let partition = logs.join(&partitions[0]);
+    // More than once, and also where a process ends before the lines are back in a page.
     for round in 0..4 {
-        RealDisk.create(&logs.join(&partitions[0]).join("meta.json")).unwrap().append(b"{").unwrap();
+        let names = RealDisk.list(&partition).unwrap();
+        let page = names.iter().rfind(|name| name.split_once(".page") == Some((&name[..6], ""))).unwrap();
+        RealDisk.create(&partition.join(page)).unwrap().append(b"{").unwrap();
         if round > 1 {
             // What another start leaves that ends at once.
             RealDisk.create(&logs.join(REFILL)).unwrap().sync().unwrap();
-            RealDisk
-                .rename(&logs.join(&partitions[0]), &logs.join(format!("damaged-early-{round}")))
-                .unwrap();
+            let aside = page.replace(".page", ".damaged");
+            RealDisk.rename(&partition.join(page), &partition.join(aside)).unwrap();
         }
         let store = open_in(dir.path(), &clock);
-        assert_eq!(lines(&store).len(), 3, "round {round}");
+        assert_eq!(found_lines(&store).0.len(), 3, "round {round}");
+        let warnings = found_lines(&store).1;
+        assert_eq!(warnings.len(), round + 1, "{warnings:?}");
         assert_eq!(select(&store, &[])[0].1, [(1, 1.0)]);
         assert!(RealDisk.exists(&logs.join(REFILL)).unwrap());
+        store.maintain().unwrap();
+        store.logs.seal_now();
         store.maintain().unwrap();
         assert!(!RealDisk.exists(&logs.join(REFILL)).unwrap());
         store.close();
@@ -363,8 +378,9 @@ fn pages_of_a_search_follow_one_another_without_a_gap() {
     let mut paged = Vec::new();
     let mut cursor = None;
     loop {
-        let page = store.search(&request, 7, cursor, &Deadline::default()).unwrap();
-        assert_eq!(page.total, 100);
+        let wanted = PageRequest { limit: 7, cursor, counts: true, ..PageRequest::default() };
+        let page = store.search(&request, wanted, &Deadline::default()).unwrap();
+        assert_eq!(page.total, Some(100));
         let Some((last, _)) = page.entries.last() else { break };
         cursor = Some(*last);
         paged.extend(page.entries.iter().map(|(_, e)| String::from_utf8_lossy(&e.message).into_owned()));

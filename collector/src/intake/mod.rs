@@ -1,4 +1,4 @@
-//! The doors by which others write: remote write, OTLP, pages of text, and our own collectors' lines.
+//! The doors by which others write: remote write, OTLP, pages of text, Loki's pushes, and our own collectors' lines.
 //!
 //! Every size is checked before anything is allocated for it. Writes wait for their place and for room in memory; where
 //! none comes free, the answer is 503 with `Retry-After`, which every sender takes to try again: Prometheus throws away
@@ -6,6 +6,7 @@
 
 mod histogram;
 mod logs;
+mod loki;
 mod otlp;
 mod remote_write;
 mod text;
@@ -29,6 +30,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Telemetry;
 
+pub use loki::try_read as try_read_loki;
 pub use otlp::{OtlpOptions, TranslationStrategy, try_read as try_read_otlp};
 #[cfg(test)]
 pub(crate) use remote_write::WireLabels;
@@ -182,6 +184,7 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/api/v1/otlp/v1/metrics", post(otlp::handle))
         .route("/api/v1/import/prometheus", post(text::handle).layer(DefaultBodyLimit::disable()))
         .route("/api/collect/logs", post(logs::handle))
+        .route("/loki/api/v1/push", post(loki::handle))
         .with_state(intake)
 }
 

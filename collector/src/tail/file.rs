@@ -6,12 +6,12 @@ use std::io;
 use std::os::unix::fs::{FileExt, OpenOptionsExt};
 
 use binnacle_model::LogTime;
-use binnacle_model::push::{FileBatch, Pair, PushEntry, PushField};
+use binnacle_model::meaning;
+use binnacle_model::push::{FileBatch, Pair, PushEntry};
 
 use super::checkpoint::Checkpoint;
 use super::cri;
 use super::discover::{Found, LineFormat, file_id};
-use super::meaning;
 use crate::Telemetry;
 
 /// Read from one file before the next has its turn.
@@ -273,13 +273,13 @@ impl TailedFile {
 }
 
 fn entry(offset: u64, time: LogTime, iostream: &str, message: Vec<u8>) -> PushEntry {
-    let meaning = meaning::of(&message);
+    // Fields within the message are the store's to find.
     PushEntry {
         time_ns: time.0,
         offset,
-        level: meaning.level.to_owned(),
+        level: meaning::level(&message).to_owned(),
         iostream: iostream.to_owned(),
-        fields: meaning.fields.into_iter().map(|(name, value)| PushField::new(name, value)).collect(),
+        fields: Vec::new(),
         message,
     }
 }

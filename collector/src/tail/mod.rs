@@ -4,7 +4,7 @@
 //! containers/*.log ─► discover ─► files of a container, rotated ones first
 //!                                   │ read whole lines from the offset
 //!                                   ├ cri      header off, partial lines joined per stream
-//!                                   ├ meaning  level, JSON and logfmt fields
+//!                                   ├ level
 //!                                   └ batch    (file, from, to, entries) ─► LogAppender ─► checkpoint
 //! ```
 //!
@@ -20,7 +20,6 @@ mod checkpoint;
 mod cri;
 mod discover;
 mod file;
-mod meaning;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;

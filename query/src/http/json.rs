@@ -330,7 +330,7 @@ pub(super) fn labels_json(labels: &Labels) -> Value {
 /// An entry, as search, tail and the command line show it.
 pub fn entry_json(entry: &LogEntry) -> Value {
     let mut fields = Map::new();
-    for (name, value) in &entry.fields {
+    for (name, value) in &entry.fields() {
         let value = match value {
             FieldValue::Text(value) => Value::from(value.as_str()),
             FieldValue::Int(value) => Value::from(*value),

@@ -1,4 +1,4 @@
-//! The read API: Prometheus's under `/api/v1`, our own for logs under `/api/logs`.
+//! The read API: Prometheus's under `/api/v1`, Loki's under `/loki/api/v1`, our own for logs under `/api/logs`.
 //!
 //! ```text
 //! request ─► Params (URL and form) ─► gate (so many at once, a deadline) ─► engine ─► JSON
@@ -14,6 +14,7 @@ mod federate;
 mod gate;
 mod json;
 mod logs;
+mod loki;
 mod metrics;
 mod params;
 mod pieces;
@@ -70,7 +71,7 @@ pub struct ReadApi {
 
 /// The routes of the read API.
 pub fn router(api: Arc<ReadApi>) -> Router {
-    Router::new()
+    logs::routes(Router::new())
         .route("/api/v1/query", get(metrics::query).post(metrics::query))
         .route("/api/v1/query_range", get(metrics::query_range).post(metrics::query_range))
         .route("/api/v1/format_query", get(metrics::format_query).post(metrics::format_query))
@@ -100,8 +101,6 @@ pub fn router(api: Arc<ReadApi>) -> Router {
         .route("/api/queries/slow", get(queries::slow))
         .route("/api/queries/{id}", delete(queries::kill))
         .route("/federate", get(federate::federate))
-        .route("/api/logs/search", get(logs::search).post(logs::search))
-        .route("/api/logs/histogram", get(logs::histogram).post(logs::histogram))
-        .route("/api/logs/tail", get(logs::tail))
+        .merge(loki::router())
         .with_state(api)
 }

@@ -102,6 +102,16 @@ impl Params {
         self.pairs.iter().filter(move |(key, _)| key == name).map(|(_, value)| value.as_str())
     }
 
+    /// A moment as Loki takes it: Unix nanoseconds, seconds with a fraction, RFC 3339.
+    pub(super) fn log_time(&self, name: &str) -> Result<Option<LogTime>, ApiError> {
+        let Some(text) = self.get(name) else { return Ok(None) };
+        let refuse = || {
+            let reason = format!("{text:?} is no time; write Unix nanoseconds, seconds or RFC 3339");
+            ApiError::parameter(name, reason)
+        };
+        LogTime::parse(text).map(Some).ok_or_else(refuse)
+    }
+
     /// A moment of the metrics side.
     pub(super) fn time(&self, name: &str) -> Result<Option<Timestamp>, ApiError> {
         let Some(text) = self.get(name) else { return Ok(None) };
@@ -135,23 +145,5 @@ impl Params {
             return Ok(usize::MAX);
         }
         Ok(self.count(name)?.unwrap_or(usize::MAX))
-    }
-
-    /// A moment of the log side: as Loki takes it, or `now-1h`.
-    pub(super) fn log_time(&self, name: &str, now: LogTime) -> Result<Option<LogTime>, ApiError> {
-        let Some(text) = self.get(name) else { return Ok(None) };
-        if let Some(back) = text.strip_prefix("now") {
-            let span = match back.strip_prefix('-') {
-                Some(span) => parse_duration(span).map_err(|reason| ApiError::parameter(name, reason))?,
-                None if back.is_empty() => Duration::ZERO,
-                None => return Err(ApiError::parameter(name, format!("{text:?} is no time; write now-1h"))),
-            };
-            return Ok(Some(now.minus(span)));
-        }
-        let refuse = || {
-            let reason = format!("{text:?} is no time; write now-1h, RFC 3339 or Unix nanoseconds");
-            ApiError::parameter(name, reason)
-        };
-        LogTime::parse(text).map(Some).ok_or_else(refuse)
     }
 }

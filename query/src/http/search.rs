@@ -160,7 +160,8 @@ fn order(params: &Params, terms: &Terms) -> Result<Order, ApiError> {
     }
 }
 
-fn flag(params: &Params, name: &'static str, default: bool) -> Result<bool, ApiError> {
+/// A parameter that is true or false.
+pub(super) fn flag(params: &Params, name: &'static str, default: bool) -> Result<bool, ApiError> {
     match params.get(name) {
         None | Some("") => Ok(default),
         // As Go's `ParseBool`.

@@ -142,7 +142,7 @@ pub(super) fn parse_number(word: &str) -> Option<f64> {
 }
 
 /// The string that begins with a quote at `start`, and where it ends.
-fn string(text: &str, start: usize) -> Result<(String, usize), ParseError> {
+pub(crate) fn string(text: &str, start: usize) -> Result<(String, usize), ParseError> {
     let quote = text.as_bytes()[start];
     let rest = &text[start + 1..];
     if quote == b'`' {

@@ -26,10 +26,13 @@ pub use ast::{
     AggregateOp, Aggregation, Binary, BinaryOp, Call, Card, Expr, Grouping, Kind, Matching, Selector, Span,
     ValueType,
 };
+pub(crate) use ast::{Borders, Notation, Reach};
 pub use eval::{Answer, Engine, EvalError, Instant, Limits, Output, QueryParams, RangeSeries, SampleStats};
 pub use features::Features;
 pub use functions::names as function_names;
+pub(crate) use lexer::string as quoted_text;
 pub use notes::Notes;
 pub use parser::{ParseError, parse, parse_selector};
+pub(crate) use printer::matching;
 pub use printer::pretty;
 pub use tree::tree;

@@ -97,7 +97,7 @@ impl Notes {
     }
 
     /// Says what could not be read, as it is.
-    pub(super) fn missing(&mut self, text: &str) {
+    pub(crate) fn missing(&mut self, text: &str) {
         self.push(Note { weight: Weight::Warning, text: text.to_owned(), span: None, fixed: None });
     }
 

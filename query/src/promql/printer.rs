@@ -7,8 +7,8 @@ use binnacle_model::labels::{METRIC_NAME, is_legacy_label_name, quoted};
 use binnacle_model::time::format_duration;
 
 use super::ast::{
-    Aggregation, At, Binary, BinaryOp, Borders, Card, DurationExpr, Expr, Grouping, Kind, Notation, Reach,
-    Selector,
+    Aggregation, At, Binary, BinaryOp, Borders, Card, DurationExpr, Expr, Grouping, Kind, Matching, Notation,
+    Reach, Selector,
 };
 use crate::http::format_value;
 
@@ -120,7 +120,7 @@ impl Display for DurationExpr {
 }
 
 fn write_binary(f: &mut Formatter<'_>, binary: &Binary) -> fmt::Result {
-    let (op, matching) = (binary.op.as_str(), matching(binary));
+    let (op, matching) = (binary.op.as_str(), matching(binary.returns_bool, &binary.matching));
     match bare_base(binary) {
         Some(base) => write!(f, "{base} {op}{matching} {}", binary.right),
         None => write!(f, "{} {op}{matching} {}", binary.left, binary.right),
@@ -134,10 +134,9 @@ fn bare_base(binary: &Binary) -> Option<&'static str> {
 }
 
 /// What stands between an operator and its right side.
-pub(super) fn matching(binary: &Binary) -> String {
+pub(crate) fn matching(returns_bool: bool, matching: &Matching) -> String {
     let mut out = String::new();
-    let matching = &binary.matching;
-    if binary.returns_bool {
+    if returns_bool {
         out.push_str(" bool");
     }
     // `group_left` stands behind one of the two only.
@@ -212,7 +211,11 @@ fn indented(expr: &Expr, level: usize) -> String {
             let left = bare_base(binary)
                 .map_or_else(|| indented(&binary.left, level + 1), |base| format!("{indent}  {base}"));
             let right = indented(&binary.right, level + 1);
-            format!("{left}\n{indent}{}{}\n{right}", binary.op.as_str(), matching(binary))
+            format!(
+                "{left}\n{indent}{}{}\n{right}",
+                binary.op.as_str(),
+                matching(binary.returns_bool, &binary.matching)
+            )
         }
         Kind::Aggregate(aggregation) => {
             let param = aggregation.param.iter().map(|param| indented(param, level + 1) + ",\n");

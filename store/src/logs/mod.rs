@@ -2,48 +2,48 @@
 //!
 //! ```text
 //! append ─► marks ─► wal ─(fdatasync)─► acknowledged
-//!                     │
 //!                     └─► queue ─► indexer thread ─┬─► subscribers (live tail)
-//!                                                  └─► partition of the day, committed every second
-//!                                                       └─(expire)─► gone, as a whole
+//!                                                  └─► open page ─(full)─► sealed page of a partition
+//! search ─► open pages, then sealed ones, newest first                      └─(expire)─► gone
 //! ```
 //!
 //! Invariants:
 //! - The lines of a push and the marks of their files are one record: kept or lost together.
 //! - A line below its file's mark is never taken again.
-//! - The indexer sees records in the order of the WAL, and a commit says up to which it has all.
+//! - All lines of a record are in one page, which says which records it has. The log is needed from the first record on
+//!   that is in no sealed page.
 //! - Subscribers hear of lines that are durable, and of no others.
-//!
-//! Here a line is a tantivy document. A later engine replaces that behind the same traits.
+//! - A search sees a page open or sealed, never both.
 
-mod collect;
-mod compile;
-mod directory;
-mod excluded;
 mod indexer;
+mod marks;
+mod page;
 mod partition;
-mod schema;
+mod queue;
+mod search;
+mod split;
+mod template;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use binnacle_model::log::{FileId, LogEntry};
-use binnacle_model::push::{FileBatch, LogPush};
-use binnacle_model::storage::{
-    AppendError, Deadline, LogAppendReport, LogBar, LogCursor, LogPage, LogRequest, LogSubscriber,
-    StorageError,
-};
+use binnacle_model::log::FileId;
+use binnacle_model::push::LogPush;
+use binnacle_model::storage::{AppendError, LogAppendReport, LogSubscriber};
 use binnacle_model::{LogTime, Timestamp};
 use prost::Message;
-use tantivy::TantivyError;
 
-use collect::{DEADLINE, add_bars};
-use indexer::{Batch, Indexer, Queue};
-use partition::{Day, Partition};
+use indexer::Indexer;
+use marks::Marks;
+#[doc(hidden)]
+pub use page::try_log_page;
+use page::{OpenPage, PageError};
+use partition::{Day, PageFile, Partition, PartitionId};
+use queue::{Batch, Queue};
 
 use crate::catalog::Catalog;
 use crate::fs::Disk;
@@ -51,39 +51,55 @@ use crate::space::Space;
 use crate::telemetry::Telemetry;
 use crate::wal::{RecordKind, SealedFile, Sequence, Wal, WalFileId};
 
-/// This file is there while lines of damaged partitions are on their way back out of the log.
+/// This file is there while lines of damaged pages are on their way back out of the log.
 pub(crate) const REFILL: &str = "refill";
 
 /// Name before that of a partition that is being removed.
 const GONE: &str = "gone-";
 
-/// Bytes of messages and fields in one page of results.
-const PAGE_MAX_BYTES: usize = 32 * 1024 * 1024;
-
 /// How long a full queue asks a sender to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
+
+/// By so much a push may have been received before the one that came before it.
+const STEP_BACK_MAX: Duration = Duration::from_secs(10);
+
+/// Pages that one round of maintenance reads anew.
+const VERIFIED_AT_ONCE: usize = 2;
+
+/// A page that has taken lines for so long is sealed, so that the log need not be kept for it.
+const SEAL_AFTER: Duration = Duration::from_mins(15);
 
 /// How logs are kept.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
     /// Age, by intake time, at which a partition expires.
     pub retention: Duration,
+    /// Bytes of memory for what searches read of pages.
+    pub cache_bytes: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { retention: Duration::from_hours(720) }
+        Self { retention: Duration::from_hours(720), cache_bytes: 256 * 1024 * 1024 }
     }
 }
 
 /// The log engine.
 pub(crate) struct Logs {
     shared: Arc<Shared>,
-    /// Lines up to here are to be put back into partitions that were damaged.
+    /// Lines up to here are to be put back into pages of partitions that were damaged.
     refill: Mutex<Option<Sequence>>,
     options: Options,
     marks: Mutex<Marks>,
     indexer: Mutex<Option<JoinHandle<()>>>,
+    /// The page that was verified last.
+    verified: Mutex<Option<(PartitionId, u32)>>,
+}
+
+/// A page that is not sealed yet, and the day of its partition.
+struct OpenPages {
+    day: Day,
+    page: OpenPage,
 }
 
 /// What the indexer's thread and the callers share.
@@ -92,18 +108,37 @@ struct Shared {
     dir: PathBuf,
     wal: Arc<Wal>,
     queue: Queue,
-    partitions: RwLock<BTreeMap<Day, Arc<Partition>>>,
+    partitions: RwLock<BTreeMap<PartitionId, Arc<Partition>>>,
+    /// Oldest first; the last one takes lines, the others wait for the disk.
+    open: RwLock<Vec<OpenPages>>,
+    interned: Mutex<page::Shared>,
     subscribers: Mutex<Vec<Box<dyn LogSubscriber>>>,
     space: Arc<Space>,
     telemetry: Telemetry,
+    cache_bytes: usize,
+    /// Pages in which a search found damage.
+    suspects: Mutex<Vec<PathBuf>>,
 }
 
-/// How far each file has been taken in: its first byte that has not.
-#[derive(Debug, Default)]
-struct Marks {
-    by_file: HashMap<FileId, u64>,
-    /// Changed since they were last saved in the catalog.
-    changed: HashMap<FileId, u64>,
+impl Shared {
+    fn open_pages(&self) -> RwLockReadGuard<'_, Vec<OpenPages>> {
+        self.open.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn open_pages_mut(&self) -> RwLockWriteGuard<'_, Vec<OpenPages>> {
+        self.open.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Oldest first.
+    fn partitions(&self) -> Vec<Arc<Partition>> {
+        self.partitions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    fn add_partition(&self, partition: Arc<Partition>) {
+        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        partitions.insert(partition.id, partition);
+        self.telemetry.partitions.set(partitions.len() as i64);
+    }
 }
 
 /// What replay needs before there is a WAL.
@@ -111,14 +146,16 @@ pub(crate) struct Opening {
     disk: Arc<dyn Disk>,
     dir: PathBuf,
     options: Options,
-    partitions: BTreeMap<Day, Arc<Partition>>,
-    committed: BTreeMap<Day, Sequence>,
-    /// The last record of which all lines were in partitions.
+    partitions: BTreeMap<PartitionId, Arc<Partition>>,
+    interned: Mutex<page::Shared>,
+    /// Records that sealed pages have, ascending and apart.
+    covered: Vec<(Sequence, Sequence)>,
+    /// The last record of which all lines were in pages.
     through: Sequence,
-    /// A partition was set aside, now or before a crash: of its lines the log may still have some.
+    /// A page was set aside, now or before a crash: of its lines the log may still have some.
     refills: bool,
     marks: Marks,
-    /// Lines of the WAL that no partition has.
+    /// Lines of the WAL that no page has.
     missing: Vec<Batch>,
     last: Sequence,
 }
@@ -133,38 +170,34 @@ impl Opening {
     ) -> Result<Self, OpenLogsError> {
         let read = |cause| OpenLogsError::Read { path: dir.to_path_buf(), cause };
         disk.create_dir_all(dir).map_err(read)?;
+        let mark_refill = || {
+            disk.create(&dir.join(REFILL))?.sync()?;
+            disk.sync_dir(dir)
+        };
         let mut partitions = BTreeMap::new();
-        let mut committed = BTreeMap::new();
         let mut refills = disk.exists(&dir.join(REFILL)).map_err(read)?;
+        let interned = Mutex::default();
+        let mut covered = Vec::new();
         for name in disk.list(dir).map_err(read)? {
             if name.starts_with(GONE) {
                 // A crash came between its renaming and its removal.
                 disk.remove_dir_all(&dir.join(&name)).map_err(read)?;
             }
-            let Some(day) = Day::of_name(&name) else { continue };
-            let opened = Partition::open(&disk, dir, day)
-                .and_then(|partition| Ok((partition.committed()?, partition)));
-            match opened {
-                Ok((through, partition)) => {
-                    committed.insert(day, through);
-                    partitions.insert(day, Arc::new(partition));
-                }
-                Err(error) if is_damage(&error) => {
-                    set_aside(&*disk, dir, &name, &error).map_err(read)?;
-                    refills = true;
-                }
-                Err(cause) => {
-                    return Err(OpenLogsError::Partition { path: dir.join(&name), cause });
-                }
-            }
+            let Some(id) = PartitionId::of_name(&name) else { continue };
+            let opened = Partition::open(&*disk, dir, id, &interned, &mark_refill);
+            let opened = opened.map_err(|cause| OpenLogsError::Read { path: dir.join(&name), cause })?;
+            refills |= opened.damaged > 0;
+            covered.extend(opened.partition.pages().iter().map(|page| page.summary.sequences));
+            partitions.insert(id, Arc::new(opened.partition));
         }
+        covered.sort_unstable();
         let by_file = catalog.marks().map_err(OpenLogsError::Catalog)?;
-        let marks = Marks { by_file, changed: HashMap::new() };
+        let marks = Marks { by_file, ..Marks::default() };
         let through = catalog.logs_through().map_err(OpenLogsError::Catalog)?;
-        let through = committed.values().copied().fold(through, Sequence::max);
+        let through = covered.iter().map(|(_, last)| *last).fold(through, Sequence::max);
         let (missing, last) = (Vec::new(), Sequence::default());
         let dir = dir.to_path_buf();
-        Ok(Self { disk, dir, options, partitions, committed, through, refills, marks, missing, last })
+        Ok(Self { disk, dir, options, partitions, interned, covered, through, refills, marks, missing, last })
     }
 
     /// Takes one record of lines back in. Answers whether it was well formed.
@@ -176,14 +209,15 @@ impl Opening {
             self.marks.raise(batch);
         }
         self.last = sequence;
-        let day = Day::of(received);
-        if self.committed.get(&day).is_some_and(|committed| sequence <= *committed) {
-            return true;
+        // Pages overlap only where lines of a damaged one were put back, so that the few before it are enough.
+        let at = self.covered.partition_point(|(first, _)| *first <= sequence);
+        let is_covered = self.covered[..at].iter().rev().take(64).any(|(_, last)| sequence <= *last);
+        let is_sound = push.batches.iter().all(|batch| batch.stream_labels().is_ok());
+        if is_covered || !is_sound {
+            return is_sound;
         }
-        let bytes = payload.len();
-        let Ok(entries) = to_entries(&push, received) else { return false };
-        if !entries.is_empty() {
-            self.missing.push(Batch { sequence, entries, bytes });
+        if push.batches.iter().any(|batch| !batch.entries.is_empty()) {
+            self.missing.push(Batch { sequence, received, push, bytes: payload.len() });
         }
         true
     }
@@ -198,56 +232,34 @@ impl Opening {
         if self.refills { Sequence(0) } else { self.through }
     }
 
-    /// The engine, ready: what partitions lack is queued for them.
+    /// The engine, ready: what pages lack is queued for them.
     pub(crate) fn finish(self, wal: Arc<Wal>, space: Arc<Space>, telemetry: Telemetry) -> io::Result<Logs> {
         let before = self.missing.first().map_or(self.last, |batch| Sequence(batch.sequence.0 - 1));
+        telemetry.partitions.set(self.partitions.len() as i64);
         let shared = Arc::new(Shared {
             disk: self.disk,
             dir: self.dir,
             wal,
             queue: Queue::default(),
             partitions: RwLock::new(self.partitions),
+            open: RwLock::default(),
+            interned: self.interned,
             subscribers: Mutex::default(),
             space,
             telemetry,
+            cache_bytes: self.options.cache_bytes,
+            suspects: Mutex::default(),
         });
-        shared.queue.set_committed(before);
+        shared.queue.set_sealed(before);
         let last_missing = self.missing.last().map_or(Sequence(0), |batch| batch.sequence);
         let refill = Mutex::new(self.refills.then_some(last_missing));
         self.missing.into_iter().for_each(|batch| shared.queue.push(batch));
-        let indexer = Indexer::new(Arc::clone(&shared));
+        let indexer = Indexer::new(Arc::clone(&shared), before);
         let thread = std::thread::Builder::new().name("log-indexer".into()).spawn(move || indexer.run())?;
         let (marks, indexer) = (Mutex::new(self.marks), Mutex::new(Some(thread)));
-        Ok(Logs { shared, refill, options: self.options, marks, indexer })
+        let verified = Mutex::default();
+        Ok(Logs { shared, refill, options: self.options, marks, indexer, verified })
     }
-}
-
-/// Takes a damaged partition out of the way. From now on, and until its lines are in a new one, no start trusts that
-/// partitions have all lines up to some record: before anything else that is written down.
-fn set_aside(disk: &dyn Disk, dir: &Path, name: &str, error: &TantivyError) -> io::Result<()> {
-    disk.create(&dir.join(REFILL))?.sync()?;
-    disk.sync_dir(dir)?;
-    let mut aside = dir.join(format!("damaged-{name}"));
-    let mut number = 1;
-    while disk.exists(&aside)? {
-        number += 1;
-        aside = dir.join(format!("damaged-{name}-{number}"));
-    }
-    tracing::error!(
-        %error, aside = %aside.display(),
-        "a damaged log partition was set aside; of its lines those are found that the write-ahead log still has"
-    );
-    disk.rename(&dir.join(name), &aside)?;
-    disk.sync_dir(dir)
-}
-
-/// Whether the files themselves are wrong, and not the disk's mood.
-fn is_damage(error: &TantivyError) -> bool {
-    use tantivy::directory::error::OpenReadError;
-    matches!(
-        error,
-        TantivyError::DataCorruption(_) | TantivyError::OpenReadError(OpenReadError::FileDoesNotExist(_))
-    )
 }
 
 /// Why the log engine could not be opened.
@@ -262,77 +274,9 @@ pub enum OpenLogsError {
         #[source]
         cause: io::Error,
     },
-    /// A partition cannot be opened. Move it away to start without its lines.
-    #[error("cannot open log partition {}", path.display())]
-    Partition {
-        /// Which.
-        path: PathBuf,
-        /// What tantivy said.
-        #[source]
-        cause: TantivyError,
-    },
     /// The catalog cannot be read.
     #[error("cannot read the marks of log files")]
     Catalog(#[source] rusqlite::Error),
-}
-
-impl Marks {
-    fn raise(&mut self, batch: &FileBatch) {
-        if batch.file.is_empty() {
-            return;
-        }
-        let mark = self.by_file.entry(FileId(batch.file.clone())).or_default();
-        *mark = (*mark).max(batch.to);
-        self.changed.insert(FileId(batch.file.clone()), *mark);
-    }
-
-    /// Leaves in the push what lies above the marks.
-    fn skip_known(&self, push: &mut LogPush) -> LogAppendReport {
-        let mut report = LogAppendReport::default();
-        for batch in &mut push.batches {
-            let mark = self.by_file.get(&FileId(batch.file.clone())).copied();
-            let Some(mark) = mark.filter(|_| !batch.file.is_empty()) else { continue };
-            let before = batch.entries.len();
-            batch.entries.retain(|entry| entry.offset >= mark);
-            report.duplicate += before - batch.entries.len();
-            report.gap_bytes += batch.from.saturating_sub(mark);
-        }
-        let is_new = |batch: &FileBatch| {
-            let mark = self.by_file.get(&FileId(batch.file.clone()));
-            !batch.entries.is_empty() || (!batch.file.is_empty() && mark.is_none_or(|m| *m < batch.to))
-        };
-        push.batches.retain(is_new);
-        report.appended = push.batches.iter().map(|batch| batch.entries.len()).sum();
-        report
-    }
-}
-
-fn to_entries(push: &LogPush, received: LogTime) -> Result<Vec<Arc<LogEntry>>, String> {
-    let mut entries = Vec::new();
-    for batch in &push.batches {
-        let stream = batch.stream_labels().map_err(|error| format!("log stream: {error}"))?;
-        let of_batch = batch.entries.iter();
-        entries.extend(of_batch.map(|entry| Arc::new(batch.to_entry(&stream, entry, received))));
-    }
-    Ok(entries)
-}
-
-impl Shared {
-    /// The partition of a day, made if there is none.
-    fn partition(&self, day: Day) -> tantivy::Result<Arc<Partition>> {
-        let mut partitions = self.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(partition) = partitions.get(&day) {
-            return Ok(Arc::clone(partition));
-        }
-        let partition = Arc::new(Partition::open(&self.disk, &self.dir, day)?);
-        partitions.insert(day, Arc::clone(&partition));
-        Ok(partition)
-    }
-
-    fn publish(&self, entries: &[Arc<LogEntry>]) {
-        let mut subscribers = self.subscribers.lock().unwrap_or_else(PoisonError::into_inner);
-        subscribers.retain(|subscriber| subscriber.entries(entries));
-    }
 }
 
 impl Logs {
@@ -345,7 +289,10 @@ impl Logs {
         let failed = |error: crate::wal::WalError| AppendError::Unavailable(error.to_string());
         self.shared.space.admit()?;
         if self.shared.queue.is_full() {
-            return Err(AppendError::Full { what: "log index queue", retry_after: RETRY_AFTER });
+            return Err(AppendError::Full { what: "log queue", retry_after: RETRY_AFTER });
+        }
+        for batch in &push.batches {
+            batch.stream_labels().map_err(|error| AppendError::Invalid(format!("log stream: {error}")))?;
         }
         let (report, sequence) = {
             let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -360,80 +307,25 @@ impl Logs {
             if let Some(error) = self.shared.wal.error() {
                 return Err(failed(error));
             }
-            let entries = to_entries(&push, received).map_err(AppendError::Invalid)?;
+            // Small steps back are the order in which senders came here; larger ones are the clock's.
+            let is_small = marks.received.minus(STEP_BACK_MAX) < received;
+            let received = if is_small { received.max(marks.received) } else { received };
+            marks.received = received;
             let bytes = push.encoded_len();
             let sequence = self.shared.wal.append(RecordKind::Lines, |_, out| {
                 out.extend_from_slice(&received.0.to_le_bytes());
-                out.extend_from_slice(&push.encode_to_vec());
+                push.encode_raw(out);
             });
             push.batches.iter().for_each(|batch| marks.raise(batch));
             // Queued under the lock, so that the indexer sees records in their order.
-            if !entries.is_empty() {
-                self.shared.queue.push(Batch { sequence, entries, bytes });
+            if report.appended > 0 {
+                self.shared.queue.push(Batch { sequence, received, push, bytes });
             }
             (report, sequence)
         };
         self.shared.wal.commit(sequence).map_err(failed)?;
         self.shared.telemetry.count_lines(&report);
         Ok(report)
-    }
-
-    /// See [`binnacle_model::storage::LogSearcher::search`].
-    pub(crate) fn search(
-        &self,
-        request: &LogRequest,
-        limit: usize,
-        cursor: Option<LogCursor>,
-        deadline: &Deadline,
-    ) -> Result<LogPage, StorageError> {
-        let mut page = LogPage::default();
-        let mut views = Vec::new();
-        let mut found = Vec::new();
-        for partition in self.partitions() {
-            let (total, of_partition, view) =
-                partition.find(request, limit, cursor, deadline).map_err(|e| broken(&e))?;
-            page.total += total;
-            found.extend(of_partition.into_iter().map(|(cursor, at)| (cursor, views.len(), at)));
-            found.sort_unstable_by(|(a, ..), (b, ..)| b.cmp(a));
-            found.truncate(limit);
-            views.push(view);
-        }
-        page.more = found.len() == limit;
-        let mut bytes = 0;
-        for (cursor, view, at) in found {
-            if deadline.is_over() {
-                return Err(StorageError::Deadline);
-            }
-            if bytes > PAGE_MAX_BYTES {
-                page.more = true;
-                break;
-            }
-            let entry = views[view].read(at).map_err(|e| broken(&e))?;
-            bytes += 2 * entry.message.len() + 200;
-            page.entries.push((cursor, entry));
-        }
-        Ok(page)
-    }
-
-    /// See [`binnacle_model::storage::LogSearcher::histogram`].
-    pub(crate) fn histogram(
-        &self,
-        request: &LogRequest,
-        bars: usize,
-        deadline: &Deadline,
-    ) -> Result<Vec<LogBar>, StorageError> {
-        let mut sum = vec![LogBar::new(); bars];
-        for partition in self.partitions() {
-            let bars = partition.histogram(request, bars, deadline).map_err(|e| broken(&e))?;
-            add_bars(&mut sum, bars);
-        }
-        Ok(sum)
-    }
-
-    /// Newest first.
-    fn partitions(&self) -> Vec<Arc<Partition>> {
-        let partitions = self.shared.partitions.read().unwrap_or_else(PoisonError::into_inner);
-        partitions.values().rev().cloned().collect()
     }
 
     /// Adds a listener for lines that come from now on.
@@ -446,44 +338,105 @@ impl Logs {
         self.shared.queue.flush(self.shared.queue.last_queued())
     }
 
-    /// Once the lines of damaged partitions are in new ones, starts may trust these again.
+    /// Seals what is there, and waits until it is.
+    #[cfg(test)]
+    pub(crate) fn seal_now(&self) {
+        assert!(self.flush());
+        self.shared.queue.ask_to_seal();
+        while self.shared.queue.sealed() < self.shared.queue.last_queued() {
+            std::thread::yield_now();
+        }
+    }
+
+    /// Once the lines of damaged pages are in new ones, starts may trust these again.
     pub(crate) fn end_refill(&self) -> io::Result<()> {
         let mut refill = self.refill.lock().unwrap_or_else(PoisonError::into_inner);
-        if refill.is_some_and(|through| self.shared.queue.committed() >= through) {
+        if refill.is_none() {
+            return Ok(());
+        }
+        if refill.is_some_and(|through| self.shared.queue.sealed() >= through) {
             self.shared.disk.remove_file(&self.shared.dir.join(REFILL))?;
             self.shared.disk.sync_dir(&self.shared.dir)?;
             *refill = None;
+        } else {
+            self.shared.queue.ask_to_seal();
         }
+        Ok(())
+    }
+
+    /// Has a page sealed that has taken lines for long.
+    pub(crate) fn seal_old(&self, now: Timestamp) {
+        let oldest = now.to_log_time().minus(SEAL_AFTER);
+        let is_old = self
+            .shared
+            .open_pages()
+            .last()
+            .and_then(|open| open.page.began())
+            .is_some_and(|began| began < oldest);
+        if is_old {
+            self.shared.queue.ask_to_seal();
+        }
+    }
+
+    /// Reads a few pages anew, each in its turn, and sets aside those that are damaged.
+    pub(crate) fn verify_some(&self) -> io::Result<()> {
+        let suspects =
+            std::mem::take(&mut *self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut last = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.shared.partitions();
+        let all = partitions
+            .iter()
+            .flat_map(|partition| partition.pages().into_iter().map(move |page| (partition, page)));
+        let place = |one: &(&Arc<Partition>, Arc<PageFile>)| Some((one.0.id, one.1.summary.number));
+        let mut pages: Vec<(&Arc<Partition>, Arc<PageFile>)> = all.collect();
+        let turn = pages.partition_point(|one| place(one) <= *last);
+        pages.rotate_left(turn);
+        let (suspected, others): (Vec<_>, Vec<_>) =
+            pages.into_iter().partition(|(_, page)| suspects.contains(&page.path().to_path_buf()));
+        for one in suspected.into_iter().chain(others.into_iter().take(VERIFIED_AT_ONCE)) {
+            *last = place(&one).max(if suspects.is_empty() { None } else { *last });
+            let (partition, page) = one;
+            if let Err(error @ PageError::Damaged(_)) = Partition::verify(&*self.shared.disk, &page) {
+                partition.set_aside(&*self.shared.disk, page.summary.number, &error)?;
+                self.shared.telemetry.log_pages_set_aside.inc();
+            }
+        }
+        self.shared.interned.lock().unwrap_or_else(PoisonError::into_inner).sweep();
         Ok(())
     }
 
     /// Removes partitions of which all lines are too old.
     pub(crate) fn expire(&self, now: Timestamp) -> io::Result<()> {
-        let gone: Vec<Day> = {
+        let gone: Vec<PartitionId> = {
             let partitions = self.shared.partitions.read().unwrap_or_else(PoisonError::into_inner);
             // A clock that jumps ahead must not take everything away: what is stored says how late it is.
-            let newest = partitions.keys().next_back().map(|day| day.end());
+            let newest = partitions.keys().next_back().map(|id| id.day.end());
             let now = newest.map_or(now.to_log_time(), |newest| newest.min(now.to_log_time()));
             let oldest = now.minus(self.options.retention);
-            partitions.keys().copied().filter(|day| day.end() < oldest).collect()
+            partitions.keys().copied().filter(|id| id.day.end() < oldest).collect()
         };
-        for day in gone {
-            self.shared.partitions.write().unwrap_or_else(PoisonError::into_inner).remove(&day);
-            let path = day.directory(&self.shared.dir);
-            // Renamed first, so that a crash in between leaves no half of a partition.
-            let gone = self.shared.dir.join(format!("{GONE}{}", day.0));
-            self.shared.disk.rename(&path, &gone)?;
-            self.shared.disk.sync_dir(&self.shared.dir)?;
-            self.shared.disk.remove_dir_all(&gone)?;
-            self.shared.disk.sync_dir(&self.shared.dir)?;
-            tracing::info!(path = %path.display(), "log partition expired");
+        for id in gone {
+            self.remove(id)?;
         }
-        let count = self.shared.partitions.read().unwrap_or_else(PoisonError::into_inner).len();
-        self.shared.telemetry.partitions.set(count as i64);
         Ok(())
     }
 
-    /// The last of `sealed` of which every line is committed; the marks they hold are saved first.
+    fn remove(&self, id: PartitionId) -> io::Result<()> {
+        let mut partitions = self.shared.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(partition) = partitions.remove(&id) else { return Ok(()) };
+        self.shared.telemetry.partitions.set(partitions.len() as i64);
+        drop(partitions);
+        // Renamed first, so that a crash in between leaves no half of a partition.
+        let gone = self.shared.dir.join(format!("{GONE}{}", id.name()));
+        self.shared.disk.rename(partition.dir(), &gone)?;
+        self.shared.disk.sync_dir(&self.shared.dir)?;
+        self.shared.disk.remove_dir_all(&gone)?;
+        self.shared.disk.sync_dir(&self.shared.dir)?;
+        tracing::info!(partition = id.name(), "log partition expired");
+        Ok(())
+    }
+
+    /// The last of `sealed` of which every line is in a page; the marks they hold are saved first.
     pub(crate) fn persisted_through(
         &self,
         sealed: &[SealedFile],
@@ -494,13 +447,13 @@ impl Logs {
         Ok(self.save(changed, None, catalog)?.then_some(last).flatten().map(|file| file.id))
     }
 
-    /// Marks that are to be saved, and the last record of which all lines are in partitions.
+    /// Marks that are to be saved, and the last record of which all lines are in pages.
     fn take_changed(&self) -> (HashMap<FileId, u64>, Sequence) {
         // Under the lock no line is between the WAL and the queue.
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-        let committed = self.shared.queue.committed();
-        let has_all = self.shared.queue.last_queued() <= committed;
-        let through = if has_all { self.shared.wal.last() } else { committed };
+        let in_pages = self.shared.queue.sealed();
+        let has_all = self.shared.queue.last_queued() <= in_pages;
+        let through = if has_all { self.shared.wal.last() } else { in_pages };
         (std::mem::take(&mut marks.changed), through)
     }
 
@@ -530,7 +483,7 @@ impl Logs {
         saved.map(|()| is_durable)
     }
 
-    /// Commits what is queued and ends the thread.
+    /// Puts what is queued into pages and ends the thread.
     pub(crate) fn close(&self) {
         self.shared.queue.stop();
         let thread = self.indexer.lock().unwrap_or_else(PoisonError::into_inner).take();
@@ -539,14 +492,3 @@ impl Logs {
         }
     }
 }
-
-fn broken(error: &TantivyError) -> StorageError {
-    if matches!(error, TantivyError::InternalError(text) if text == DEADLINE) {
-        return StorageError::Deadline;
-    }
-    tracing::error!(%error, "log search failed");
-    StorageError::Broken(format!("log index: {error}"))
-}
-
-#[cfg(test)]
-mod tests;

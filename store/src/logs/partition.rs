@@ -1,32 +1,31 @@
-//! A partition: the lines of one day of intake time, as a tantivy index.
+//! Partitions: directories of pages, a window of intake time each.
+//!
+//! ```text
+//! logs/p0000020780-000/     the first partition of that day of intake time
+//!   000000.page …           sealed pages, numbered in the order in which they were written
+//!   closed                  once nothing is added any more: what each page holds
+//! ```
 
+use std::collections::BTreeMap;
+use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use binnacle_model::LogTime;
-use binnacle_model::log::LogEntry;
-use binnacle_model::storage::{Deadline, LogBar, LogCursor, LogRequest};
-use tantivy::indexer::IndexWriterOptions;
-use tantivy::merge_policy::LogMergePolicy;
-use tantivy::store::{Compressor, ZstdCompressor};
-use tantivy::{
-    DocAddress, Index, IndexReader, IndexSettings, IndexWriter, ReloadPolicy, Searcher, TantivyDocument,
-};
 
-use super::collect::{Bars, Found, Newest, Span};
-use super::compile::compile;
-use super::directory::DiskDirectory;
-use super::schema::{self, Fields, WORDS, WordTokenizer};
-use crate::fs::Disk;
+use super::page::{PageError, PageReader, SealedPage, Shared, Source};
+use crate::bytes::{Reader, put_varint, put_zigzag};
+use crate::fs::{Disk, read_all, write_atomic};
 use crate::wal::Sequence;
 
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
-/// What the writer may hold of uncommitted lines before it starts a segment; commits come sooner.
-const WRITER_MEMORY_BYTES: usize = 64_000_000;
+/// With so many bytes of messages a partition is closed before its day is over.
+pub(super) const PARTITION_MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
-/// Decompressed blocks of stored lines that a reader keeps per segment.
-const STORE_CACHE_BLOCKS: usize = 4;
+/// What `closed` may have.
+const CLOSED_MAX_BYTES: u64 = 64 << 20;
 
 /// Days since 1970, of intake time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -41,147 +40,295 @@ impl Day {
     pub(crate) fn end(self) -> LogTime {
         LogTime((self.0 + 1).saturating_mul(DAY_NS))
     }
+}
 
-    pub(crate) fn directory(self, root: &Path) -> PathBuf {
-        root.join(format!("p{:010}", self.0))
+/// Names a partition: its day, and the how-maniest of the day it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct PartitionId {
+    pub(crate) day: Day,
+    pub(crate) part: u32,
+}
+
+impl PartitionId {
+    pub(crate) fn name(self) -> String {
+        format!("p{:010}-{:03}", self.day.0, self.part)
     }
 
     pub(crate) fn of_name(name: &str) -> Option<Self> {
-        name.strip_prefix('p')?.parse().ok().map(Self)
+        let (day, part) = name.strip_prefix('p')?.split_once('-')?;
+        Some(Self { day: Day(day.parse().ok()?), part: part.parse().ok()? })
     }
 }
 
-/// A partition, open for reading.
+/// What is known of a page without reading it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Summary {
+    pub(crate) number: u32,
+    pub(crate) rows: u64,
+    pub(crate) raw_bytes: u64,
+    pub(crate) stored_bytes: u64,
+    pub(crate) first: LogTime,
+    pub(crate) last: LogTime,
+    pub(crate) sequences: (Sequence, Sequence),
+}
+
+/// A page on the disk. What was read of it is kept as long as there is room.
+#[derive(Debug)]
+pub(crate) struct PageFile {
+    pub(crate) summary: Summary,
+    path: PathBuf,
+    open: Mutex<Option<Arc<SealedPage>>>,
+}
+
+impl PageFile {
+    /// The page, opened if it is not.
+    pub(crate) fn open(&self, disk: &dyn Disk, shared: &Mutex<Shared>) -> Result<Arc<SealedPage>, PageError> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(page) = &*open {
+            return Ok(Arc::clone(page));
+        }
+        let page = Arc::new(read_page(disk, &self.path, shared)?);
+        *open = Some(Arc::clone(&page));
+        Ok(page)
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Bytes of memory of what was read.
+    pub(crate) fn weight(&self) -> usize {
+        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.as_ref().map_or(0, |page| page.weight())
+    }
+
+    /// Forgets what was read.
+    pub(crate) fn forget(&self) {
+        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+}
+
+fn read_page(disk: &dyn Disk, path: &Path, shared: &Mutex<Shared>) -> Result<SealedPage, PageError> {
+    let file = disk.open(path)?;
+    let length = file.size()?;
+    let source = Source { file, offset: 0, length };
+    SealedPage::open(source, &mut shared.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+fn summary(number: u32, page: &SealedPage, stored_bytes: u64) -> Summary {
+    let (first, last) = page.span();
+    let (rows, raw_bytes, sequences) = (page.rows(), page.raw_bytes(), page.sequences());
+    Summary { number, rows, raw_bytes, stored_bytes, first, last, sequences }
+}
+
+/// A page that was set aside. What is not known of it is `None`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Lost {
+    pub(crate) rows: Option<u64>,
+    pub(crate) span: Option<(LogTime, LogTime)>,
+}
+
+impl Lost {
+    /// The name of the file of a page that is set aside: it keeps what was known.
+    fn name(self, number: u32) -> String {
+        match (self.rows, self.span) {
+            (Some(rows), Some((first, last))) => format!("{number:06}.{rows}.{}.{}.damaged", first.0, last.0),
+            _ => format!("{number:06}.damaged"),
+        }
+    }
+
+    fn of_name(name: &str) -> Option<Self> {
+        let mut parts = name.strip_suffix(".damaged")?.split('.').skip(1);
+        let mut number = || parts.next()?.parse::<i64>().ok();
+        let (rows, first, last) = (number(), number(), number());
+        let span = first.zip(last).map(|(first, last)| (LogTime(first), LogTime(last)));
+        Some(Self { rows: rows.and_then(|rows| u64::try_from(rows).ok()), span })
+    }
+}
+
+/// A partition.
 pub(crate) struct Partition {
-    pub(crate) day: Day,
-    index: Index,
-    fields: Fields,
-    reader: IndexReader,
+    pub(crate) id: PartitionId,
+    dir: PathBuf,
+    pages: RwLock<Vec<Arc<PageFile>>>,
+    lost: RwLock<Vec<Lost>>,
+    /// Of the next page. No number is given twice, also not that of a page that was set aside.
+    next: AtomicU32,
+}
+
+/// What opening a partition found.
+pub(super) struct Opened {
+    pub(super) partition: Partition,
+    /// Pages that were set aside.
+    pub(super) damaged: usize,
 }
 
 impl Partition {
-    /// Opens a partition, or makes it.
-    pub(crate) fn open(disk: &Arc<dyn Disk>, root: &Path, day: Day) -> tantivy::Result<Self> {
-        let path = day.directory(root);
-        disk.create_dir_all(&path)?;
-        let directory = DiskDirectory::new(Arc::clone(disk), path);
-        let (schema, fields) = schema::build();
-        let index = if Index::exists(&directory)? {
-            Index::open(directory)?
-        } else {
-            let level = Some(1);
-            let settings = IndexSettings {
-                docstore_compression: Compressor::Zstd(ZstdCompressor { compression_level: level }),
-                docstore_blocksize: 64 * 1024,
-                docstore_compress_dedicated_thread: false,
-                ..IndexSettings::default()
+    /// Makes the directory of a new partition.
+    pub(super) fn create(disk: &dyn Disk, root: &Path, id: PartitionId) -> io::Result<Self> {
+        let dir = root.join(id.name());
+        disk.create_dir_all(&dir)?;
+        Ok(Self { id, dir, pages: RwLock::default(), lost: RwLock::default(), next: AtomicU32::new(0) })
+    }
+
+    /// Reads what each page holds. Damaged pages are set aside after `before_setting_aside`.
+    pub(super) fn open(
+        disk: &dyn Disk,
+        root: &Path,
+        id: PartitionId,
+        shared: &Mutex<Shared>,
+        before_setting_aside: &dyn Fn() -> io::Result<()>,
+    ) -> io::Result<Opened> {
+        let dir = root.join(id.name());
+        let closed = closed(disk, &dir)?;
+        let (mut pages, mut lost, mut damaged, mut next) = (Vec::new(), Vec::new(), 0, 0);
+        for name in disk.list(&dir)? {
+            let path = dir.join(&name);
+            if Path::new(&name).extension().is_some_and(|extension| extension == "tmp") {
+                disk.remove_file(&path)?;
+            }
+            lost.extend(Lost::of_name(&name));
+            let taken = name.split('.').next().and_then(|number| number.parse::<u32>().ok());
+            next = next.max(taken.map_or(0, |taken| taken.saturating_add(1)));
+            let Some(number) = name.strip_suffix(".page").and_then(|number| number.parse().ok()) else {
+                continue;
             };
-            Index::create(directory, schema, settings)?
-        };
-        index.tokenizers().register(WORDS, WordTokenizer::default());
-        let reader = index
-            .reader_builder()
-            .reload_policy(ReloadPolicy::Manual)
-            .doc_store_cache_num_blocks(STORE_CACHE_BLOCKS)
-            .try_into()?;
-        Ok(Self { day, index, fields, reader })
+            let summary = match closed.as_ref().and_then(|closed| closed.get(&number)) {
+                Some(summary) => *summary,
+                None => match read_page(disk, &path, shared) {
+                    Ok(page) => summary(number, &page, disk.open(&path)?.size()?),
+                    Err(PageError::Read(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
+                        return Err(error);
+                    }
+                    Err(error) => {
+                        before_setting_aside()?;
+                        let unknown = Lost { rows: None, span: None };
+                        set_aside(disk, &path, unknown.name(number), &error)?;
+                        lost.push(unknown);
+                        damaged += 1;
+                        continue;
+                    }
+                },
+            };
+            pages.push(Arc::new(PageFile { summary, path, open: Mutex::default() }));
+        }
+        pages.sort_by_key(|page| page.summary.number);
+        let (pages, lost) = (RwLock::new(pages), RwLock::new(lost));
+        Ok(Opened { partition: Self { id, dir, pages, lost, next: AtomicU32::new(next) }, damaged })
     }
 
-    /// The last record of the WAL whose lines are all committed here.
-    pub(crate) fn committed(&self) -> tantivy::Result<Sequence> {
-        let payload = self.index.load_metas()?.payload.unwrap_or_default();
-        let number = payload.strip_prefix("wal=").and_then(|number| number.parse().ok());
-        Ok(Sequence(number.unwrap_or(0)))
+    /// The pages, oldest first.
+    pub(crate) fn pages(&self) -> Vec<Arc<PageFile>> {
+        self.pages.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Shows what was committed last to the searches that come.
-    pub(crate) fn reload(&self) -> tantivy::Result<()> {
-        self.reader.reload()
+    /// Bytes of messages.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        self.pages().iter().map(|page| page.summary.raw_bytes).sum()
     }
 
-    pub(crate) fn writer(&self) -> tantivy::Result<PartitionWriter> {
-        let options = IndexWriterOptions::builder()
-            .num_worker_threads(1)
-            .memory_budget_per_thread(WRITER_MEMORY_BYTES)
-            .num_merge_threads(1)
-            .build();
-        let writer = self.index.writer_with_options(options)?;
-        let mut policy = LogMergePolicy::default();
-        policy.set_min_num_segments(8);
-        policy.set_max_docs_before_merge(2_000_000);
-        writer.set_merge_policy(Box::new(policy));
-        Ok(PartitionWriter { day: self.day, writer, fields: self.fields })
-    }
-
-    /// Where the newest matches before `cursor` are, newest first, the number of all, and the view of
-    /// the index in which that is so.
-    pub(crate) fn find(
+    /// Writes a page and makes it durable. It is not part of the partition before [`Self::add`].
+    pub(super) fn write(
         &self,
-        request: &LogRequest,
-        limit: usize,
-        cursor: Option<LogCursor>,
-        deadline: &Deadline,
-    ) -> tantivy::Result<(u64, Vec<Found>, View)> {
-        let span = Span { start: request.start, end: request.end };
-        let query = compile(&self.fields, &request.query);
-        let searcher = self.reader.searcher();
-        let (total, found) = searcher.search(&*query, &Newest { span, limit, cursor, deadline })?;
-        Ok((total, found, View { searcher, fields: self.fields, day: self.day }))
+        disk: &dyn Disk,
+        shared: &Mutex<Shared>,
+        bytes: &[u8],
+    ) -> io::Result<PageFile> {
+        // An attempt that failed may have left a file, in the place of which this one comes.
+        let number = self.next.load(Ordering::Relaxed);
+        let path = self.dir.join(format!("{number:06}.page"));
+        write_atomic(disk, &path, bytes)?;
+        let page = read_page(disk, &path, shared).map_err(io::Error::other)?;
+        let summary = summary(number, &page, bytes.len() as u64);
+        Ok(PageFile { summary, path, open: Mutex::default() })
     }
 
-    pub(crate) fn histogram(
-        &self,
-        request: &LogRequest,
-        bars: usize,
-        deadline: &Deadline,
-    ) -> tantivy::Result<Vec<LogBar>> {
-        let span = Span { start: request.start, end: request.end };
-        let query = compile(&self.fields, &request.query);
-        self.reader.searcher().search(&*query, &Bars { span, count: bars, deadline })
+    pub(super) fn add(&self, page: PageFile) {
+        self.next.store(page.summary.number + 1, Ordering::Relaxed);
+        self.pages.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(page));
     }
-}
 
-/// A partition as it was at one moment.
-pub(crate) struct View {
-    searcher: Searcher,
-    fields: Fields,
-    day: Day,
-}
-
-impl View {
-    /// The entry at an address that this view gave out.
-    pub(crate) fn read(&self, at: DocAddress) -> tantivy::Result<LogEntry> {
-        let document: TantivyDocument = self.searcher.doc(at)?;
-        schema::from_document(&self.fields, &document).ok_or_else(|| {
-            let what = format!("stored entry {at:?} of partition {}", self.day.0);
-            tantivy::TantivyError::InternalError(format!("{what} cannot be decoded"))
-        })
-    }
-}
-
-/// The one writer of a partition.
-pub(crate) struct PartitionWriter {
-    pub(crate) day: Day,
-    writer: IndexWriter,
-    fields: Fields,
-}
-
-impl PartitionWriter {
-    pub(crate) fn add(&self, entry: &LogEntry) -> tantivy::Result<()> {
-        self.writer.add_document(schema::to_document(&self.fields, entry))?;
+    /// Takes a page that turned out to be damaged out of the way.
+    pub(super) fn set_aside(&self, disk: &dyn Disk, number: u32, error: &PageError) -> io::Result<()> {
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = pages.iter().position(|page| page.summary.number == number) {
+            let Summary { rows, first, last, .. } = pages[at].summary;
+            let lost = Lost { rows: Some(rows), span: Some((first, last)) };
+            set_aside(disk, &pages[at].path, lost.name(number), error)?;
+            self.lost.write().unwrap_or_else(PoisonError::into_inner).push(lost);
+            pages.remove(at);
+        }
         Ok(())
     }
 
-    /// Makes all that was added durable, and says up to which record of the WAL that is everything.
-    pub(crate) fn commit(&mut self, through: Sequence) -> tantivy::Result<()> {
-        let mut prepared = self.writer.prepare_commit()?;
-        prepared.set_payload(&format!("wal={}", through.0));
-        prepared.commit()?;
-        Ok(())
+    /// Pages that were set aside.
+    pub(crate) fn lost(&self) -> Vec<Lost> {
+        self.lost.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Ends the writer's threads; merges under way are finished.
-    pub(crate) fn close(self) -> tantivy::Result<()> {
-        self.writer.wait_merging_threads()
+    /// Reads all of a page anew and compares.
+    pub(super) fn verify(disk: &dyn Disk, page: &PageFile) -> Result<(), PageError> {
+        PageReader::new(Arc::new(read_page(disk, &page.path, &Mutex::default())?)).verify()
     }
+
+    /// Writes down what each page holds: no more will come.
+    pub(super) fn close(&self, disk: &dyn Disk) -> io::Result<()> {
+        let mut out = Vec::new();
+        for page in self.pages() {
+            let Summary { number, rows, raw_bytes, stored_bytes, first, last, sequences } = page.summary;
+            put_varint(&mut out, u64::from(number));
+            [rows, raw_bytes, stored_bytes].into_iter().for_each(|number| put_varint(&mut out, number));
+            [first, last].into_iter().for_each(|time| put_zigzag(&mut out, time.0));
+            [sequences.0, sequences.1].into_iter().for_each(|sequence| put_varint(&mut out, sequence.0));
+        }
+        let crc = crc32c::crc32c(&out);
+        out.extend_from_slice(&crc.to_le_bytes());
+        write_atomic(disk, &self.dir.join("closed"), &out)
+    }
+
+    pub(super) fn dir(&self) -> &Path {
+        &self.dir
+    }
+}
+
+/// The summaries of a closed partition, if they are there and sound.
+fn closed(disk: &dyn Disk, dir: &Path) -> io::Result<Option<BTreeMap<u32, Summary>>> {
+    let path = dir.join("closed");
+    if !disk.exists(&path)? {
+        return Ok(None);
+    }
+    let bytes = read_all(disk, &path, CLOSED_MAX_BYTES)?;
+    let Some((rest, crc)) = bytes.split_last_chunk::<4>() else { return Ok(None) };
+    if crc32c::crc32c(rest) != u32::from_le_bytes(*crc) {
+        return Ok(None);
+    }
+    let mut reader = Reader::new(rest);
+    let mut summaries = BTreeMap::new();
+    while !reader.is_empty() {
+        let Some(summary) = read_summary(&mut reader) else { return Ok(None) };
+        summaries.insert(summary.number, summary);
+    }
+    Ok(Some(summaries))
+}
+
+fn read_summary(reader: &mut Reader<'_>) -> Option<Summary> {
+    Some(Summary {
+        number: u32::try_from(reader.varint()?).ok()?,
+        rows: reader.varint()?,
+        raw_bytes: reader.varint()?,
+        stored_bytes: reader.varint()?,
+        first: LogTime(reader.zigzag()?),
+        last: LogTime(reader.zigzag()?),
+        sequences: (Sequence(reader.varint()?), Sequence(reader.varint()?)),
+    })
+}
+
+fn set_aside(disk: &dyn Disk, path: &Path, name: String, error: &PageError) -> io::Result<()> {
+    let aside = path.with_file_name(name);
+    tracing::error!(
+        %error, aside = %aside.display(),
+        "a damaged log page was set aside; of its lines those are found that the write-ahead log still has"
+    );
+    disk.rename(path, &aside)?;
+    disk.sync_dir(path.parent().unwrap_or(Path::new(".")))
 }

@@ -142,13 +142,13 @@ fn exemplars(converted: &Converted) -> Vec<RawExemplar<'_>> {
 }
 
 /// How long a body will be once gzip is undone: what its last bytes say, or some times as long as it is.
-fn gunzipped_len(body: &[u8]) -> usize {
+pub(super) fn gunzipped_len(body: &[u8]) -> usize {
     let said = body.last_chunk().map_or(0, |said| u32::from_le_bytes(*said) as usize);
     said.max(body.len().saturating_mul(GZIP_RATIO)).min(OTLP_MAX_BYTES)
 }
 
 /// Never makes more than what there is room for, whatever the body promises.
-fn gunzip(body: &[u8], most: usize) -> Result<Vec<u8>, Refusal> {
+pub(super) fn gunzip(body: &[u8], most: usize) -> Result<Vec<u8>, Refusal> {
     let mut plain = Vec::new();
     let mut limited = flate2::read::MultiGzDecoder::new(body).take(most as u64 + 1);
     limited.read_to_end(&mut plain).map_err(|error| Refusal::Bad(format!("body is not gzip: {error}")))?;

@@ -1,0 +1,70 @@
+//! For whoever throws foreign bytes at pages. Checksums would refuse nearly all of them, so that what lies behind a
+//! checksum can be reached without one.
+
+use std::sync::Arc;
+
+use super::sealed::{PageReader, SealedPage, Shared, Source};
+use super::tables::OpenTables;
+use super::{Fuse, PageView, cells, entry, ints};
+use crate::bytes::Reader;
+use crate::fs::{Disk, SimDisk};
+use crate::logs::split::{Pieces, decode, encode, split};
+
+/// Rows that are read of a page of foreign bytes.
+const ROWS_MAX: usize = 64;
+
+/// Reads `bytes` as a page, as the head of one, as columns or as a filter, or cuts them as a message, as the first byte
+/// says.
+pub fn try_log_page(bytes: &[u8]) {
+    let Some((kind, bytes)) = bytes.split_first() else { return };
+    match kind % 6 {
+        0 => read_page(bytes),
+        1 => {
+            let _ = SealedPage::of_head(bytes, &mut Shared::default());
+        }
+        2 => {
+            let Some((count, bytes)) = bytes.split_first_chunk::<2>() else { return };
+            let _ = ints::decode(&mut Reader::new(bytes), usize::from(u16::from_le_bytes(*count)));
+        }
+        3 => {
+            let Some((count, bytes)) = bytes.split_first_chunk::<2>() else { return };
+            let _ = cells::decode(&mut Reader::new(bytes), usize::from(u16::from_le_bytes(*count)));
+        }
+        4 => {
+            let _ = Fuse::decode(bytes).map(|filter| filter.may_contain(7));
+        }
+        _ => cut(bytes),
+    }
+}
+
+fn read_page(bytes: &[u8]) {
+    let (disk, path) = (SimDisk::default(), std::path::Path::new("/p"));
+    let Ok(mut file) = disk.create(path) else { return };
+    if file.append(bytes).is_err() {
+        return;
+    }
+    let Ok(file) = disk.open(path) else { return };
+    let source = Source { file, offset: 0, length: bytes.len() as u64 };
+    let Ok(page) = SealedPage::open(source, &mut Shared::default()) else { return };
+    let reader = PageReader::new(Arc::new(page));
+    for row in 0..reader.rows().min(ROWS_MAX) {
+        let _ = entry(&reader, row);
+    }
+    let _ = reader.verify();
+}
+
+/// A message comes back as it was.
+fn cut(message: &[u8]) {
+    const TIME_NS: i64 = 1_763_892_672_345_678_901;
+    let (mut pieces, mut tables) = (Pieces::default(), OpenTables::default());
+    split(message, TIME_NS, &mut pieces);
+    let (mut rebuilt, mut at) = (Vec::new(), 0);
+    for hole in &pieces.holes {
+        rebuilt.extend_from_slice(&message[at..hole.start as usize]);
+        let cell = hole.time.unwrap_or_else(|| encode(hole.of(message), &mut tables));
+        assert!(decode(cell, &tables, TIME_NS, &mut rebuilt), "a cell that leads nowhere");
+        at = hole.end as usize;
+    }
+    rebuilt.extend_from_slice(&message[at..]);
+    assert_eq!(rebuilt, message);
+}

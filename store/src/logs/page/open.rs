@@ -1,0 +1,373 @@
+//! The page that takes lines, in the order in which they come.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use binnacle_model::log::{FieldValue, FileId};
+use binnacle_model::push::FileBatch;
+use binnacle_model::{Labels, LogTime};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::tables::{OpenTables, Texts};
+use super::{Fuse, PageError, PageTemplate, PageView, level_number};
+use crate::logs::split::{Lookup, Pieces, body, encode, split};
+use crate::logs::template::{Beside, Finder, TemplateNumber, ValueKind, WHOLE_MIN_BYTES};
+use crate::wal::Sequence;
+
+/// Rows of a page: few enough that a column is decoded in a moment, many enough that they compress.
+pub(crate) const PAGE_MAX_ROWS: usize = 65_536;
+
+/// Bytes of messages and attributes in a page.
+pub(crate) const PAGE_MAX_BYTES: usize = 16 * 1024 * 1024;
+
+/// New templates after which a stream may be prose.
+const PROSE_MIN_TEMPLATES: u32 = 2_000;
+
+/// Of so many lines of a stream the new templates are counted.
+const PROSE_WINDOW: u32 = 1_000;
+
+/// With more new templates in a window the stream is prose.
+const PROSE_MIN_NEW: u32 = 50;
+
+/// Lines after which a stream that was prose is tried again; doubled each time.
+const PROSE_RETRY_LINES: u64 = 50_000;
+
+/// A line on its way into a page.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Line<'a> {
+    pub(crate) time: LogTime,
+    pub(crate) offset: u64,
+    pub(crate) message: &'a [u8],
+    pub(crate) level: u8,
+    pub(crate) attributes: &'a [(String, FieldValue)],
+}
+
+/// How new the templates of a stream are.
+#[derive(Debug, Default)]
+struct Novelty {
+    lines: u32,
+    new: u32,
+    templates: u32,
+    /// Lines that are kept whole before templates are looked for again.
+    whole_left: u64,
+    /// So many times it was prose.
+    times: u32,
+}
+
+/// Finds the templates of all pages, and knows which streams are prose.
+#[derive(Debug, Default)]
+pub(crate) struct Miner {
+    finder: Finder,
+    novelty: HashMap<u64, Novelty, foldhash::fast::FixedState>,
+    pieces: Pieces,
+    /// Names and kinds of the last attributes, which are mostly those of the next.
+    beside: Vec<(Arc<str>, ValueKind)>,
+}
+
+/// Streams whose novelty is remembered.
+const NOVELTY_MAX: usize = 20_000;
+
+impl Miner {
+    /// The template of a line; its holes are in `pieces` then.
+    fn find(&mut self, line: &Line<'_>, stream: u64) -> TemplateNumber {
+        self.learn_attributes(line.attributes);
+        let beside = Beside { level: line.level, attributes: &self.beside };
+        if self.novelty.len() >= NOVELTY_MAX {
+            self.novelty.clear();
+        }
+        let novelty = self.novelty.entry(stream).or_default();
+        if line.message.len() >= WHOLE_MIN_BYTES || novelty.whole_left > 0 {
+            novelty.whole_left = novelty.whole_left.saturating_sub(1);
+            self.pieces.holes.clear();
+            return self.finder.whole(beside);
+        }
+        split(line.message, line.time.0, &mut self.pieces);
+        let before = self.finder.made();
+        let found = self.finder.find(line.message, &mut self.pieces, beside);
+        novelty.note(self.finder.made() > before);
+        found
+    }
+
+    fn learn_attributes(&mut self, attributes: &[(String, FieldValue)]) {
+        let is_same = self.beside.len() == attributes.len()
+            && self
+                .beside
+                .iter()
+                .zip(attributes)
+                .all(|((name, kind), (key, value))| **name == **key && *kind == ValueKind::of(value));
+        if !is_same {
+            let known = attributes.iter().map(|(key, value)| (Arc::from(key.as_str()), ValueKind::of(value)));
+            self.beside = known.collect();
+        }
+    }
+}
+
+impl Novelty {
+    fn note(&mut self, is_new: bool) {
+        self.lines += 1;
+        self.new += u32::from(is_new);
+        self.templates = self.templates.saturating_add(u32::from(is_new));
+        if self.lines < PROSE_WINDOW {
+            return;
+        }
+        let was_prose = self.times > 0;
+        if self.new > PROSE_MIN_NEW && (self.templates > PROSE_MIN_TEMPLATES || was_prose) {
+            self.whole_left = PROSE_RETRY_LINES << self.times.min(6);
+            self.times += 1;
+        } else if was_prose {
+            self.times -= 1;
+        }
+        (self.lines, self.new) = (0, 0);
+    }
+}
+
+/// A template's rows.
+#[derive(Debug)]
+pub(super) struct Rows {
+    /// A column for each hole.
+    pub(super) cells: Vec<Vec<u64>>,
+}
+
+/// A page that grows.
+#[derive(Debug, Default)]
+pub(crate) struct OpenPage {
+    pub(super) times: Vec<i64>,
+    pub(super) row_templates: Vec<u32>,
+    occurrences: Vec<u32>,
+    pub(super) row_streams: Vec<u32>,
+    pub(super) row_files: Vec<u32>,
+    pub(super) offsets: Vec<u64>,
+    pub(super) row_pushes: Vec<u32>,
+    /// Bytes of each message.
+    pub(super) lengths: Vec<u32>,
+    pub(super) templates: Vec<PageTemplate>,
+    pub(super) columns: Vec<Rows>,
+    pub(super) streams: Vec<Labels>,
+    pub(super) files: Vec<FileId>,
+    pub(super) pushes: Vec<LogTime>,
+    pub(super) tables: OpenTables,
+    /// Of the messages, taken together in any order.
+    pub(super) hash: u64,
+    raw_bytes: usize,
+    sequences: Option<(Sequence, Sequence)>,
+    span: Option<(i64, i64)>,
+    /// The numbers here of the finder's templates.
+    by_number: HashMap<TemplateNumber, u32, foldhash::fast::FixedState>,
+    by_stream: HashMap<Labels, u32, foldhash::fast::FixedState>,
+    by_file: HashMap<FileId, u32, foldhash::fast::FixedState>,
+}
+
+impl OpenPage {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.times.is_empty()
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.times.len() >= PAGE_MAX_ROWS || self.raw_bytes >= PAGE_MAX_BYTES
+    }
+
+    /// Bytes of messages.
+    pub(crate) fn raw_bytes(&self) -> usize {
+        self.raw_bytes
+    }
+
+    /// The first and the last record of the log that it has lines of.
+    pub(crate) fn sequences(&self) -> Option<(Sequence, Sequence)> {
+        self.sequences
+    }
+
+    /// When the first of its lines was received.
+    pub(crate) fn began(&self) -> Option<LogTime> {
+        self.pushes.first().copied()
+    }
+
+    /// Takes the lines of one record. Those of a file that is not named get offsets from the record's sequence.
+    pub(crate) fn push(
+        &mut self,
+        miner: &mut Miner,
+        batches: &[FileBatch],
+        received: LogTime,
+        sequence: Sequence,
+    ) {
+        if miner.finder.is_full() && self.is_empty() {
+            miner.finder.forget();
+        }
+        let push = self.pushes.len() as u32;
+        self.pushes.push(received);
+        let first = self.sequences.map_or(sequence, |(first, _)| first);
+        self.sequences = Some((first, sequence));
+        let mut unnamed = 0;
+        for batch in batches {
+            let Ok(labels) = batch.stream_labels() else { continue };
+            let kin = kin_of(&labels);
+            let file = self.file(&batch.file);
+            let mut last: Option<(&str, u32)> = None;
+            for entry in &batch.entries {
+                let stream = match last {
+                    Some((iostream, stream)) if iostream == entry.iostream => stream,
+                    _ => self.stream(labels.with("iostream", &entry.iostream)),
+                };
+                last = Some((&entry.iostream, stream));
+                let mut origin = entry.offset;
+                if batch.file.is_empty() {
+                    origin = offset_of(sequence, unnamed);
+                    unnamed += 1;
+                }
+                let (time, attributes) = batch.time_and_attributes(entry, received);
+                let level = level_number(&entry.level);
+                let line =
+                    Line { time, offset: origin, message: &entry.message, level, attributes: &attributes };
+                self.push_line(miner, &line, kin, stream, file, push);
+            }
+        }
+    }
+
+    fn push_line(&mut self, miner: &mut Miner, line: &Line<'_>, kin: u64, stream: u32, file: u32, push: u32) {
+        let number = miner.find(line, kin);
+        let at = match self.by_number.get(&number) {
+            Some(at) => *at,
+            None => self.add_template(number, miner),
+        };
+        let (template, rows) = (&mut self.templates[at as usize], &mut self.columns[at as usize]);
+        let mut columns = rows.cells.iter_mut();
+        if miner.pieces.holes.is_empty() && template.template.is_whole() {
+            let cell = body(line.message, &mut self.tables);
+            columns.by_ref().take(1).for_each(|column| column.push(cell.0));
+        }
+        for (hole, column) in miner.pieces.holes.iter().zip(columns.by_ref()) {
+            let cell = hole.time.unwrap_or_else(|| encode(hole.of(line.message), &mut self.tables));
+            column.push(cell.0);
+        }
+        for ((_, value), column) in line.attributes.iter().zip(columns) {
+            let cell = match value {
+                FieldValue::Text(text) => encode(text.as_bytes(), &mut self.tables),
+                FieldValue::Int(value) => {
+                    encode(itoa::Buffer::new().format(*value).as_bytes(), &mut self.tables)
+                }
+                FieldValue::Float(value) => body(&value.to_le_bytes(), &mut self.tables),
+                FieldValue::Bool(value) => encode(if *value { b"1" } else { b"0" }, &mut self.tables),
+            };
+            column.push(cell.0);
+        }
+        self.occurrences.push(template.rows);
+        template.rows += 1;
+        template.bytes += line.message.len() as u64;
+        self.times.push(line.time.0);
+        self.row_templates.push(at);
+        self.row_streams.push(stream);
+        self.row_files.push(file);
+        self.offsets.push(line.offset);
+        self.row_pushes.push(push);
+        self.lengths.push(line.message.len() as u32);
+        self.hash = self.hash.wrapping_add(xxh3_64(line.message));
+        self.raw_bytes += line.message.len() + 32 * line.attributes.len();
+        let (first, last) = self.span.unwrap_or((line.time.0, line.time.0));
+        self.span = Some((first.min(line.time.0), last.max(line.time.0)));
+    }
+
+    fn add_template(&mut self, number: TemplateNumber, miner: &Miner) -> u32 {
+        let at = self.templates.len() as u32;
+        let template = Arc::clone(miner.finder.template(number));
+        self.columns.push(Rows { cells: vec![Vec::new(); template.holes()] });
+        self.templates.push(PageTemplate { template, rows: 0, bytes: 0, minutes: Vec::new(), number: None });
+        self.by_number.insert(number, at);
+        at
+    }
+
+    fn stream(&mut self, labels: Labels) -> u32 {
+        if let Some(stream) = self.by_stream.get(&labels) {
+            return *stream;
+        }
+        let stream = self.streams.len() as u32;
+        self.streams.push(labels.clone());
+        self.by_stream.insert(labels, stream);
+        stream
+    }
+
+    fn file(&mut self, name: &str) -> u32 {
+        let file = FileId(name.to_owned());
+        if let Some(number) = self.by_file.get(&file) {
+            return *number;
+        }
+        let number = self.files.len() as u32;
+        self.files.push(file.clone());
+        self.by_file.insert(file, number);
+        number
+    }
+}
+
+/// The offset of a line that came without a file: the same after a replay of the log.
+pub(crate) fn offset_of(sequence: Sequence, line: u64) -> u64 {
+    sequence.0 << 22 | line
+}
+
+/// Streams of one kind of program: pods of one Deployment print the same sentences.
+fn kin_of(labels: &Labels) -> u64 {
+    let of_program = labels.iter().filter(|label| !matches!(&*label.name, "pod" | "node" | "iostream"));
+    of_program.fold(0, |hash, label| {
+        xxhash_rust::xxh3::xxh3_64_with_seed(label.value.as_bytes(), hash ^ xxh3_64(label.name.as_bytes()))
+    })
+}
+
+impl PageView for OpenPage {
+    fn rows(&self) -> usize {
+        self.times.len()
+    }
+    fn span(&self) -> (LogTime, LogTime) {
+        self.span.map_or_else(Default::default, |(first, last)| (LogTime(first), LogTime(last)))
+    }
+    fn templates(&self) -> &[PageTemplate] {
+        &self.templates
+    }
+    fn streams(&self) -> &[Labels] {
+        &self.streams
+    }
+    fn files(&self) -> &[FileId] {
+        &self.files
+    }
+    fn pushes(&self) -> &[LogTime] {
+        &self.pushes
+    }
+    fn template_column(&self) -> Result<&[u32], PageError> {
+        Ok(&self.row_templates)
+    }
+    fn occurrence_column(&self) -> Result<&[u32], PageError> {
+        Ok(&self.occurrences)
+    }
+    fn time_column(&self) -> Result<&[i64], PageError> {
+        Ok(&self.times)
+    }
+    fn stream_column(&self) -> &[u32] {
+        &self.row_streams
+    }
+    fn file_column(&self) -> &[u32] {
+        &self.row_files
+    }
+    fn offset_column(&self) -> Result<&[u64], PageError> {
+        Ok(&self.offsets)
+    }
+    fn push_column(&self) -> Result<&[u32], PageError> {
+        Ok(&self.row_pushes)
+    }
+    fn cells(&self, template: usize, hole: usize) -> Result<&[u64], PageError> {
+        Ok(&self.columns[template].cells[hole])
+    }
+    fn kinds(&self, _: usize, _: usize) -> u16 {
+        u16::MAX
+    }
+    fn tables(&self) -> Result<&dyn Lookup, PageError> {
+        Ok(&self.tables)
+    }
+    fn texts(&self) -> Result<&Texts, PageError> {
+        Ok(&self.tables.texts)
+    }
+    fn has_bodies(&self) -> bool {
+        self.tables.bodies.len() > 0
+    }
+    fn ids(&self) -> Result<(&[u64], &[u128]), PageError> {
+        Ok((&self.tables.id16, &self.tables.id32))
+    }
+    fn filter(&self) -> Result<Option<&Fuse>, PageError> {
+        Ok(None)
+    }
+}

@@ -1,0 +1,706 @@
+//! A page that was sealed: what is asked for is read, checked, decoded, and kept as long as the page is.
+
+use std::cell::OnceCell;
+use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use binnacle_model::log::FileId;
+use binnacle_model::{Labels, LogTime};
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::seal::{HolePlace, PLACE_BYTES, Run, SectionPlace, WORDS, section};
+use super::tables::Texts;
+use super::{Fuse, Minute, PageError, PageTemplate, PageView, cells, ints};
+use crate::bytes::Reader;
+use crate::fs::ReadFile;
+use crate::header::{self, HEADER_BYTES, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
+use crate::logs::split::Lookup;
+use crate::logs::template::{Template, ValueKind};
+use crate::wal::Sequence;
+
+/// Bytes at the end of a page: where the directory is, how long, its checksum, and the magic.
+const FOOTER_BYTES: usize = 16;
+
+/// Sections of one page, and bytes of one section: what more a file claims is not believed.
+const SECTIONS_MAX: usize = 65_536;
+const SECTION_MAX_BYTES: u32 = 256 * 1024 * 1024;
+
+/// Rows of a page; one record of the log may bring more than a page is meant to have.
+const ROWS_MAX: usize = 8 * 1024 * 1024;
+
+/// Where a page's bytes are.
+#[derive(Clone)]
+pub(crate) struct Source {
+    pub(crate) file: Arc<dyn ReadFile>,
+    pub(crate) offset: u64,
+    pub(crate) length: u64,
+}
+
+impl Source {
+    fn read(&self, offset: u64, length: usize) -> Result<Vec<u8>, PageError> {
+        let end = offset.checked_add(length as u64).filter(|end| *end <= self.length);
+        end.ok_or(PageError::Damaged("a section outside of the page"))?;
+        let mut bytes = vec![0; length];
+        self.file.read_exact_at(&mut bytes, self.offset + offset)?;
+        Ok(bytes)
+    }
+}
+
+/// A page of a partition.
+pub(crate) struct SealedPage {
+    source: Source,
+    sections: Vec<SectionPlace>,
+    rows: usize,
+    raw_bytes: u64,
+    span: (LogTime, LogTime),
+    hash: u64,
+    sequences: (Sequence, Sequence),
+    pushes: Vec<LogTime>,
+    streams: Vec<Labels>,
+    files: Vec<FileId>,
+    runs: Vec<Run>,
+    templates: Vec<PageTemplate>,
+    /// Of the holes of each template.
+    places: Vec<Vec<HolePlace>>,
+    /// The section of cells that each frame is, by its number.
+    frames: Vec<u32>,
+    has_minutes: bool,
+    is_on_minute: bool,
+    /// Bytes of memory of what was read and is kept.
+    weight: AtomicUsize,
+    texts: OnceLock<Texts>,
+    filter: OnceLock<Fuse>,
+    /// The number of each row's template, of which few pages have more than 65,536.
+    numbers: OnceLock<Vec<u16>>,
+}
+
+/// What one visit reads of a page, and what is let go at its end.
+pub(crate) struct PageReader {
+    pub(crate) page: Arc<SealedPage>,
+    templates: OnceCell<Vec<u32>>,
+    occurrences: OnceCell<Vec<u32>>,
+    times: OnceCell<Vec<i64>>,
+    streams: OnceCell<Vec<u32>>,
+    files: OnceCell<Vec<u32>>,
+    origins: OnceCell<(Vec<u64>, Vec<u32>)>,
+    ids: OnceCell<(Vec<u64>, Vec<u128>)>,
+    bodies: OnceCell<Texts>,
+    frames: Vec<OnceCell<Vec<u8>>>,
+    cells: Vec<Box<[OnceCell<Vec<u64>>]>>,
+}
+
+impl std::fmt::Debug for SealedPage {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "SealedPage({} rows)", self.rows)
+    }
+}
+
+/// Gives equal templates, labels and files of many pages one place in memory.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    templates: foldhash::HashMap<Arc<Template>, u32>,
+    /// The number of the next new template.
+    next: u32,
+    labels: foldhash::HashSet<Labels>,
+}
+
+impl Shared {
+    fn template(&mut self, template: Template) -> (Arc<Template>, u32) {
+        if let Some((known, number)) = self.templates.get_key_value(&template) {
+            return (Arc::clone(known), *number);
+        }
+        let (template, number) = (Arc::new(template), self.next);
+        self.next = self.next.wrapping_add(1);
+        self.templates.insert(Arc::clone(&template), number);
+        (template, number)
+    }
+
+    fn stream(&mut self, labels: Labels) -> Labels {
+        if let Some(known) = self.labels.get(&labels) {
+            return known.clone();
+        }
+        self.labels.insert(labels.clone());
+        labels
+    }
+
+    /// Lets go of what no page has any more.
+    pub(crate) fn sweep(&mut self) {
+        self.templates.retain(|template, _| Arc::strong_count(template) > 1);
+        self.labels.clear();
+    }
+}
+
+const SHORT: PageError = PageError::Damaged("a section that ends too soon");
+
+impl SealedPage {
+    /// Reads the directory and the head.
+    pub(crate) fn open(source: Source, shared: &mut Shared) -> Result<Self, PageError> {
+        let least = (HEADER_BYTES + FOOTER_BYTES) as u64;
+        if source.length < least || source.length > u64::from(u32::MAX) {
+            return Err(PageError::Damaged("no page has this size"));
+        }
+        let header = source.read(0, HEADER_BYTES)?;
+        header::decode(&header, MAGIC_LOG_PAGE, LOG_PAGE_VERSION)
+            .map_err(|_| PageError::Damaged("the header is not that of a page"))?;
+        let sections = directory(&source)?;
+        let place = sections.iter().find(|place| place.kind == section::HEAD);
+        let head = read_section(&source, *place.ok_or(PageError::Damaged("no head"))?)?;
+        let mut page =
+            Self::parse(&head, shared).ok_or(PageError::Damaged("the head contradicts the format"))?;
+        page.source = source;
+        page.sections = sections;
+        page.weight = AtomicUsize::new(2 * head.len() + 256);
+        Ok(page)
+    }
+
+    /// A page of a head alone, for whoever throws bytes at it.
+    pub(super) fn of_head(head: &[u8], shared: &mut Shared) -> Option<Self> {
+        Self::parse(head, shared)
+    }
+
+    fn parse(head: &[u8], shared: &mut Shared) -> Option<Self> {
+        let reader = &mut Reader::new(head);
+        let rows = usize::try_from(reader.varint()?).ok().filter(|rows| (1..=ROWS_MAX).contains(rows))?;
+        let raw_bytes = reader.varint()?;
+        let span = (LogTime(reader.zigzag()?), LogTime(reader.zigzag()?));
+        let hash = reader.u64()?;
+        let sequences = (Sequence(reader.varint()?), Sequence(reader.varint()?));
+        let pushes = read_pushes(reader)?;
+        let streams = read_streams(reader, shared)?;
+        let files = (0..reader.count()?)
+            .map(|_| Some(FileId(reader.text()?.to_owned())))
+            .collect::<Option<Vec<_>>>()?;
+        let mut runs = Vec::new();
+        let mut rows_of_runs = 0u64;
+        for _ in 0..reader.count()? {
+            let mut number = || u32::try_from(reader.varint()?).ok();
+            let run = Run { stream: number()?, file: number()?, rows: number()? };
+            let is_sound = (run.stream as usize) < streams.len() && (run.file as usize) < files.len();
+            rows_of_runs += u64::from(run.rows);
+            runs.push(is_sound.then_some(run)?);
+        }
+        let flags = reader.u8()?;
+        let (has_minutes, is_on_minute) = (flags & 1 == 1, flags & 2 == 2);
+        let mut frames = vec![u32::MAX; reader.count()?];
+        for section in 0..frames.len() {
+            let number = usize::try_from(reader.varint()?).ok()?;
+            *frames.get_mut(number)? = section as u32;
+        }
+        let (mut templates, mut places) = (Vec::new(), Vec::new());
+        let mut rows_of_templates = 0u64;
+        for _ in 0..reader.count()? {
+            let (template, place) = read_template(reader, has_minutes, shared)?;
+            rows_of_templates += u64::from(template.rows);
+            templates.push(template);
+            places.push(place);
+        }
+        let is_sound = rows_of_runs == rows as u64 && rows_of_templates == rows as u64 && reader.is_empty();
+        is_sound.then_some(())?;
+        let nowhere = Source { file: Arc::new(Nowhere), offset: 0, length: 0 };
+        let (sections, weight) = (Vec::new(), AtomicUsize::new(0));
+        let (texts, filter, numbers) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        Some(Self {
+            source: nowhere,
+            sections,
+            rows,
+            raw_bytes,
+            span,
+            hash,
+            sequences,
+            pushes,
+            streams,
+            files,
+            runs,
+            templates,
+            places,
+            frames,
+            has_minutes,
+            is_on_minute,
+            weight,
+            texts,
+            filter,
+            numbers,
+        })
+    }
+
+    /// How many rows it has.
+    pub(crate) fn rows(&self) -> u64 {
+        self.rows as u64
+    }
+
+    /// The first and the last moment.
+    pub(crate) fn span(&self) -> (LogTime, LogTime) {
+        self.span
+    }
+
+    /// The records of the log that it has lines of.
+    pub(crate) fn sequences(&self) -> (Sequence, Sequence) {
+        self.sequences
+    }
+
+    /// Bytes of messages.
+    pub(crate) fn raw_bytes(&self) -> u64 {
+        self.raw_bytes
+    }
+
+    /// Whether its templates know their minutes.
+    pub(crate) fn has_minutes(&self) -> bool {
+        self.has_minutes
+    }
+
+    /// Whether a row lies exactly where a minute begins.
+    pub(crate) fn is_on_minute(&self) -> bool {
+        self.is_on_minute
+    }
+
+    /// Rows of each stream: number and count.
+    pub(crate) fn stream_rows(&self) -> impl Iterator<Item = (u32, u32)> {
+        self.runs.iter().map(|run| (run.stream, run.rows))
+    }
+
+    /// Bytes of memory that it holds now.
+    pub(crate) fn weight(&self) -> usize {
+        self.weight.load(Ordering::Relaxed)
+    }
+
+    fn section(&self, kind: u8, at: usize) -> Result<Vec<u8>, PageError> {
+        let place = self.sections.iter().filter(|place| place.kind == kind).nth(at);
+        read_section(&self.source, *place.ok_or(PageError::Damaged("a section is missing"))?)
+    }
+
+    /// What is kept in `slot`, read the first time.
+    fn once<'a, T>(
+        &'a self,
+        slot: &'a OnceLock<T>,
+        weigh: impl FnOnce(&T) -> usize,
+        read: impl FnOnce() -> Result<T, PageError>,
+    ) -> Result<&'a T, PageError> {
+        if let Some(known) = slot.get() {
+            return Ok(known);
+        }
+        let value = read()?;
+        let weight = weigh(&value);
+        // Two readers at once: one of the two answers is kept, and they are the same.
+        if slot.set(value).is_ok() {
+            self.weight.fetch_add(weight, Ordering::Relaxed);
+        }
+        slot.get().ok_or(PageError::Damaged("nothing was read"))
+    }
+
+    fn texts(&self) -> Result<&Texts, PageError> {
+        let read = || decode_texts(&self.section(section::TEXTS, 0)?).ok_or(SHORT);
+        self.once(&self.texts, Texts::weight, read)
+    }
+
+    fn filter(&self) -> Result<Option<&Fuse>, PageError> {
+        if !self.sections.iter().any(|place| place.kind == section::FILTER) {
+            return Ok(None);
+        }
+        let filter = self.once(&self.filter, Fuse::weight, || {
+            Fuse::decode(&self.section(section::FILTER, 0)?).ok_or(PageError::Damaged("the filter"))
+        })?;
+        Ok(Some(filter))
+    }
+
+    /// The number of each row's template, where all of them are small.
+    fn numbers(&self) -> Result<&[u16], PageError> {
+        let numbers = self.once(
+            &self.numbers,
+            |numbers| 2 * numbers.len(),
+            || {
+                let plain = self.section(section::TEMPLATE_COLUMN, 0)?;
+                if plain.len() != 3 * self.rows {
+                    return Err(SHORT);
+                }
+                let (low, rest) = plain.split_at(self.rows);
+                let numbers = low.iter().zip(rest).map(|(low, high)| u16::from_le_bytes([*low, *high]));
+                Ok(numbers.collect())
+            },
+        )?;
+        Ok(numbers)
+    }
+
+    fn template_column(&self) -> Result<Vec<u32>, PageError> {
+        let numbers: Vec<u32> = if u16::try_from(self.templates.len()).is_ok() {
+            self.numbers()?.iter().map(|number| u32::from(*number)).collect()
+        } else {
+            let plain = self.section(section::TEMPLATE_COLUMN, 0)?;
+            if plain.len() != 3 * self.rows {
+                return Err(SHORT);
+            }
+            let byte = |at: usize, row: usize| plain[at * self.rows + row];
+            (0..self.rows)
+                .map(|row| u32::from_le_bytes([byte(0, row), byte(1, row), byte(2, row), 0]))
+                .collect()
+        };
+        let count = self.templates.len() as u32;
+        let is_sound = numbers.iter().all(|number| *number < count);
+        is_sound.then_some(numbers).ok_or(PageError::Damaged("a template that is not there"))
+    }
+
+    fn occurrences(&self, numbers: &[u32]) -> Result<Vec<u32>, PageError> {
+        let mut counts = vec![0u32; self.templates.len()];
+        let mut occurrences = Vec::with_capacity(self.rows);
+        for number in numbers {
+            let count = &mut counts[*number as usize];
+            occurrences.push(*count);
+            *count += 1;
+        }
+        let is_sound = counts.iter().zip(&self.templates).all(|(count, template)| *count == template.rows);
+        let wrong = PageError::Damaged("rows of templates that do not add up");
+        is_sound.then_some(occurrences).ok_or(wrong)
+    }
+
+    fn expand(&self, of: impl Fn(&Run) -> u32) -> Vec<u32> {
+        let mut column = Vec::with_capacity(self.rows);
+        self.runs.iter().for_each(|run| column.extend(std::iter::repeat_n(of(run), run.rows as usize)));
+        column
+    }
+
+    fn origins(&self) -> Result<(Vec<u64>, Vec<u32>), PageError> {
+        let plain = self.section(section::ORIGINS, 0)?;
+        let reader = &mut Reader::new(&plain);
+        let length = reader.count().ok_or(SHORT)?;
+        let steps = unpack_signed(reader.bytes(length).ok_or(SHORT)?, self.rows)?;
+        let mut offset = 0u64;
+        let offsets = steps.into_iter().map(|step| {
+            offset = offset.wrapping_add(step as u64);
+            offset
+        });
+        let pushes = ints::decode(reader, self.rows).ok_or(SHORT)?;
+        if pushes.iter().any(|push| *push >= self.pushes.len() as u64) {
+            return Err(PageError::Damaged("a push that is not there"));
+        }
+        Ok((offsets.collect(), pushes.into_iter().map(|push| push as u32).collect()))
+    }
+
+    fn times(&self) -> Result<Vec<i64>, PageError> {
+        let mut times = unpack_signed(&self.section(section::TIMES, 0)?, self.rows)?;
+        let mut time = 0i64;
+        for step in &mut times {
+            time = time.wrapping_add(*step);
+            *step = time;
+        }
+        Ok(times)
+    }
+
+    fn bodies(&self) -> Result<Texts, PageError> {
+        let mut bodies = Texts::default();
+        for place in self.sections.iter().filter(|place| place.kind == section::BODIES) {
+            let plain = read_section(&self.source, *place)?;
+            let frame = decode_texts(&plain).ok_or(SHORT)?;
+            frame.iter().for_each(|text| {
+                bodies.push(text);
+            });
+        }
+        Ok(bodies)
+    }
+
+    fn ids(&self) -> Result<(Vec<u64>, Vec<u128>), PageError> {
+        let plain = self.section(section::IDS, 0)?;
+        let reader = &mut Reader::new(&plain);
+        let count = reader.count().ok_or(SHORT)?;
+        let short = reader.bytes(8 * count).ok_or(SHORT)?;
+        if !reader.rest().len().is_multiple_of(16) {
+            return Err(SHORT);
+        }
+        let short = short.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
+        let long = reader.rest().as_chunks::<16>().0.iter().map(|bytes| u128::from_le_bytes(*bytes));
+        Ok((short.collect(), long.collect()))
+    }
+}
+
+/// As [`OnceCell::get_or_init`], where reading may fail.
+fn once<T>(slot: &OnceCell<T>, read: impl FnOnce() -> Result<T, PageError>) -> Result<&T, PageError> {
+    if let Some(known) = slot.get() {
+        return Ok(known);
+    }
+    let value = read()?;
+    Ok(slot.get_or_init(|| value))
+}
+
+impl PageReader {
+    pub(crate) fn new(page: Arc<SealedPage>) -> Self {
+        let frames = page.frames.iter().map(|_| OnceCell::new()).collect();
+        let cells = page.places.iter().map(|holes| holes.iter().map(|_| OnceCell::new()).collect()).collect();
+        Self {
+            page,
+            templates: OnceCell::new(),
+            occurrences: OnceCell::new(),
+            times: OnceCell::new(),
+            streams: OnceCell::new(),
+            files: OnceCell::new(),
+            origins: OnceCell::new(),
+            ids: OnceCell::new(),
+            bodies: OnceCell::new(),
+            frames,
+            cells,
+        }
+    }
+
+    /// Reads all of the page, and puts every message together again.
+    pub(crate) fn verify(&self) -> Result<(), PageError> {
+        for place in &self.page.sections {
+            read_section(&self.page.source, *place)?;
+        }
+        let (numbers, occurrences) = (self.template_column()?, self.occurrence_column()?);
+        let times = self.time_column()?;
+        self.offset_column()?;
+        let (mut message, mut hash) = (Vec::new(), 0u64);
+        for (row, number) in numbers.iter().enumerate() {
+            message.clear();
+            super::rebuild(self, *number as usize, occurrences[row] as usize, times[row], &mut message)?;
+            hash = hash.wrapping_add(xxh3_64(&message));
+        }
+        (hash == self.page.hash)
+            .then_some(())
+            .ok_or(PageError::Damaged("the messages are not those that came"))
+    }
+
+    fn frame(&self, number: u32) -> Result<&[u8], PageError> {
+        let slot = self.frames.get(number as usize).ok_or(PageError::Damaged("a frame that is not there"))?;
+        let frame = once(slot, || {
+            let section = self.page.frames[number as usize];
+            self.page.section(section::CELLS, section as usize)
+        })?;
+        Ok(frame)
+    }
+}
+
+fn directory(source: &Source) -> Result<Vec<SectionPlace>, PageError> {
+    let footer = source.read(source.length - FOOTER_BYTES as u64, FOOTER_BYTES)?;
+    let number = |at: usize| footer[at..].first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+    let (start, count, crc) = (number(0), number(4) as usize, number(8));
+    if footer[12..] != MAGIC_LOG_PAGE || count > SECTIONS_MAX {
+        return Err(PageError::Damaged("the footer is not that of a page"));
+    }
+    let bytes = source.read(u64::from(start), count * PLACE_BYTES)?;
+    if crc32c::crc32c(&bytes) != crc {
+        return Err(PageError::Damaged("the checksum of the directory is wrong"));
+    }
+    let place = |bytes: &[u8]| {
+        let number = |at: usize| bytes[at..].first_chunk::<4>().map_or(0, |bytes| u32::from_le_bytes(*bytes));
+        SectionPlace {
+            kind: bytes[0],
+            offset: number(1),
+            stored: number(5),
+            plain: number(9),
+            crc: number(13),
+        }
+    };
+    Ok(bytes.chunks_exact(PLACE_BYTES).map(place).collect())
+}
+
+/// A section, checked and plain.
+fn read_section(source: &Source, place: SectionPlace) -> Result<Vec<u8>, PageError> {
+    if place.plain > SECTION_MAX_BYTES || place.stored > place.plain {
+        return Err(PageError::Damaged("a section that is too large"));
+    }
+    let stored = source.read(u64::from(place.offset), place.stored as usize)?;
+    if crc32c::crc32c(&stored) != place.crc {
+        return Err(PageError::Damaged("the checksum of a section is wrong"));
+    }
+    if place.plain == place.stored {
+        return Ok(stored);
+    }
+    let plain = zstd::bulk::decompress(&stored, place.plain as usize)?;
+    if plain.len() != place.plain as usize {
+        return Err(SHORT);
+    }
+    Ok(plain)
+}
+
+fn read_pushes(reader: &mut Reader<'_>) -> Option<Vec<LogTime>> {
+    let mut time = 0i64;
+    let mut next = |reader: &mut Reader<'_>| {
+        time = time.wrapping_add(reader.zigzag()?);
+        Some(LogTime(time))
+    };
+    (0..reader.count()?).map(|_| next(reader)).collect()
+}
+
+fn read_streams(reader: &mut Reader<'_>, shared: &mut Shared) -> Option<Vec<Labels>> {
+    let mut streams = Vec::new();
+    for _ in 0..reader.count()? {
+        let mut pairs = Vec::new();
+        for _ in 0..reader.count()? {
+            pairs.push((reader.text()?, reader.text()?));
+        }
+        streams.push(shared.stream(Labels::new(pairs).ok()?));
+    }
+    Some(streams)
+}
+
+fn read_template(
+    reader: &mut Reader<'_>,
+    has_minutes: bool,
+    shared: &mut Shared,
+) -> Option<(PageTemplate, Vec<HolePlace>)> {
+    let length = reader.count()?;
+    let text = reader.bytes(length)?;
+    let (mut cuts, mut cut) = (Vec::new(), 0u32);
+    for _ in 0..reader.count()? {
+        cut = cut
+            .checked_add(u32::try_from(reader.varint()?).ok()?)
+            .filter(|cut| *cut as usize <= text.len())?;
+        cuts.push(cut);
+    }
+    let level = reader.u8()?;
+    let mut attributes = Vec::new();
+    for _ in 0..reader.count()? {
+        attributes.push((Arc::from(reader.text()?), ValueKind::from_byte(reader.u8()?)?));
+    }
+    let rows = u32::try_from(reader.varint()?).ok()?;
+    let bytes = reader.varint()?;
+    let holes = cuts.len() + attributes.len();
+    let (mut places, mut last) = (Vec::with_capacity(holes), [HolePlace::default(); 2]);
+    for _ in 0..holes {
+        let kinds = u16::try_from(reader.varint()?).ok()?;
+        let last = &mut last[usize::from(kinds & WORDS != 0)];
+        let frame = u32::try_from(i64::from(last.frame).checked_add(reader.zigzag()?)?).ok()?;
+        let offset = u32::try_from(i64::from(last.offset).checked_add(reader.zigzag()?)?).ok()?;
+        *last = HolePlace { kinds, frame, offset };
+        places.push(*last);
+    }
+    let (mut minutes, mut previous) = (Vec::new(), 0i64);
+    if has_minutes {
+        for _ in 0..reader.count()? {
+            previous = previous.checked_add(reader.zigzag()?)?;
+            let rows = u32::try_from(reader.varint()?).ok()?;
+            minutes.push(Minute { at: previous, rows, bytes: reader.varint()? });
+        }
+    }
+    let template = Template { text: text.into(), cuts: cuts.into(), level, attributes: attributes.into() };
+    let (template, number) = shared.template(template);
+    Some((PageTemplate { template, rows, bytes, minutes, number: Some(number) }, places))
+}
+
+fn decode_texts(plain: &[u8]) -> Option<Texts> {
+    let reader = &mut Reader::new(plain);
+    let count = reader.count()?;
+    let (mut ends, mut end) = (Vec::with_capacity(count), 0u32);
+    for _ in 0..count {
+        end = end.checked_add(u32::try_from(reader.varint()?).ok()?)?;
+        ends.push(end);
+    }
+    let bytes = reader.rest().to_vec();
+    (bytes.len() == end as usize).then_some(Texts { bytes, ends })
+}
+
+fn unpack_signed(bytes: &[u8], count: usize) -> Result<Vec<i64>, PageError> {
+    let mut values = vec![0i64; count];
+    let progress = pco::standalone::simple_decompress_into(bytes, &mut values)
+        .map_err(|_| PageError::Damaged("a column of numbers"))?;
+    if progress.n_processed != count || !progress.finished {
+        return Err(SHORT);
+    }
+    Ok(values)
+}
+
+impl Lookup for PageReader {
+    fn text(&self, number: usize) -> Option<&[u8]> {
+        self.page.texts().ok()?.get(number)
+    }
+    fn body(&self, number: usize) -> Option<&[u8]> {
+        once(&self.bodies, || self.page.bodies()).ok()?.get(number)
+    }
+    fn id16(&self, number: usize) -> Option<u64> {
+        self.ids().ok()?.0.get(number).copied()
+    }
+    fn id32(&self, number: usize) -> Option<u128> {
+        self.ids().ok()?.1.get(number).copied()
+    }
+}
+
+impl PageView for PageReader {
+    fn rows(&self) -> usize {
+        self.page.rows
+    }
+    fn span(&self) -> (LogTime, LogTime) {
+        self.page.span
+    }
+    fn templates(&self) -> &[PageTemplate] {
+        &self.page.templates
+    }
+    fn streams(&self) -> &[Labels] {
+        &self.page.streams
+    }
+    fn files(&self) -> &[FileId] {
+        &self.page.files
+    }
+    fn pushes(&self) -> &[LogTime] {
+        &self.page.pushes
+    }
+    fn template_column(&self) -> Result<&[u32], PageError> {
+        Ok(once(&self.templates, || self.page.template_column())?)
+    }
+    fn occurrence_column(&self) -> Result<&[u32], PageError> {
+        Ok(once(&self.occurrences, || self.page.occurrences(self.template_column()?))?)
+    }
+    fn time_column(&self) -> Result<&[i64], PageError> {
+        Ok(once(&self.times, || self.page.times())?)
+    }
+    fn runs(&self) -> Option<Vec<(u32, usize)>> {
+        Some(self.page.runs.iter().map(|run| (run.stream, run.rows as usize)).collect())
+    }
+    fn stream_column(&self) -> &[u32] {
+        self.streams.get_or_init(|| self.page.expand(|run| run.stream))
+    }
+    fn file_column(&self) -> &[u32] {
+        self.files.get_or_init(|| self.page.expand(|run| run.file))
+    }
+    fn offset_column(&self) -> Result<&[u64], PageError> {
+        Ok(&once(&self.origins, || self.page.origins())?.0)
+    }
+    fn push_column(&self) -> Result<&[u32], PageError> {
+        Ok(&once(&self.origins, || self.page.origins())?.1)
+    }
+
+    fn cells(&self, template: usize, hole: usize) -> Result<&[u64], PageError> {
+        let place =
+            self.page.places[template].get(hole).ok_or(PageError::Damaged("a hole that is not there"))?;
+        let slot = self.cells[template].get(hole).ok_or(PageError::Damaged("a hole that is not there"))?;
+        let cells = once(slot, || {
+            let frame = self.frame(place.frame)?;
+            let reader = &mut Reader::new(frame.get(place.offset as usize..).ok_or(SHORT)?);
+            let rows = self.page.templates[template].rows as usize;
+            cells::decode(reader, rows).ok_or(PageError::Damaged("a column of variables"))
+        })?;
+        Ok(cells)
+    }
+    fn kinds(&self, template: usize, hole: usize) -> u16 {
+        self.page.places[template].get(hole).map_or(u16::MAX, |place| place.kinds)
+    }
+
+    fn tables(&self) -> Result<&dyn Lookup, PageError> {
+        // Ids and bodies are read when the first cell asks for one.
+        self.page.texts()?;
+        Ok(self)
+    }
+    fn texts(&self) -> Result<&Texts, PageError> {
+        self.page.texts()
+    }
+    fn has_bodies(&self) -> bool {
+        self.page.sections.iter().any(|place| place.kind == section::BODIES)
+    }
+    fn ids(&self) -> Result<(&[u64], &[u128]), PageError> {
+        let ids = once(&self.ids, || self.page.ids())?;
+        Ok((&ids.0, &ids.1))
+    }
+    fn filter(&self) -> Result<Option<&Fuse>, PageError> {
+        self.page.filter()
+    }
+}
+
+/// A file without a byte.
+struct Nowhere;
+
+impl ReadFile for Nowhere {
+    fn size(&self) -> io::Result<u64> {
+        Ok(0)
+    }
+    fn read_exact_at(&self, _: &mut [u8], _: u64) -> io::Result<()> {
+        Err(io::ErrorKind::UnexpectedEof.into())
+    }
+}

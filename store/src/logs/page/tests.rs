@@ -1,0 +1,161 @@
+use binnacle_model::push::{FileBatch, Pair, PushEntry, PushField};
+use proptest::prelude::*;
+
+use super::*;
+use crate::fs::ReadFile;
+use crate::wal::Sequence;
+
+pub(in crate::logs) struct Bytes(pub(in crate::logs) Vec<u8>);
+
+impl ReadFile for Bytes {
+    fn size(&self) -> io::Result<u64> {
+        Ok(self.0.len() as u64)
+    }
+    fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let from = self.0.get(offset as usize..offset as usize + buffer.len());
+        buffer.copy_from_slice(from.ok_or(io::ErrorKind::UnexpectedEof)?);
+        Ok(())
+    }
+}
+
+fn open_sealed(bytes: Vec<u8>) -> Result<PageReader, PageError> {
+    let source = Source { length: bytes.len() as u64, file: Arc::new(Bytes(bytes)), offset: 0 };
+    Ok(PageReader::new(Arc::new(SealedPage::open(source, &mut Shared::default())?)))
+}
+
+const RECEIVED: LogTime = LogTime(1_763_892_700_000_000_000);
+
+fn message() -> impl Strategy<Value = Vec<u8>> {
+    prop_oneof![
+        4 => "(GET|PUT) /cart/[0-9]{1,6} took [0-9]{1,3}\\.[0-9]{2} ms from 10\\.0\\.0\\.[0-9]{1,3}".prop_map(String::into_bytes),
+        4 => "\\{\"ts\":\"2025-11-23T10:1[0-9]:12\\.345Z\",\"level\":\"(info|warn)\",\"trace_id\":\"[0-9a-f]{32}\",\"user\":\"u-[0-9]{1,7}\",\"ok\":(true|1)\\}".prop_map(String::into_bytes),
+        2 => "[ -~]{0,40}".prop_map(String::into_bytes),
+        1 => prop::collection::vec(any::<u8>(), 0..50),
+        1 => (300usize..400).prop_map(|n| format!("x {}", "7".repeat(n)).into_bytes()),
+        1 => Just(vec![b'a'; 9000]),
+    ]
+}
+
+fn attribute() -> impl Strategy<Value = PushField> {
+    let value = prop_oneof![
+        "[a-z0-9 ]{0,10}".prop_map(FieldValue::Text),
+        any::<i64>().prop_map(FieldValue::Int),
+        any::<f64>().prop_map(FieldValue::Float),
+        any::<bool>().prop_map(FieldValue::Bool),
+    ];
+    ("[a-c]", value).prop_map(|(name, value)| PushField::new(name, value))
+}
+
+prop_compose! {
+    fn line()(
+        time in 1_763_892_600_000_000_000i64..1_763_892_800_000_000_000,
+        message in message(),
+        level in prop_oneof![Just(""), Just("info"), Just("error")],
+        iostream in prop_oneof![Just("stdout"), Just("stderr")],
+        fields in prop::collection::vec(attribute(), 0..3),
+    ) -> PushEntry {
+        PushEntry { time_ns: time, offset: 0, message, level: level.into(), iostream: iostream.into(), fields }
+    }
+}
+
+prop_compose! {
+    pub(in crate::logs) fn batch()(pod in "[a-c]", file in prop_oneof![Just(""), Just("f1"), Just("f2")], lines in prop::collection::vec(line(), 1..20)) -> FileBatch {
+        let mut entries = lines;
+        let mut offset = 0;
+        for entry in &mut entries {
+            entry.offset = offset;
+            offset += entry.message.len() as u64 + 40;
+        }
+        FileBatch {
+            file: file.into(), from: 0, to: offset,
+            stream: vec![Pair { name: "pod".into(), value: pod }, Pair { name: "app".into(), value: "x".into() }],
+            entries,
+        }
+    }
+}
+
+fn entries_of(page: &dyn PageView) -> Vec<LogEntry> {
+    let mut entries: Vec<LogEntry> = (0..page.rows()).map(|row| entry(page, row).unwrap()).collect();
+    entries.sort_by_key(|entry| {
+        (
+            entry.time,
+            entry.stream.to_string(),
+            entry.origin.file.0.clone(),
+            entry.origin.offset,
+            entry.message.clone(),
+        )
+    });
+    entries
+}
+
+fn wanted(batches: &[FileBatch]) -> Vec<LogEntry> {
+    let mut entries = Vec::new();
+    let mut unnamed = 0;
+    for batch in batches {
+        let labels = batch.stream_labels().unwrap();
+        for one in &batch.entries {
+            let mut entry = batch.to_entry(&labels, one, RECEIVED);
+            if batch.file.is_empty() {
+                entry.origin.offset = open::offset_of(Sequence(7), unnamed);
+                unnamed += 1;
+            }
+            entries.push(entry);
+        }
+    }
+    entries.sort_by_key(|entry| {
+        (
+            entry.time,
+            entry.stream.to_string(),
+            entry.origin.file.0.clone(),
+            entry.origin.offset,
+            entry.message.clone(),
+        )
+    });
+    entries
+}
+
+/// NaN is not equal to itself: what was printed is compared.
+fn shown(entries: &[LogEntry]) -> Vec<String> {
+    entries.iter().map(|entry| format!("{entry:?}")).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
+    #[test]
+    fn entries_come_back_byte_for_byte(batches in prop::collection::vec(batch(), 1..8)) {
+        let (mut page, mut miner) = (OpenPage::default(), Miner::default());
+        page.push(&mut miner, &batches, RECEIVED, Sequence(7));
+        let want = shown(&wanted(&batches));
+        prop_assert_eq!(shown(&entries_of(&page)), want.clone());
+        let sealed = open_sealed(seal(&page).unwrap()).unwrap();
+        prop_assert_eq!(shown(&entries_of(&sealed)), want);
+        sealed.verify().unwrap();
+        prop_assert_eq!(sealed.span(), page.span());
+    }
+
+    #[test]
+    fn damage_is_an_error(batches in prop::collection::vec(batch(), 1..4), flips in prop::collection::vec(any::<prop::sample::Index>(), 20)) {
+        let (mut page, mut miner) = (OpenPage::default(), Miner::default());
+        page.push(&mut miner, &batches, RECEIVED, Sequence(7));
+        let bytes = seal(&page).unwrap();
+        let want = shown(&wanted(&batches));
+        for flip in flips {
+            let bit = flip.index(bytes.len() * 8);
+            let mut damaged = bytes.clone();
+            damaged[bit / 8] ^= 1 << (bit % 8);
+            let Ok(sealed) = open_sealed(damaged) else { continue };
+            let read: Result<Vec<LogEntry>, PageError> = (0..sealed.rows()).map(|row| entry(&sealed, row)).collect();
+            // A flipped bit of the filter or of unused bytes changes no entry.
+            if let Ok(mut entries) = read {
+                entries.sort_by_key(|entry| (entry.time, entry.stream.to_string(), entry.origin.file.0.clone(), entry.origin.offset, entry.message.clone()));
+                prop_assert_eq!(shown(&entries), want.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        let _ = open_sealed(bytes);
+    }
+}

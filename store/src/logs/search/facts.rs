@@ -1,0 +1,164 @@
+//! What a page knows of a query's conditions before any row is looked at.
+
+use std::ops::{Bound, RangeBounds};
+
+use binnacle_model::LogTime;
+use binnacle_model::log::{Field, loki_alias};
+use binnacle_model::log_query::{LineTest, LogQuery, Phrase, Test};
+
+use super::needle::{inner_tokens, stays_within};
+use super::plan::{Plan, is_plain_equality};
+use crate::logs::page::{Fuse, PageError, PageView, key_of, key_of_number};
+
+/// Names of months, as timestamps have them.
+const MONTHS: &str = "/Jan/Feb/Mar/Apr/May/Jun/Jul/Aug/Sep/Oct/Nov/Dec/";
+
+/// For each condition, some bits. Of words: the `n`th says whether word `n` may stand in a variable. Of needles: whether
+/// one may. Of times: 0 no row, 1 every row, 2 some. Of the level: whether a stream has a label of its name.
+#[derive(Debug)]
+pub(super) struct Facts {
+    pub(super) bits: Vec<u64>,
+}
+
+impl Facts {
+    pub(super) fn of(plan: &Plan, page: &dyn PageView) -> Result<Self, PageError> {
+        let bits = plan.leaves.iter().map(|leaf| match &leaf.query {
+            LogQuery::Value { field: Field::Message, test } => match test {
+                Test::Phrase(phrase) => words(phrase, page),
+                Test::Regex(_) => needles(leaf.needs.as_ref().map_or(&[], |needs| &needs.one_of), page),
+                _ => Ok(u64::MAX),
+            },
+            LogQuery::Line(LineTest::Contains(needle)) => {
+                Ok(needles(std::slice::from_ref(needle), page)? | tokens(needle, page)? << 1)
+            }
+            LogQuery::Line(LineTest::Regex(_)) => {
+                needles(leaf.needs.as_ref().map_or(&[], |needs| &needs.one_of), page)
+            }
+            LogQuery::Time { low, high } => Ok(times(*low, *high, page.span())),
+            LogQuery::Label(matcher) if loki_alias(&matcher.name) == "level" => {
+                Ok(u64::from(page.streams().iter().any(|stream| stream.get("level").is_some())))
+            }
+            LogQuery::Label(matcher) if is_plain_equality(matcher) => Ok(u64::from(
+                words(&Phrase::new(&matcher.value), page)?.count_ones() as usize
+                    >= word_count(&matcher.value),
+            )),
+            _ => Ok(0),
+        });
+        Ok(Self { bits: bits.collect::<Result<_, _>>()? })
+    }
+}
+
+fn times(low: Bound<LogTime>, high: Bound<LogTime>, (first, last): (LogTime, LogTime)) -> u64 {
+    let range = (low, high);
+    if range.contains(&first) && range.contains(&last) {
+        return 1;
+    }
+    let begins_after = match low {
+        Bound::Included(low) => low > last,
+        Bound::Excluded(low) => low >= last,
+        Bound::Unbounded => false,
+    };
+    let ends_before = match high {
+        Bound::Included(high) => high < first,
+        Bound::Excluded(high) => high <= first,
+        Bound::Unbounded => false,
+    };
+    if begins_after || ends_before { 0 } else { 2 }
+}
+
+/// Words of a text, of which so many are looked at.
+fn word_count(text: &str) -> usize {
+    Phrase::new(text).words().len().min(63)
+}
+
+fn words(phrase: &Phrase, page: &dyn PageView) -> Result<u64, PageError> {
+    let Some(filter) = page.filter()? else { return Ok(u64::MAX) };
+    let mut bits = 0;
+    for (at, word) in phrase.words().iter().enumerate().take(63) {
+        let is_prefix = phrase.is_prefix() && at + 1 == phrase.words().len();
+        bits |= u64::from(is_prefix || word_may_vary(word, filter)) << at;
+    }
+    Ok(bits)
+}
+
+/// Whether a word may stand in a variable of the page that the filter is of.
+fn word_may_vary(word: &str, filter: &Fuse) -> bool {
+    if word.bytes().all(|byte| byte.is_ascii_digit()) {
+        // Small numbers, those with leading zeros and parts of timestamps are in no filter.
+        let number = word.parse::<u64>().ok().filter(|_| !word.starts_with('0') && word.len() > 9);
+        return number.is_none_or(|number| {
+            filter.may_contain(key_of_number(number)) || filter.may_contain(key_of(word.as_bytes()))
+        });
+    }
+    if is_of_time(word) {
+        return true;
+    }
+    filter.may_contain(key_of(word.as_bytes()))
+}
+
+/// Whether a timestamp may have such a word: `23t10`, `345z`, `nov`.
+fn is_of_time(word: &str) -> bool {
+    let bytes = word.as_bytes();
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    let is_day = bytes.len() == 5 && bytes[2] == b't' && bytes[..2].iter().chain(&bytes[3..]).all(is_digit);
+    let is_zone = bytes.last() == Some(&b'z') && bytes[..bytes.len() - 1].iter().all(is_digit);
+    is_day || is_zone || (word.len() == 3 && MONTHS.to_lowercase().contains(word))
+}
+
+/// Which of a needle's inner tokens a variable may be.
+fn tokens(needle: &[u8], page: &dyn PageView) -> Result<u64, PageError> {
+    let Some(filter) = page.filter()? else { return Ok(u64::MAX) };
+    let may_vary = |(start, end): &(usize, usize)| {
+        let phrase = Phrase::new(&String::from_utf8_lossy(&needle[*start..*end]));
+        phrase.words().iter().all(|word| word_may_vary(word, filter))
+    };
+    let tokens = inner_tokens(needle);
+    let bits = tokens.iter().take(62).enumerate().map(|(at, token)| u64::from(may_vary(token)) << at);
+    Ok(bits.fold(0, |all, bit| all | bit))
+}
+
+fn needles(needles: &[Vec<u8>], page: &dyn PageView) -> Result<u64, PageError> {
+    let mut bits = if needles.is_empty() { u64::MAX } else { 0 };
+    for (at, needle) in needles.iter().enumerate() {
+        let may = at >= 63 || !stays_within(needle) || needle_may_vary(needle, page)?;
+        bits |= u64::from(may) << at.min(63);
+    }
+    Ok(bits)
+}
+
+/// Whether a needle that lies within one token may stand in a variable of the page.
+fn needle_may_vary(needle: &[u8], page: &dyn PageView) -> Result<bool, PageError> {
+    let is_digit = |byte: &u8| byte.is_ascii_digit();
+    if may_be_of_time(needle) {
+        return Ok(true);
+    }
+    let texts = page.texts()?;
+    if memchr::memmem::find(&texts.bytes, needle).is_some() || page.has_bodies() {
+        return Ok(true);
+    }
+    // The text before a number, and what the number begins with.
+    let number = needle.iter().rev().take_while(|byte| is_digit(byte)).count();
+    let head = &needle[..needle.len() - number];
+    if number > 0 && memchr::memmem::find(&texts.bytes, head).is_some() {
+        return Ok(true);
+    }
+    let is_hex = needle.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    if !is_hex || needle.len() > 36 {
+        return Ok(false);
+    }
+    let is_whole = needle.len() == 32 || needle.len() == 36;
+    match page.filter()? {
+        Some(filter) if is_whole => Ok(filter.may_contain(key_of(needle))),
+        _ => Ok(true),
+    }
+}
+
+/// Whether a timestamp, or a number with signs, may have the needle in it.
+pub(super) fn may_be_of_time(needle: &[u8]) -> bool {
+    let is_plain = |byte: &u8| {
+        byte.is_ascii_digit() || matches!(byte, b'.' | b',' | b':' | b'+' | b'-' | b'/' | b' ' | b'T' | b'Z')
+    };
+    let letters: Vec<u8> = needle.iter().copied().filter(u8::is_ascii_alphabetic).collect();
+    let is_month = letters.len() <= 3 && memchr::memmem::find(MONTHS.as_bytes(), &letters).is_some();
+    needle.iter().all(|byte| is_plain(byte) || (is_month && byte.is_ascii_alphabetic()))
+}

@@ -1,0 +1,411 @@
+//! Sums of what is found: by labels, fields and time; and by template.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use binnacle_model::log::{Field, loki_alias, loki_name};
+use binnacle_model::storage::{
+    Deadline, LogAggregate, LogGroup, LogGroups, LogKey, LogMeasure, LogOrder, LogPattern, LogPatterns,
+    LogRequest, LogSlices, StorageError,
+};
+use binnacle_model::{Label, Labels, LogTime};
+
+use super::plan::Plan;
+use super::rows::{Found, find};
+use super::{Broken, fail};
+use crate::logs::Logs;
+use crate::logs::page::{self, MINUTE_NS, Minute, PageError, PageView, SealedPage, level_name};
+use crate::logs::template::Template;
+
+/// Sums of one answer: groups times slices.
+const SUMS_MAX: usize = 8_000_000;
+
+/// Groups of one answer.
+const GROUPS_MAX: usize = 200_000;
+
+/// Patterns of one answer.
+const PATTERNS_MAX: usize = 10_000;
+
+/// Sums by key.
+struct Groups {
+    slices: LogSlices,
+    numbers: HashMap<Vec<String>, usize>,
+    sums: Vec<Vec<u64>>,
+    /// By the place of a stream in memory, where nothing else is in the key.
+    of_stream: HashMap<*const Label, usize, foldhash::fast::FixedState>,
+    /// Keeps the streams where they are.
+    streams: Vec<Labels>,
+}
+
+impl Groups {
+    fn number(&mut self, key: Vec<String>) -> Result<usize, Broken> {
+        if let Some(number) = self.numbers.get(&key) {
+            return Ok(*number);
+        }
+        let number = self.sums.len();
+        if number >= GROUPS_MAX || (number + 1).saturating_mul(self.slices.count) > SUMS_MAX {
+            return Err(fail(StorageError::TooMuch));
+        }
+        self.numbers.insert(key, number);
+        self.sums.push(vec![0; self.slices.count]);
+        Ok(number)
+    }
+}
+
+/// What a key needs to be known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Depth {
+    Template,
+    Stream,
+    Row,
+}
+
+/// What the keys need in a page.
+fn depth_of(keys: &[LogKey], page: &dyn PageView) -> Depth {
+    keys.iter().map(|key| depth_of_key(key, page)).max().unwrap_or(Depth::Template)
+}
+
+fn depth_of_key(key: &LogKey, page: &dyn PageView) -> Depth {
+    match key {
+        LogKey::Field(Field::Stream("level")) => Depth::Template,
+        LogKey::Stream | LogKey::Field(Field::Stream(_)) => Depth::Stream,
+        LogKey::Label(name) => {
+            let name = loki_alias(name);
+            // A level that is known goes before any attribute.
+            let is_attribute = |template: &Template| {
+                (name != "level" || template.level == 0)
+                    && template.attributes.iter().any(|(key, _)| **key == *name || loki_name(key) == name)
+            };
+            if page.templates().iter().any(|one| is_attribute(&one.template)) {
+                Depth::Row
+            } else if page.streams().iter().any(|stream| stream.get(name).is_some()) {
+                Depth::Stream
+            } else {
+                Depth::Template
+            }
+        }
+        LogKey::Field(Field::Message | Field::Parsed(_)) => Depth::Row,
+    }
+}
+
+/// The key of rows of a template and a stream; of a template alone if `stream` is `None`.
+fn key_of(keys: &[LogKey], page: &dyn PageView, template: &Template, stream: Option<u32>) -> Vec<String> {
+    let labels = stream.map(|stream| &page.streams()[stream as usize]);
+    let level = level_name(template.level);
+    let one = |key: &LogKey| match key {
+        LogKey::Stream => labels.map_or_else(String::new, |labels| {
+            if level.is_empty() { labels.to_string() } else { labels.with("level", level).to_string() }
+        }),
+        LogKey::Field(Field::Stream("level")) => level.to_owned(),
+        LogKey::Field(Field::Stream(name)) => labels.map_or("", |labels| labels.value(name)).to_owned(),
+        LogKey::Label(name) => match loki_alias(name) {
+            "level" if !level.is_empty() => level.to_owned(),
+            name => labels.map_or("", |labels| labels.value(name)).to_owned(),
+        },
+        LogKey::Field(Field::Message | Field::Parsed(_)) => String::new(),
+    };
+    keys.iter().map(one).collect()
+}
+
+/// Whether each minute lies in one slice.
+fn fits_minutes(slices: LogSlices, sealed: &SealedPage) -> bool {
+    let minute = MINUTE_NS as u64;
+    let begins = slices.start.0.rem_euclid(MINUTE_NS);
+    // One nanosecond late is LogQL's way of leaving the beginning out, which matters to rows at full minutes alone.
+    let is_aligned = begins == 0 || (begins == 1 && !sealed.is_on_minute());
+    sealed.has_minutes() && is_aligned && slices.width_ns.is_multiple_of(minute)
+}
+
+/// The slice of all rows of a page, if there is one.
+fn single_slice(slices: LogSlices, page: &dyn PageView) -> Option<usize> {
+    let (first, last) = page.span();
+    slices.index(first).filter(|slice| slices.index(last) == Some(*slice))
+}
+
+fn measured(minute: &Minute, measure: LogMeasure) -> u64 {
+    match measure {
+        LogMeasure::Entries => u64::from(minute.rows),
+        LogMeasure::Bytes => minute.bytes,
+    }
+}
+
+fn slice_of_minute(slices: LogSlices, minute: i64) -> Option<usize> {
+    // Within the minute, so that a beginning one nanosecond late changes nothing.
+    slices.index(LogTime(minute.checked_mul(MINUTE_NS)?.checked_add(1)?))
+}
+
+impl Logs {
+    /// See [`binnacle_model::storage::LogSearcher::aggregate`].
+    pub(crate) fn aggregate(
+        &self,
+        request: &LogRequest,
+        aggregate: &LogAggregate,
+        deadline: &Deadline,
+    ) -> Result<LogGroups, StorageError> {
+        let LogAggregate { by, slices, measure } = aggregate;
+        let start = request.start.max(slices.start);
+        let end = request.end.min(slices.end());
+        let mut plan = Plan::new(&LogRequest { query: request.query.clone(), start, end });
+        let mut groups = Groups {
+            slices: *slices,
+            numbers: HashMap::new(),
+            sums: Vec::new(),
+            of_stream: HashMap::default(),
+            streams: Vec::new(),
+        };
+        let warnings = self.shared.visit(
+            &mut plan,
+            LogOrder::NewestFirst,
+            deadline,
+            &mut |_| true,
+            &mut |plan, view, sealed| {
+                let found = find(plan, view, deadline)?;
+                let depth = depth_of(by, view);
+                add_page(&mut groups, by, *measure, depth, found, view, sealed)
+            },
+        )?;
+        let mut sums: Vec<Option<Vec<u64>>> = groups.sums.into_iter().map(Some).collect();
+        let mut answer: Vec<LogGroup> = groups
+            .numbers
+            .into_iter()
+            .filter_map(|(key, number)| Some(LogGroup { key, sums: sums[number].take()? }))
+            .filter(|group| group.sums.iter().any(|sum| *sum > 0))
+            .collect();
+        answer.sort_by(|a, b| a.key.cmp(&b.key));
+        Ok(LogGroups { groups: answer, warnings })
+    }
+
+    /// See [`binnacle_model::storage::LogSearcher::patterns`].
+    pub(crate) fn patterns(
+        &self,
+        request: &LogRequest,
+        slices: LogSlices,
+        deadline: &Deadline,
+    ) -> Result<LogPatterns, StorageError> {
+        let start = request.start.max(slices.start);
+        let end = request.end.min(slices.end());
+        let mut plan = Plan::new(&LogRequest { query: request.query.clone(), start, end });
+        let mut patterns: BTreeMap<(String, u8), LogPattern> = BTreeMap::new();
+        let warnings = self.shared.visit(
+            &mut plan,
+            LogOrder::NewestFirst,
+            deadline,
+            &mut |_| true,
+            &mut |plan, view, sealed| {
+                let found = find(plan, view, deadline)?;
+                add_patterns(&mut patterns, slices, found, view, sealed)?;
+                Ok(())
+            },
+        )?;
+        let mut patterns: Vec<LogPattern> =
+            patterns.into_values().filter(|pattern| pattern.total > 0).collect();
+        patterns.sort_by(|a, b| b.total.cmp(&a.total).then_with(|| a.pattern.cmp(&b.pattern)));
+        Ok(LogPatterns { patterns, warnings })
+    }
+}
+
+/// Adds what was found in a page.
+fn add_page(
+    groups: &mut Groups,
+    by: &[LogKey],
+    measure: LogMeasure,
+    depth: Depth,
+    found: Found,
+    view: &dyn PageView,
+    sealed: Option<&SealedPage>,
+) -> Result<(), Broken> {
+    let slices = groups.slices;
+    let single = single_slice(slices, view);
+    let mut found = found;
+    let by_template =
+        depth == Depth::Template && (single.is_some() || sealed.is_some_and(|one| fits_minutes(slices, one)));
+    if by_template {
+        for at in std::mem::take(&mut found.templates) {
+            let one = &view.templates()[at as usize];
+            let group = groups.number(key_of(by, view, &one.template, None))?;
+            match single {
+                Some(slice) => {
+                    groups.sums[group][slice] +=
+                        if measure == LogMeasure::Entries { u64::from(one.rows) } else { one.bytes };
+                }
+                None => {
+                    for minute in &one.minutes {
+                        if let Some(slice) = slice_of_minute(slices, minute.at) {
+                            groups.sums[group][slice] += measured(minute, measure);
+                        }
+                    }
+                }
+            }
+        }
+    }
+    // Every row of the page, by stream alone: the runs know.
+    let is_all = found.templates.len() == view.templates().len();
+    let needs_level = by.iter().any(|key| matches!(key, LogKey::Stream) || is_level(key));
+    if let (true, Some(slice), Some(sealed), Depth::Stream, false, LogMeasure::Entries) =
+        (is_all, single, sealed, depth, needs_level, measure)
+    {
+        let template = Template::default();
+        for (stream, rows) in sealed.stream_rows() {
+            let labels = &view.streams()[stream as usize];
+            let place = labels.iter().as_slice().as_ptr();
+            let group = if let Some(group) = groups.of_stream.get(&place) {
+                *group
+            } else {
+                let group = groups.number(key_of(by, view, &template, Some(stream)))?;
+                groups.of_stream.insert(place, group);
+                groups.streams.push(labels.clone());
+                group
+            };
+            groups.sums[group][slice] += u64::from(rows);
+        }
+        return Ok(());
+    }
+    add_rows(groups, by, measure, depth, found, view, single)
+}
+
+fn is_level(key: &LogKey) -> bool {
+    match key {
+        LogKey::Label(name) => loki_alias(name) == "level",
+        LogKey::Field(field) => *field == Field::Stream("level"),
+        LogKey::Stream => true,
+    }
+}
+
+fn add_rows(
+    groups: &mut Groups,
+    by: &[LogKey],
+    measure: LogMeasure,
+    depth: Depth,
+    found: Found,
+    view: &dyn PageView,
+    single: Option<usize>,
+) -> Result<(), Broken> {
+    let rows = found.all_rows(view)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (templates, streams) = (view.template_column()?, view.stream_column());
+    let times = if single.is_none() { Some(view.time_column()?) } else { None };
+    let mut known: HashMap<(u32, u32), usize, foldhash::fast::FixedState> = HashMap::default();
+    let mut last = ((u32::MAX, u32::MAX), 0);
+    for row in rows {
+        let row = row as usize;
+        let slice = match times {
+            None => single,
+            Some(times) => groups.slices.index(LogTime(times[row])),
+        };
+        let Some(slice) = slice else { continue };
+        let entry = if depth == Depth::Row { Some(page::entry(view, row)?) } else { None };
+        let group = if let Some(entry) = &entry {
+            groups.number(by.iter().map(|key| key.of(entry)).collect())?
+        } else {
+            let pair = (templates[row], if depth == Depth::Template { 0 } else { streams[row] });
+            if pair != last.0 {
+                let group = if let Some(group) = known.get(&pair) {
+                    *group
+                } else {
+                    let template = &view.templates()[pair.0 as usize].template;
+                    let stream = (depth != Depth::Template).then_some(pair.1);
+                    let group = groups.number(key_of(by, view, template, stream))?;
+                    known.insert(pair, group);
+                    group
+                };
+                last = (pair, group);
+            }
+            last.1
+        };
+        groups.sums[group][slice] += match measure {
+            LogMeasure::Entries => 1,
+            LogMeasure::Bytes => match &entry {
+                Some(entry) => entry.message.len() as u64,
+                None => message_bytes(view, row)?,
+            },
+        };
+    }
+    Ok(())
+}
+
+fn message_bytes(view: &dyn PageView, row: usize) -> Result<u64, PageError> {
+    let number = view.template_column()?[row] as usize;
+    let (occurrence, time) = (view.occurrence_column()?[row] as usize, view.time_column()?[row]);
+    let mut message = Vec::new();
+    page::rebuild(view, number, occurrence, time, &mut message)?;
+    Ok(message.len() as u64)
+}
+
+fn add_patterns(
+    patterns: &mut BTreeMap<(String, u8), LogPattern>,
+    slices: LogSlices,
+    found: Found,
+    view: &dyn PageView,
+    sealed: Option<&SealedPage>,
+) -> Result<(), PageError> {
+    let (rows, fits) = (
+        Found { templates: Vec::new(), rows: found.rows },
+        sealed.is_some_and(|one| fits_minutes(slices, one)),
+    );
+    let mut found = Found { templates: found.templates, rows: rows.rows };
+    let templates = if fits { std::mem::take(&mut found.templates) } else { Vec::new() };
+    for at in templates {
+        let one = &view.templates()[at as usize];
+        let Some(first) = one.minutes.first() else { continue };
+        let first = LogTime(first.at.saturating_mul(MINUTE_NS));
+        let Some(pattern) = pattern_of(patterns, slices, view, at, first)? else { continue };
+        for minute in &one.minutes {
+            if let Some(slice) = slice_of_minute(slices, minute.at) {
+                pattern.counts[slice] += u64::from(minute.rows);
+                pattern.total += u64::from(minute.rows);
+            }
+        }
+    }
+    let rows = found.all_rows(view)?;
+    if rows.is_empty() {
+        return Ok(());
+    }
+    let (numbers, times) = (view.template_column()?, view.time_column()?);
+    for row in rows {
+        let time = LogTime(times[row as usize]);
+        let Some(slice) = slices.index(time) else { continue };
+        if let Some(pattern) = pattern_of(patterns, slices, view, numbers[row as usize], time)? {
+            pattern.counts[slice] += 1;
+            pattern.total += 1;
+        }
+    }
+    Ok(())
+}
+
+/// The pattern of a template of a page, `None` if there are too many already.
+fn pattern_of<'a>(
+    patterns: &'a mut BTreeMap<(String, u8), LogPattern>,
+    slices: LogSlices,
+    view: &dyn PageView,
+    at: u32,
+    seen: LogTime,
+) -> Result<Option<&'a mut LogPattern>, PageError> {
+    let template: &Arc<Template> = &view.templates()[at as usize].template;
+    let key = (template.pattern(), template.level);
+    if !patterns.contains_key(&key) {
+        if patterns.len() >= PATTERNS_MAX {
+            return Ok(None);
+        }
+        let row = view.template_column()?.iter().position(|number| *number == at);
+        let example = match row {
+            Some(row) => String::from_utf8_lossy(&page::entry(view, row)?.message).into_owned(),
+            None => String::new(),
+        };
+        let pattern = LogPattern {
+            pattern: key.0.clone(),
+            level: level_name(template.level).to_owned(),
+            total: 0,
+            counts: vec![0; slices.count],
+            example,
+            first_seen: seen,
+        };
+        patterns.insert(key.clone(), pattern);
+    }
+    let mut pattern = patterns.get_mut(&key);
+    if let Some(pattern) = &mut pattern {
+        pattern.first_seen = pattern.first_seen.min(seen);
+    }
+    Ok(pattern)
+}

@@ -1,0 +1,151 @@
+//! Searches: what a query finds in pages, and what is made of it.
+//!
+//! ```text
+//! LogQuery ─► Plan ─┬─ per stream    labels decide, or not
+//!                   ├─ per page      filter and table of texts: can a variable have it?
+//!                   ├─ per template  constant text decides for all its rows: yes, no, look
+//!                   └─ per row       only where templates do not decide: columns, then messages
+//! Found ─► newest first, counts, groups, patterns
+//! ```
+//!
+//! What is found is what [`binnacle_model::log_query::LogQuery::matches`] says; a property test compares all answers with
+//! those of a scan (`model::storage::NaiveLogs`).
+
+mod answers;
+mod facts;
+mod groups;
+mod needle;
+mod phrase;
+mod plan;
+mod regexes;
+mod rows;
+#[cfg(test)]
+mod tests;
+
+use std::cmp::Reverse;
+use std::sync::{Arc, PoisonError};
+
+use binnacle_model::LogTime;
+use binnacle_model::storage::{Deadline, LogOrder, StorageError};
+
+use super::Shared;
+use super::page::{PageError, PageReader, PageView, SealedPage};
+use super::partition::{PageFile, Summary};
+use plan::Plan;
+
+/// Why a page gave no answer.
+pub(super) enum Broken {
+    /// The page.
+    Page(PageError),
+    /// The query is to end.
+    Query(StorageError),
+}
+
+fn fail(error: StorageError) -> Broken {
+    Broken::Query(error)
+}
+
+/// Told of each page.
+type OnPage<'a> = &'a mut dyn FnMut(&mut Plan, &dyn PageView, Option<&SealedPage>) -> Result<(), Broken>;
+
+impl Shared {
+    /// Visits the pages that may have rows from `start` until before `end`, those with the first rows in the order
+    /// first; open pages come before all others. `goes_on` is asked with the first and the last moment of each page
+    /// before it is read, and ends the visit.
+    ///
+    /// Answers a sentence for each page that could not be read.
+    fn visit(
+        &self,
+        plan: &mut Plan,
+        order: LogOrder,
+        deadline: &Deadline,
+        goes_on: &mut dyn FnMut(&Summary) -> bool,
+        visit: OnPage<'_>,
+    ) -> Result<Vec<String>, StorageError> {
+        let mut warnings = self.losses(plan.request.start, plan.request.end);
+        let mut candidates = {
+            // Under the lock of the open pages none of them is sealed meanwhile.
+            let open = self.open_pages();
+            for one in open.iter().rev() {
+                match visit(plan, &one.page, None) {
+                    Ok(()) => {}
+                    Err(Broken::Query(error)) => return Err(error),
+                    Err(Broken::Page(error)) => warnings.push(format!("newest log lines: {error}")),
+                }
+            }
+            self.candidates(plan.request.start, plan.request.end)
+        };
+        match order {
+            LogOrder::NewestFirst => {
+                candidates.sort_by_key(|page| Reverse((page.summary.last, page.summary.sequences.1)));
+            }
+            LogOrder::OldestFirst => {
+                candidates.sort_by_key(|page| (page.summary.first, page.summary.sequences.0));
+            }
+        }
+        for page in candidates {
+            if deadline.is_over() {
+                return Err(StorageError::Deadline);
+            }
+            if !goes_on(&page.summary) {
+                break;
+            }
+            let read = page.open(&*self.disk, &self.interned).map_err(Broken::Page);
+            let seen = read.and_then(|sealed| {
+                let reader = PageReader::new(sealed);
+                visit(plan, &reader, Some(&reader.page))
+            });
+            match seen {
+                Ok(()) => {}
+                Err(Broken::Query(error)) => return Err(error),
+                Err(Broken::Page(error)) => {
+                    page.forget();
+                    tracing::error!(page = %page.path().display(), %error, "a log page could not be read");
+                    if matches!(error, PageError::Damaged(_)) {
+                        self.suspects
+                            .lock()
+                            .unwrap_or_else(PoisonError::into_inner)
+                            .push(page.path().to_path_buf());
+                    }
+                    warnings.push(format!("{} log lines could not be read: {error}", page.summary.rows));
+                }
+            }
+        }
+        self.trim_cache();
+        Ok(warnings)
+    }
+
+    /// A sentence for each page of a time that was set aside.
+    fn losses(&self, start: LogTime, end: LogTime) -> Vec<String> {
+        let mut warnings = Vec::new();
+        for partition in self.partitions() {
+            for lost in partition.lost() {
+                if lost.span.is_none_or(|(first, last)| last >= start && first < end) {
+                    let rows = lost.rows.map_or_else(|| "some".to_owned(), |rows| rows.to_string());
+                    let name = partition.id.name();
+                    warnings.push(format!("{rows} log lines of partition {name} were damaged and set aside"));
+                }
+            }
+        }
+        warnings
+    }
+
+    /// Sealed pages that may have rows of a time.
+    fn candidates(&self, start: LogTime, end: LogTime) -> Vec<Arc<PageFile>> {
+        let pages = self.partitions().into_iter().flat_map(|partition| partition.pages());
+        pages.filter(|page| page.summary.last >= start && page.summary.first < end).collect()
+    }
+
+    /// Lets go of what was read of pages, oldest first, until the rest fits.
+    fn trim_cache(&self) {
+        let pages: Vec<Arc<PageFile>> =
+            self.partitions().iter().rev().flat_map(|one| one.pages().into_iter().rev()).collect();
+        let mut held = 0;
+        for page in pages {
+            held += page.weight();
+            if held > self.cache_bytes {
+                page.forget();
+            }
+        }
+    }
+}

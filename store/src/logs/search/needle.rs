@@ -1,0 +1,203 @@
+//! Whether bytes can stand in the messages of a template: surely, surely not, or depending on its variables.
+
+use crate::logs::split::is_token_byte;
+use crate::logs::template::Template;
+
+/// An answer about all messages of a template.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Yes,
+    No,
+    /// It depends on the variables: rows have to be looked at.
+    Look,
+}
+
+impl Verdict {
+    pub(super) fn of(holds: bool) -> Self {
+        if holds { Self::Yes } else { Self::No }
+    }
+
+    pub(super) fn not(self) -> Self {
+        match self {
+            Self::Yes => Self::No,
+            Self::No => Self::Yes,
+            Self::Look => Self::Look,
+        }
+    }
+}
+
+/// Longer needles are always looked for in the rows of a template that has a hole.
+const NEEDLE_MAX_BYTES: usize = 120;
+
+/// Bytes that stand in timestamps besides those of tokens. Names of months have strokes around them.
+fn is_time_byte(byte: u8, has_stroke: bool) -> bool {
+    byte.is_ascii_digit()
+        || matches!(byte, b':' | b'.' | b',' | b' ' | b'+' | b'-' | b'/' | b'T' | b'Z')
+        || (has_stroke && byte.is_ascii_alphabetic())
+}
+
+/// Longest timestamp.
+const TIME_MAX_BYTES: usize = 40;
+
+/// The tokens of a needle that have something of it on both sides: where they begin and end.
+pub(super) fn inner_tokens(needle: &[u8]) -> Vec<(usize, usize)> {
+    let mut tokens = Vec::new();
+    let mut start = None;
+    for (at, byte) in needle.iter().enumerate() {
+        match (is_token_byte(*byte), start) {
+            (true, None) => start = Some(at),
+            (false, Some(begin)) => {
+                tokens.push((begin, at));
+                start = None;
+            }
+            _ => {}
+        }
+    }
+    tokens.retain(|(start, _)| *start > 0);
+    tokens
+}
+
+/// Whether `needle` stands in messages of the template. `may_vary` says of each of its [`inner_tokens`] whether a
+/// variable may be it.
+pub(super) fn judge(template: &Template, needle: &[u8], may_vary: &dyn Fn(usize) -> bool) -> Verdict {
+    if template.pieces().any(|piece| memchr::memmem::find(piece, needle).is_some()) {
+        return Verdict::Yes;
+    }
+    if template.cuts.is_empty() {
+        return Verdict::No;
+    }
+    let is_certain = template.is_whole() || needle.len() > NEEDLE_MAX_BYTES || stays_within(needle);
+    if is_certain || may_straddle(template, needle, may_vary) {
+        return Verdict::Look;
+    }
+    Verdict::No
+}
+
+/// Whether the needle fits if holes hold what they may.
+///
+/// Bit `p` of `reached` is whether the first `p` bytes of the needle can end where we are.
+fn may_straddle(template: &Template, needle: &[u8], may_vary: &dyn Fn(usize) -> bool) -> bool {
+    let whole = 1u128 << needle.len();
+    let holes = through_holes(needle, may_vary);
+    let mut reached = 1;
+    for (at, piece) in template.pieces().enumerate() {
+        if at > 0 {
+            let mut next = 1;
+            for (start, ends) in holes.iter().enumerate() {
+                if reached >> start & 1 == 1 {
+                    next |= ends;
+                }
+            }
+            reached = next;
+            if reached & whole != 0 {
+                return true;
+            }
+        }
+        for (behind, byte) in piece.iter().enumerate() {
+            // Once nothing is under way, only a beginning near the end of the piece matters.
+            if reached == 1 && piece.len() - behind > needle.len() {
+                continue;
+            }
+            let mut next = 1;
+            let mut left = reached;
+            while left != 0 {
+                let place = left.trailing_zeros() as usize;
+                left &= left - 1;
+                if needle[place] == *byte {
+                    next |= 1 << (place + 1);
+                }
+            }
+            reached = next;
+            if reached & whole != 0 {
+                return true;
+            }
+        }
+    }
+    false
+}
+
+/// For each place in the needle: up to where a hole may bring it from there.
+fn through_holes(needle: &[u8], may_vary: &dyn Fn(usize) -> bool) -> Vec<u128> {
+    let tokens = inner_tokens(needle);
+    let has_stroke = needle.contains(&b'/');
+    let ends = |start: usize| {
+        let rest = &needle[start..];
+        let of_token = rest.iter().take_while(|byte| is_token_byte(**byte)).count();
+        // A timestamp begins with a digit; of one in which the needle begins, any part may come first.
+        let may_be_time = start == 0 || rest[0].is_ascii_digit();
+        let of_time =
+            rest.iter().take(TIME_MAX_BYTES).take_while(|byte| is_time_byte(**byte, has_stroke)).count();
+        let most = if may_be_time { of_token.max(of_time) } else { of_token };
+        // A hole has a byte at least.
+        let mut ends = (1..=most).fold(0u128, |ends, length| ends | 1 << (start + length));
+        for (number, (_, end)) in tokens.iter().enumerate().filter(|(_, token)| token.0 == start) {
+            if !may_vary(number) {
+                ends &= !(1 << end);
+            }
+        }
+        ends
+    };
+    (0..needle.len()).map(ends).collect()
+}
+
+/// Whether a byte may be part of a key of one token.
+pub(super) fn is_key_byte(byte: u8) -> bool {
+    is_token_byte(byte) && byte != b'.'
+}
+
+/// Whether an occurrence of the needle lies within one variable, or in none.
+pub(super) fn stays_within(needle: &[u8]) -> bool {
+    needle.iter().all(|byte| is_token_byte(*byte)) && needle.last().is_some_and(|byte| *byte != b'.')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn template(text: &str) -> Template {
+        let pieces: Vec<&str> = text.split("<>").collect();
+        let mut cuts = Vec::new();
+        let mut all = String::new();
+        for (at, piece) in pieces.iter().enumerate() {
+            all.push_str(piece);
+            if at + 1 < pieces.len() {
+                cuts.push(all.len() as u32);
+            }
+        }
+        Template { text: all.into_bytes().into(), cuts: cuts.into(), level: 0, attributes: [].into() }
+    }
+
+    #[test]
+    fn tokens_that_no_variable_is_must_be_constant() {
+        let judged = |text: &str| judge(&template(text), b"connection reset by peer", &|token| token != 0);
+        assert_eq!(judged("<> <> <> <>"), Verdict::No);
+        assert_eq!(judged("<> reset <> <>"), Verdict::Look);
+        assert_eq!(inner_tokens(b"a b c"), [(2, 3)]);
+    }
+
+    #[test]
+    fn constants_decide_and_holes_may() {
+        for (text, needle, want) in [
+            ("GET <> took <> ms", "took", Verdict::Yes),
+            ("GET <> took <> ms", "took 12", Verdict::Look),
+            ("GET <> took <> ms", "took x ms", Verdict::Look),
+            ("GET <> took <> ms", "T /cart/1 to", Verdict::Look),
+            ("GET <> took <> ms", "took  ms", Verdict::No),
+            ("GET <> took <> ms", "took [1] ms", Verdict::No),
+            ("GET <> took <> ms", "connection reset by peer", Verdict::No),
+            ("GET <> took <> ms", "error", Verdict::Look),
+            ("plain", "plain", Verdict::Yes),
+            ("plain", "plain ", Verdict::No),
+            ("at <>", "at 10:11:12", Verdict::Look),
+            ("at <>", "at 10:11:12]", Verdict::No),
+            ("<> <>", "12 34", Verdict::Look),
+            ("<>, <>", "12 34", Verdict::Look),
+            ("<>; <>", "12, 34", Verdict::Look),
+            ("<>; <>", "x, y{", Verdict::No),
+            ("aab<>", "ab1", Verdict::Look),
+            ("<> <> <>", "reset by peer", Verdict::Look),
+        ] {
+            assert_eq!(judge(&template(text), needle.as_bytes(), &|_| true), want, "{needle} in {text}");
+        }
+    }
+}

@@ -1,0 +1,367 @@
+//! A query as it is asked of pages: its conditions numbered, and what is known of each of them for a stream, a template
+//! and a page.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use binnacle_model::log::{Field, loki_alias};
+use binnacle_model::log_query::{LineTest, LogQuery, LogRegex, Test};
+use binnacle_model::storage::LogRequest;
+use binnacle_model::{Label, Labels, MatchOp, Matcher};
+
+use super::facts::Facts;
+use super::needle::{self, Verdict};
+use super::phrase::{self, Item};
+use super::regexes::Needs;
+use crate::logs::page::{PageTemplate, level_name};
+use crate::logs::template::Template;
+
+/// A query whose conditions are numbers.
+#[derive(Debug)]
+pub(super) enum Node {
+    All,
+    Leaf(usize),
+    And(Vec<Node>),
+    Or(Vec<Node>),
+    Not(Box<Node>),
+}
+
+/// A condition.
+#[derive(Debug)]
+pub(super) struct Leaf {
+    pub(super) query: LogQuery,
+    /// What must stand in a message that the expression matches.
+    pub(super) needs: Option<Needs>,
+}
+
+/// A query, ready to be asked.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) request: LogRequest,
+    pub(super) root: Node,
+    pub(super) leaves: Vec<Leaf>,
+    /// Answers about templates, by condition, what the page knows of it, and template.
+    known: HashMap<(usize, u64, *const Template), Verdict, foldhash::fast::FixedState>,
+    items: HashMap<*const Template, Arc<[Item]>, foldhash::fast::FixedState>,
+    /// Keeps the templates where they are.
+    kept: Vec<Arc<Template>>,
+    /// Answers of the whole query about templates, by their numbers, for each kind of stream and what a page knows; zero
+    /// where nobody asked.
+    verdicts: HashMap<(u16, Vec<u64>), Vec<u8>>,
+    /// The kinds of streams, and of which kind each stream is that was seen, by its place in memory.
+    signatures: Vec<Arc<Signature>>,
+    of_stream: HashMap<*const Label, u16, foldhash::fast::FixedState>,
+    /// Keeps the streams where they are.
+    streams: Vec<Labels>,
+}
+
+impl Plan {
+    pub(super) fn new(request: &LogRequest) -> Self {
+        let mut leaves = Vec::new();
+        let root = number(&request.query, &mut leaves);
+        let (known, items, kept) = (HashMap::default(), HashMap::default(), Vec::new());
+        Self {
+            request: request.clone(),
+            root,
+            leaves,
+            known,
+            items,
+            kept,
+            verdicts: HashMap::new(),
+            signatures: Vec::new(),
+            of_stream: HashMap::default(),
+            streams: Vec::new(),
+        }
+    }
+
+    /// Which kind of stream this one is, in the query's eyes.
+    pub(super) fn kind_of(&mut self, stream: &Labels) -> u16 {
+        let place = stream.iter().as_slice().as_ptr();
+        if let Some(kind) = self.of_stream.get(&place) {
+            return *kind;
+        }
+        let signature = Signature::of(self, stream);
+        let known = self.signatures.iter().position(|known| **known == signature);
+        let kind = known.unwrap_or_else(|| {
+            self.signatures.push(Arc::new(signature));
+            self.signatures.len() - 1
+        });
+        self.of_stream.insert(place, kind as u16);
+        self.streams.push(stream.clone());
+        kind as u16
+    }
+
+    /// The kind of stream of that number.
+    pub(super) fn signature(&self, kind: u16) -> Arc<Signature> {
+        Arc::clone(&self.signatures[usize::from(kind)])
+    }
+
+    /// What the whole query says of rows of a kind of stream, for each template of a page.
+    pub(super) fn judge_all(&mut self, kind: u16, templates: &[PageTemplate], facts: &Facts) -> Vec<Verdict> {
+        let signature = &*Arc::clone(&self.signatures[usize::from(kind)]);
+        let key = (kind, facts.bits.clone());
+        let mut known = self.verdicts.remove(&key).unwrap_or_default();
+        let mut all = Vec::with_capacity(templates.len());
+        for one in templates {
+            let number = one.number.map(|number| number as usize);
+            let seen = number.and_then(|number| known.get(number)).copied().unwrap_or(0);
+            let verdict = match seen {
+                1 => Verdict::Yes,
+                2 => Verdict::No,
+                3 => Verdict::Look,
+                _ => self.judge(signature, &one.template, facts),
+            };
+            if let (0, Some(number)) = (seen, number) {
+                if known.len() <= number {
+                    known.resize(number + 1, 0);
+                }
+                known[number] = match verdict {
+                    Verdict::Yes => 1,
+                    Verdict::No => 2,
+                    Verdict::Look => 3,
+                };
+            }
+            all.push(verdict);
+        }
+        self.verdicts.insert(key, known);
+        all
+    }
+
+    /// What the whole query says of rows of a stream and a template.
+    fn judge(&mut self, signature: &Signature, template: &Arc<Template>, facts: &Facts) -> Verdict {
+        let root = std::mem::replace(&mut self.root, Node::All);
+        let verdict = self.judge_node(&root, signature, template, facts);
+        self.root = root;
+        verdict
+    }
+
+    fn judge_node(
+        &mut self,
+        node: &Node,
+        signature: &Signature,
+        template: &Arc<Template>,
+        facts: &Facts,
+    ) -> Verdict {
+        match node {
+            Node::All => Verdict::Yes,
+            Node::Leaf(leaf) => self.judge_leaf(*leaf, signature, template, facts),
+            Node::Not(part) => self.judge_node(part, signature, template, facts).not(),
+            Node::And(parts) => {
+                let mut all = Verdict::Yes;
+                for part in parts {
+                    match self.judge_node(part, signature, template, facts) {
+                        Verdict::No => return Verdict::No,
+                        Verdict::Look => all = Verdict::Look,
+                        Verdict::Yes => {}
+                    }
+                }
+                all
+            }
+            Node::Or(parts) => {
+                let mut any = Verdict::No;
+                for part in parts {
+                    match self.judge_node(part, signature, template, facts) {
+                        Verdict::Yes => return Verdict::Yes,
+                        Verdict::Look => any = Verdict::Look,
+                        Verdict::No => {}
+                    }
+                }
+                any
+            }
+        }
+    }
+
+    /// What one condition says of rows of a stream and a template.
+    pub(super) fn judge_leaf(
+        &mut self,
+        leaf: usize,
+        signature: &Signature,
+        template: &Arc<Template>,
+        facts: &Facts,
+    ) -> Verdict {
+        if let Some(holds) = signature.0[leaf] {
+            return Verdict::of(holds);
+        }
+        let key = (leaf, facts.bits[leaf], Arc::as_ptr(template));
+        if let Some(known) = self.known.get(&key) {
+            return *known;
+        }
+        let verdict = self.judge_template(leaf, template, facts);
+        self.known.insert(key, verdict);
+        self.kept.push(Arc::clone(template));
+        verdict
+    }
+
+    fn items(&mut self, template: &Arc<Template>) -> Arc<[Item]> {
+        let items = self.items.entry(Arc::as_ptr(template)).or_insert_with(|| phrase::items(template).into());
+        Arc::clone(items)
+    }
+
+    fn judge_template(&mut self, leaf: usize, template: &Arc<Template>, facts: &Facts) -> Verdict {
+        let bits = facts.bits[leaf];
+        match &self.leaves[leaf].query {
+            LogQuery::Value { field: Field::Message, test } => match test {
+                Test::Phrase(_) | Test::Wildcard(_) | Test::Fuzzy { .. } => {
+                    let items = self.items(template);
+                    let LogQuery::Value { test, .. } = &self.leaves[leaf].query else { return Verdict::Look };
+                    let may_vary = |word: usize| word >= 63 || bits >> word & 1 == 1;
+                    phrase::judge(&items, test, &may_vary)
+                }
+                Test::Regex(regex) => self.judge_regex(leaf, regex, template, bits),
+                Test::Ip(range) if template.cuts.is_empty() => {
+                    Verdict::of(range.is_in(&String::from_utf8_lossy(&template.text)))
+                }
+                Test::Ip(_) => Verdict::Look,
+                Test::Number { .. } | Test::Time { .. } | Test::Text { .. } => Verdict::No,
+            },
+            LogQuery::Value { field: Field::Stream(_), test } => {
+                let level = level_name(template.level);
+                Verdict::of(!level.is_empty() && test.of_keyword(level))
+            }
+            LogQuery::Exists(Field::Stream(_)) => Verdict::of(template.level > 0),
+            LogQuery::Exists(Field::Message) => {
+                let is_certain =
+                    !template.text.is_empty() || (!template.cuts.is_empty() && !template.is_whole());
+                if is_certain { Verdict::Yes } else { Verdict::Look.unless_empty(template) }
+            }
+            LogQuery::Value { field: Field::Parsed(name), .. } | LogQuery::Exists(Field::Parsed(name)) => {
+                if may_have_field(template, name) {
+                    Verdict::Look
+                } else {
+                    Verdict::No
+                }
+            }
+            LogQuery::Time { .. } => match bits {
+                0 => Verdict::No,
+                1 => Verdict::Yes,
+                _ => Verdict::Look,
+            },
+            LogQuery::Line(LineTest::Contains(needle)) => judge_needle(template, needle, bits),
+            LogQuery::Line(LineTest::Regex(regex)) => self.judge_regex(leaf, regex, template, bits),
+            LogQuery::Label(matcher) => {
+                let name = loki_alias(&matcher.name);
+                if name == "level" && template.level > 0 {
+                    return Verdict::of(matcher.matches(level_name(template.level)));
+                }
+                let has_attribute = template
+                    .attributes
+                    .iter()
+                    .any(|(key, _)| **key == *name || binnacle_model::log::loki_name(key) == name);
+                // The stream may have a label of the level's name.
+                // An attribute of that value would have its words in the page's filter.
+                let may_be = bits == 1 || !is_plain_equality(matcher);
+                if (has_attribute && may_be) || (name == "level" && bits == 1) {
+                    Verdict::Look
+                } else {
+                    Verdict::of(!has_attribute && matcher.matches(""))
+                }
+            }
+            LogQuery::All | LogQuery::And(_) | LogQuery::Or(_) | LogQuery::Not(_) => Verdict::Look,
+        }
+    }
+
+    fn judge_regex(&self, leaf: usize, regex: &LogRegex, template: &Template, bits: u64) -> Verdict {
+        if template.cuts.is_empty() {
+            return Verdict::of(regex.is_match(&template.text));
+        }
+        let Some(needs) = &self.leaves[leaf].needs else { return Verdict::Look };
+        let is_out = |(at, needle): (usize, &Vec<u8>)| {
+            // Of its tokens nothing is known here.
+            judge_needle(template, needle, !1 | bits >> at.min(63) & 1) == Verdict::No
+        };
+        if !needs.one_of.is_empty() && needs.one_of.iter().enumerate().all(is_out) {
+            return Verdict::No;
+        }
+        if !needs.looks_around && template.pieces().any(|piece| regex.is_match(piece)) {
+            return Verdict::Yes;
+        }
+        Verdict::Look
+    }
+}
+
+impl Verdict {
+    /// A template without a byte and without a hole has empty messages.
+    fn unless_empty(self, template: &Template) -> Self {
+        if template.cuts.is_empty() { Self::No } else { self }
+    }
+}
+
+/// As [`needle::judge`]. The lowest bit says whether a variable may have the needle in it, each other one whether one
+/// may be the next of its inner tokens.
+fn judge_needle(template: &Template, needle: &[u8], bits: u64) -> Verdict {
+    let may_vary = |token: usize| token >= 62 || bits >> (token + 1) & 1 == 1;
+    match needle::judge(template, needle, &may_vary) {
+        Verdict::Look if bits & 1 == 0 && needle::stays_within(needle) => Verdict::No,
+        verdict => verdict,
+    }
+}
+
+/// Whether the matcher wants one value, and one that is not empty.
+pub(super) fn is_plain_equality(matcher: &Matcher) -> bool {
+    matcher.op == MatchOp::Equal && !matcher.value.is_empty()
+}
+
+/// Whether messages of the template may hold a field of that name, or have it as an attribute.
+///
+/// A key of JSON or logfmt that is one token is never a hole, so that it stands in the constant text.
+fn may_have_field(template: &Template, name: &str) -> bool {
+    if template.attributes.iter().any(|(key, _)| **key == *name) || template.is_whole() {
+        return true;
+    }
+    let last = name.rsplit('.').next().unwrap_or(name);
+    let is_token = !last.is_empty() && last.bytes().all(needle::is_key_byte);
+    // Escapes and colours can spell a key in other ways.
+    let is_plain = !template.text.iter().any(|byte| matches!(byte, b'\\' | 0x1b));
+    if is_token && is_plain {
+        return memchr::memmem::find(&template.text, last.as_bytes()).is_some();
+    }
+    true
+}
+
+/// What each condition says of a stream; `None` where the stream does not decide it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Signature(pub(super) Vec<Option<bool>>);
+
+impl Signature {
+    pub(super) fn of(plan: &Plan, stream: &Labels) -> Self {
+        Self(plan.leaves.iter().map(|leaf| of_stream(&leaf.query, stream)).collect())
+    }
+}
+
+fn of_stream(query: &LogQuery, stream: &Labels) -> Option<bool> {
+    match query {
+        LogQuery::Label(matcher) => match loki_alias(&matcher.name) {
+            "level" => None,
+            name => stream.get(name).map(|value| matcher.matches(value)),
+        },
+        LogQuery::Value { field: Field::Stream(name), test } if *name != "level" => {
+            let value = stream.value(name);
+            Some(!value.is_empty() && test.of_keyword(value))
+        }
+        LogQuery::Exists(Field::Stream(name)) if *name != "level" => Some(!stream.value(name).is_empty()),
+        LogQuery::Value { field: Field::Parsed(name), test } => {
+            let value = stream.value(name);
+            (!value.is_empty() && test.of_text_value(value)).then_some(true)
+        }
+        LogQuery::Exists(Field::Parsed(name)) => (!stream.value(name).is_empty()).then_some(true),
+        _ => None,
+    }
+}
+
+fn number(query: &LogQuery, leaves: &mut Vec<Leaf>) -> Node {
+    match query {
+        LogQuery::All => Node::All,
+        LogQuery::And(parts) => Node::And(parts.iter().map(|part| number(part, leaves)).collect()),
+        LogQuery::Or(parts) => Node::Or(parts.iter().map(|part| number(part, leaves)).collect()),
+        LogQuery::Not(part) => Node::Not(Box::new(number(part, leaves))),
+        leaf => {
+            let needs = match leaf {
+                LogQuery::Line(LineTest::Regex(regex))
+                | LogQuery::Value { field: Field::Message, test: Test::Regex(regex) } => Needs::of(regex),
+                _ => None,
+            };
+            leaves.push(Leaf { query: leaf.clone(), needs });
+            Node::Leaf(leaves.len() - 1)
+        }
+    }
+}
