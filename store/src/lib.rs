@@ -3,7 +3,7 @@
 //! ```text
 //! Appender ────► metrics ─► head ─(2 h)─► blocks
 //!                   ├─► wal (one for both; fdatasync before an append returns)
-//! LogAppender ──► logs ───► tantivy partitions, a day each
+//! LogAppender ──► logs ───► open page ─► sealed pages, in partitions of a day
 //!                   └─► catalog (SQLite): marks of files, metadata of metrics
 //! ```
 //!

@@ -101,7 +101,8 @@ impl Indexer {
         let day = Day::of(batch.received);
         {
             let mut open = self.shared.open_pages_mut();
-            let begins = open.last().is_none_or(|page| page.day != day || page.page.is_full());
+            let is_other = |last: &OpenPages| last.day != day || last.page.is_full() || batch.begins_page;
+            let begins = open.last().is_none_or(is_other);
             if begins {
                 open.push(OpenPages { day, page: OpenPage::default() });
             }

@@ -27,6 +27,7 @@ mod template;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -92,6 +93,8 @@ pub(crate) struct Logs {
     options: Options,
     marks: Mutex<Marks>,
     indexer: Mutex<Option<JoinHandle<()>>>,
+    /// Whether a page was set aside since the start: only the next start can put its lines back.
+    damaged: AtomicBool,
     /// The page that was verified last.
     verified: Mutex<Option<(PartitionId, u32)>>,
 }
@@ -157,6 +160,8 @@ pub(crate) struct Opening {
     marks: Marks,
     /// Lines of the WAL that no page has.
     missing: Vec<Batch>,
+    /// Whether a page has the record that was read last.
+    was_covered: bool,
     last: Sequence,
 }
 
@@ -183,7 +188,14 @@ impl Opening {
                 // A crash came between its renaming and its removal.
                 disk.remove_dir_all(&dir.join(&name)).map_err(read)?;
             }
-            let Some(id) = PartitionId::of_name(&name) else { continue };
+            let Some(id) = PartitionId::of_name(&name) else {
+                // A day without a part.
+                if name.strip_prefix('p').is_some_and(|day| day.parse::<i64>().is_ok()) {
+                    let path = dir.join(&name);
+                    tracing::error!(path = %path.display(), "log lines of an earlier format are not read; remove them");
+                }
+                continue;
+            };
             let opened = Partition::open(&*disk, dir, id, &interned, &mark_refill);
             let opened = opened.map_err(|cause| OpenLogsError::Read { path: dir.join(&name), cause })?;
             refills |= opened.damaged > 0;
@@ -197,7 +209,20 @@ impl Opening {
         let through = covered.iter().map(|(_, last)| *last).fold(through, Sequence::max);
         let (missing, last) = (Vec::new(), Sequence::default());
         let dir = dir.to_path_buf();
-        Ok(Self { disk, dir, options, partitions, interned, covered, through, refills, marks, missing, last })
+        Ok(Self {
+            disk,
+            dir,
+            options,
+            partitions,
+            interned,
+            covered,
+            through,
+            refills,
+            marks,
+            missing,
+            was_covered: false,
+            last,
+        })
     }
 
     /// Takes one record of lines back in. Answers whether it was well formed.
@@ -214,10 +239,12 @@ impl Opening {
         let is_covered = self.covered[..at].iter().rev().take(64).any(|(_, last)| sequence <= *last);
         let is_sound = push.batches.iter().all(|batch| batch.stream_labels().is_ok());
         if is_covered || !is_sound {
+            self.was_covered |= is_covered;
             return is_sound;
         }
         if push.batches.iter().any(|batch| !batch.entries.is_empty()) {
-            self.missing.push(Batch { sequence, received, push, bytes: payload.len() });
+            let begins_page = std::mem::take(&mut self.was_covered);
+            self.missing.push(Batch { sequence, received, push, bytes: payload.len(), begins_page });
         }
         true
     }
@@ -258,7 +285,8 @@ impl Opening {
         let thread = std::thread::Builder::new().name("log-indexer".into()).spawn(move || indexer.run())?;
         let (marks, indexer) = (Mutex::new(self.marks), Mutex::new(Some(thread)));
         let verified = Mutex::default();
-        Ok(Logs { shared, refill, options: self.options, marks, indexer, verified })
+        let damaged = AtomicBool::new(false);
+        Ok(Logs { shared, refill, options: self.options, marks, indexer, damaged, verified })
     }
 }
 
@@ -319,7 +347,7 @@ impl Logs {
             push.batches.iter().for_each(|batch| marks.raise(batch));
             // Queued under the lock, so that the indexer sees records in their order.
             if report.appended > 0 {
-                self.shared.queue.push(Batch { sequence, received, push, bytes });
+                self.shared.queue.push(Batch { sequence, received, push, bytes, begins_page: false });
             }
             (report, sequence)
         };
@@ -355,9 +383,12 @@ impl Logs {
             return Ok(());
         }
         if refill.is_some_and(|through| self.shared.queue.sealed() >= through) {
+            *refill = None;
+            if self.damaged.load(Ordering::Relaxed) {
+                return Ok(());
+            }
             self.shared.disk.remove_file(&self.shared.dir.join(REFILL))?;
             self.shared.disk.sync_dir(&self.shared.dir)?;
-            *refill = None;
         } else {
             self.shared.queue.ask_to_seal();
         }
@@ -397,6 +428,10 @@ impl Logs {
             *last = place(&one).max(if suspects.is_empty() { None } else { *last });
             let (partition, page) = one;
             if let Err(error @ PageError::Damaged(_)) = Partition::verify(&*self.shared.disk, &page) {
+                // The next start reads the whole log: it may still have the lines.
+                self.damaged.store(true, Ordering::Relaxed);
+                self.shared.disk.create(&self.shared.dir.join(REFILL))?.sync()?;
+                self.shared.disk.sync_dir(&self.shared.dir)?;
                 partition.set_aside(&*self.shared.disk, page.summary.number, &error)?;
                 self.shared.telemetry.log_pages_set_aside.inc();
             }

@@ -112,7 +112,7 @@ fn read_page(disk: &dyn Disk, path: &Path, shared: &Mutex<Shared>) -> Result<Sea
     let file = disk.open(path)?;
     let length = file.size()?;
     let source = Source { file, offset: 0, length };
-    SealedPage::open(source, &mut shared.lock().unwrap_or_else(PoisonError::into_inner))
+    SealedPage::open(source, shared)
 }
 
 fn summary(number: u32, page: &SealedPage, stored_bytes: u64) -> Summary {
@@ -224,7 +224,7 @@ impl Partition {
 
     /// Bytes of messages.
     pub(crate) fn raw_bytes(&self) -> u64 {
-        self.pages().iter().map(|page| page.summary.raw_bytes).sum()
+        self.pages().iter().fold(0, |sum, page| sum.saturating_add(page.summary.raw_bytes))
     }
 
     /// Writes a page and makes it durable. It is not part of the partition before [`Self::add`].

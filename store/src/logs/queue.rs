@@ -18,6 +18,8 @@ pub(super) struct Batch {
     pub(super) received: LogTime,
     pub(super) push: LogPush,
     pub(super) bytes: usize,
+    /// Whether a page has records between the one before it and this one, so that no page may have both.
+    pub(super) begins_page: bool,
 }
 
 /// See the module.

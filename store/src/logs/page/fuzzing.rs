@@ -45,7 +45,7 @@ fn read_page(bytes: &[u8]) {
     }
     let Ok(file) = disk.open(path) else { return };
     let source = Source { file, offset: 0, length: bytes.len() as u64 };
-    let Ok(page) = SealedPage::open(source, &mut Shared::default()) else { return };
+    let Ok(page) = SealedPage::open(source, &std::sync::Mutex::default()) else { return };
     let reader = PageReader::new(Arc::new(page));
     for row in 0..reader.rows().min(ROWS_MAX) {
         let _ = entry(&reader, row);

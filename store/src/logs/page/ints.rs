@@ -158,6 +158,11 @@ fn unpack(bytes: &[u8], count: usize, width: u8, out: &mut Vec<u64>, mut map: im
 
 /// Reads a column of `count` values; `None` if the bytes contradict the format.
 pub(super) fn decode(reader: &mut Reader<'_>, count: usize) -> Option<Vec<u64>> {
+    decode_at(reader, count, false)
+}
+
+/// Distinct values have no dictionary of their own, and none is read.
+fn decode_at(reader: &mut Reader<'_>, count: usize, is_inner: bool) -> Option<Vec<u64>> {
     let mut out = Vec::new();
     if count == 0 {
         return Some(out);
@@ -185,10 +190,10 @@ pub(super) fn decode(reader: &mut Reader<'_>, count: usize) -> Option<Vec<u64>> 
                 value
             });
         }
-        3 => {
+        3 if !is_inner => {
             let distinct =
                 usize::try_from(reader.varint()?).ok().filter(|n| (1..=DISTINCT_MAX).contains(n))?;
-            let values = decode(reader, distinct)?;
+            let values = decode_at(reader, distinct, true)?;
             let width = reader.u8().filter(|width| *width <= 16)?;
             let bytes = reader.bytes(packed_bytes(count, width))?;
             let mut is_sound = true;

@@ -149,6 +149,8 @@ pub(crate) struct OpenPage {
     /// Of the messages, taken together in any order.
     pub(super) hash: u64,
     raw_bytes: usize,
+    /// Of messages, and of names and values of attributes.
+    held_bytes: usize,
     sequences: Option<(Sequence, Sequence)>,
     span: Option<(i64, i64)>,
     /// The numbers here of the finder's templates.
@@ -163,7 +165,7 @@ impl OpenPage {
     }
 
     pub(crate) fn is_full(&self) -> bool {
-        self.times.len() >= PAGE_MAX_ROWS || self.raw_bytes >= PAGE_MAX_BYTES
+        self.times.len() >= PAGE_MAX_ROWS || self.held_bytes >= PAGE_MAX_BYTES
     }
 
     /// Bytes of messages.
@@ -260,7 +262,12 @@ impl OpenPage {
         self.row_pushes.push(push);
         self.lengths.push(line.message.len() as u32);
         self.hash = self.hash.wrapping_add(xxh3_64(line.message));
-        self.raw_bytes += line.message.len() + 32 * line.attributes.len();
+        self.raw_bytes += line.message.len();
+        let attributes = line.attributes.iter().map(|(name, value)| {
+            let text = if let FieldValue::Text(text) = value { text.len() } else { 8 };
+            name.len() + text
+        });
+        self.held_bytes += line.message.len() + attributes.sum::<usize>();
         let (first, last) = self.span.unwrap_or((line.time.0, line.time.0));
         self.span = Some((first.min(line.time.0), last.max(line.time.0)));
     }

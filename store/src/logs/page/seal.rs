@@ -226,7 +226,8 @@ fn write_cells(
     let (mut places, mut bodies) = (Vec::new(), Vec::new());
     let mut frames = Frames::new();
     let (mut scratch, mut column) = (Scratch::default(), Vec::new());
-    let mut uuids = vec![false; page.tables.id32.len()];
+    // In which forms each id comes: bit 0 as 32 digits, bit 1 as a UUID.
+    let mut forms = vec![0u8; page.tables.id32.len()];
     for (rows, occurrences) in page.columns.iter().zip(&of_template) {
         let mut of_template = Vec::with_capacity(rows.cells.len());
         for cells in &rows.cells {
@@ -235,7 +236,7 @@ fn write_cells(
             for cell in &mut column {
                 number_body(cell, &mut bodies);
             }
-            note_keys(&column, keys, &mut uuids);
+            note_keys(&column, keys, &mut forms);
             let kinds = column.iter().fold(0u16, |kinds, cell| kinds | 1 << (cell >> 60));
             let (out, frame) = frames.of(kinds);
             of_template.push(HolePlace { kinds, frame, offset: out.len() as u32 });
@@ -246,12 +247,14 @@ fn write_cells(
     }
     frames.flush(writer, 0)?;
     let mut text = Vec::new();
-    for (id, is_uuid) in page.tables.id32.iter().zip(uuids) {
-        text.clear();
-        write_id32(*id, is_uuid, &mut text);
-        keys.push(key_of(&text));
-        if is_uuid {
-            keys.extend(text.split(|byte| *byte == b'-').map(key_of));
+    for (id, forms) in page.tables.id32.iter().zip(forms) {
+        for is_uuid in [false, true].into_iter().filter(|is_uuid| forms & if *is_uuid { 2 } else { 1 } != 0) {
+            text.clear();
+            write_id32(*id, is_uuid, &mut text);
+            keys.push(key_of(&text));
+            if is_uuid {
+                keys.extend(text.split(|byte| *byte == b'-').map(key_of));
+            }
         }
     }
     Ok((places, bodies))
@@ -267,7 +270,7 @@ fn number_body(cell: &mut u64, bodies: &mut Vec<u32>) {
 }
 
 /// Numbers go into the filter; texts, ids and bodies do so from their tables.
-fn note_keys(column: &[u64], keys: &mut Vec<u64>, uuids: &mut [bool]) {
+fn note_keys(column: &[u64], keys: &mut Vec<u64>, forms: &mut [u8]) {
     let mut last = u64::MAX;
     for cell in column.iter().filter(|cell| std::mem::replace(&mut last, **cell) != **cell) {
         let cell = Cell(*cell);
@@ -276,8 +279,8 @@ fn note_keys(column: &[u64], keys: &mut Vec<u64>, uuids: &mut [bool]) {
             Some(Kind::Prefixed) => cell.suffix(),
             // What stands behind the point is short, and looked for without the filter.
             Some(Kind::Decimal) => cell.whole(),
-            Some(Kind::Uuid) => {
-                uuids[cell.value() as usize] = true;
+            Some(kind @ (Kind::Id32 | Kind::Uuid)) => {
+                forms[cell.value() as usize] |= if kind == Kind::Uuid { 2 } else { 1 };
                 continue;
             }
             _ => continue,

@@ -3,7 +3,7 @@
 use std::cell::OnceCell;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use binnacle_model::log::FileId;
 use binnacle_model::{Labels, LogTime};
@@ -42,7 +42,10 @@ impl Source {
         let end = offset.checked_add(length as u64).filter(|end| *end <= self.length);
         end.ok_or(PageError::Damaged("a section outside of the page"))?;
         let mut bytes = vec![0; length];
-        self.file.read_exact_at(&mut bytes, self.offset + offset)?;
+        self.file.read_exact_at(&mut bytes, self.offset + offset).map_err(|error| match error.kind() {
+            io::ErrorKind::UnexpectedEof => PageError::Damaged("bytes that are missing"),
+            _ => PageError::Read(error),
+        })?;
         Ok(bytes)
     }
 }
@@ -75,6 +78,9 @@ pub(crate) struct SealedPage {
     numbers: OnceLock<Vec<u16>>,
 }
 
+/// Cells of a hole, once they are read.
+type Column = OnceCell<Vec<u64>>;
+
 /// What one visit reads of a page, and what is let go at its end.
 pub(crate) struct PageReader {
     pub(crate) page: Arc<SealedPage>,
@@ -87,7 +93,8 @@ pub(crate) struct PageReader {
     ids: OnceCell<(Vec<u64>, Vec<u128>)>,
     bodies: OnceCell<Texts>,
     frames: Vec<OnceCell<Vec<u8>>>,
-    cells: Vec<Box<[OnceCell<Vec<u64>>]>>,
+    /// By template and hole; made when the first one is wanted, for many searches want none.
+    cells: OnceCell<Vec<Box<[Column]>>>,
 }
 
 impl std::fmt::Debug for SealedPage {
@@ -135,7 +142,7 @@ const SHORT: PageError = PageError::Damaged("a section that ends too soon");
 
 impl SealedPage {
     /// Reads the directory and the head.
-    pub(crate) fn open(source: Source, shared: &mut Shared) -> Result<Self, PageError> {
+    pub(crate) fn open(source: Source, shared: &Mutex<Shared>) -> Result<Self, PageError> {
         let least = (HEADER_BYTES + FOOTER_BYTES) as u64;
         if source.length < least || source.length > u64::from(u32::MAX) {
             return Err(PageError::Damaged("no page has this size"));
@@ -146,8 +153,8 @@ impl SealedPage {
         let sections = directory(&source)?;
         let place = sections.iter().find(|place| place.kind == section::HEAD);
         let head = read_section(&source, *place.ok_or(PageError::Damaged("no head"))?)?;
-        let mut page =
-            Self::parse(&head, shared).ok_or(PageError::Damaged("the head contradicts the format"))?;
+        let mut page = Self::parse(&head, &mut shared.lock().unwrap_or_else(PoisonError::into_inner))
+            .ok_or(PageError::Damaged("the head contradicts the format"))?;
         page.source = source;
         page.sections = sections;
         page.weight = AtomicUsize::new(2 * head.len() + 256);
@@ -423,7 +430,6 @@ fn once<T>(slot: &OnceCell<T>, read: impl FnOnce() -> Result<T, PageError>) -> R
 impl PageReader {
     pub(crate) fn new(page: Arc<SealedPage>) -> Self {
         let frames = page.frames.iter().map(|_| OnceCell::new()).collect();
-        let cells = page.places.iter().map(|holes| holes.iter().map(|_| OnceCell::new()).collect()).collect();
         Self {
             page,
             templates: OnceCell::new(),
@@ -435,7 +441,7 @@ impl PageReader {
             ids: OnceCell::new(),
             bodies: OnceCell::new(),
             frames,
-            cells,
+            cells: OnceCell::new(),
         }
     }
 
@@ -447,6 +453,9 @@ impl PageReader {
         let (numbers, occurrences) = (self.template_column()?, self.occurrence_column()?);
         let times = self.time_column()?;
         self.offset_column()?;
+        // Else a disk that refuses would look like a cell that leads nowhere.
+        self.ids()?;
+        once(&self.bodies, || self.page.bodies())?;
         let (mut message, mut hash) = (Vec::new(), 0u64);
         for (row, number) in numbers.iter().enumerate() {
             message.clear();
@@ -504,7 +513,8 @@ fn read_section(source: &Source, place: SectionPlace) -> Result<Vec<u8>, PageErr
     if place.plain == place.stored {
         return Ok(stored);
     }
-    let plain = zstd::bulk::decompress(&stored, place.plain as usize)?;
+    let plain = zstd::bulk::decompress(&stored, place.plain as usize)
+        .map_err(|_| PageError::Damaged("a section that cannot be unpacked"))?;
     if plain.len() != place.plain as usize {
         return Err(SHORT);
     }
@@ -660,7 +670,11 @@ impl PageView for PageReader {
     fn cells(&self, template: usize, hole: usize) -> Result<&[u64], PageError> {
         let place =
             self.page.places[template].get(hole).ok_or(PageError::Damaged("a hole that is not there"))?;
-        let slot = self.cells[template].get(hole).ok_or(PageError::Damaged("a hole that is not there"))?;
+        let all = self.cells.get_or_init(|| {
+            let holes = |holes: &Vec<HolePlace>| holes.iter().map(|_| OnceCell::new()).collect();
+            self.page.places.iter().map(holes).collect()
+        });
+        let slot = all[template].get(hole).ok_or(PageError::Damaged("a hole that is not there"))?;
         let cells = once(slot, || {
             let frame = self.frame(place.frame)?;
             let reader = &mut Reader::new(frame.get(place.offset as usize..).ok_or(SHORT)?);

@@ -20,7 +20,7 @@ impl ReadFile for Bytes {
 
 fn open_sealed(bytes: Vec<u8>) -> Result<PageReader, PageError> {
     let source = Source { length: bytes.len() as u64, file: Arc::new(Bytes(bytes)), offset: 0 };
-    Ok(PageReader::new(Arc::new(SealedPage::open(source, &mut Shared::default())?)))
+    Ok(PageReader::new(Arc::new(SealedPage::open(source, &std::sync::Mutex::default())?)))
 }
 
 const RECEIVED: LogTime = LogTime(1_763_892_700_000_000_000);

@@ -78,10 +78,8 @@ impl Best {
     fn take(&mut self, rank: Rank, cursor: LogCursor, entry: LogEntry) {
         self.bytes += entry.message.len();
         // Few large entries instead of many: the rest is for the next page.
-        if self.bytes > HELD_MAX_BYTES {
-            self.limit = self.limit.min(self.heap.len().max(2));
-        }
-        while self.heap.len() >= self.limit {
+        while self.heap.len() >= self.limit || (self.bytes > HELD_MAX_BYTES && self.heap.len() > 1) {
+            self.limit = self.limit.min(self.heap.len());
             let Some(Reverse((_, at))) = self.heap.pop() else { break };
             let gone = self.entries[at].take();
             self.bytes -= gone.map_or(0, |(_, entry)| entry.message.len());
@@ -165,32 +163,28 @@ impl Logs {
         page: PageRequest,
         deadline: &Deadline,
     ) -> Result<LogPage, StorageError> {
-        let mut plan = Plan::new(request);
+        // What lies before the cursor need not be looked at.
+        let mut left = request.clone();
+        match (page.cursor, page.order) {
+            (Some(cursor), LogOrder::NewestFirst) => {
+                left.end = left.end.min(LogTime(cursor.time.0.saturating_add(1)));
+            }
+            (Some(cursor), LogOrder::OldestFirst) => left.start = left.start.max(cursor.time),
+            (None, _) => {}
+        }
+        let mut plan = Plan::new(&left);
         // One more, to know whether there are more.
         let limit = page.limit.saturating_add(1);
         let (heap, entries, free) = (BinaryHeap::new(), Vec::new(), Vec::new());
         let best = std::cell::RefCell::new(Best { limit, order: page.order, heap, entries, free, bytes: 0 });
         let cursor = page.cursor.map(|cursor| rank(cursor, page.order));
-        let mut total = 0;
         let warnings = self.shared.visit(
             &mut plan,
             page.order,
             deadline,
-            &mut |summary| {
-                let is_before = cursor.is_none_or(|bound| {
-                    let worst = match page.order {
-                        LogOrder::NewestFirst => summary.first,
-                        LogOrder::OldestFirst => summary.last,
-                    };
-                    rank(LogCursor { time: worst, file: 0, offset: 0 }, page.order).0 <= bound.0
-                });
-                page.counts || !is_before || best.borrow().may_take(best_moment(summary, page.order))
-            },
+            &mut |summary| best.borrow().may_take(best_moment(summary, page.order)),
             &mut |plan, view, _| {
                 let found = find(plan, view, deadline)?;
-                if page.counts {
-                    total += found.count(view);
-                }
                 let (first, last) = view.span();
                 let moment = if page.order == LogOrder::NewestFirst { last } else { first };
                 let mut best = best.borrow_mut();
@@ -200,9 +194,25 @@ impl Logs {
                 Ok::<(), Broken>(())
             },
         )?;
-        let total = page.counts.then_some(total);
         let (entries, more) = sorted(best.into_inner(), page.limit);
-        Ok(LogPage { entries, total, more, warnings })
+        let mut answer = LogPage { entries, total: None, more, warnings };
+        if page.counts {
+            let (total, warnings) = self.count(request, deadline)?;
+            // Lines that came in between are in the one or in the other.
+            answer.total = Some(total.max(answer.entries.len() as u64));
+            answer.warnings = warnings;
+        }
+        Ok(answer)
+    }
+
+    /// How many entries there are, and what could not be read.
+    fn count(&self, request: &LogRequest, deadline: &Deadline) -> Result<(u64, Vec<String>), StorageError> {
+        let (counts, warnings) =
+            self.shared.visit_all(request, deadline, &|| 0u64, &|count, plan, view, _| {
+                *count += find(plan, view, deadline)?.count(view);
+                Ok(())
+            })?;
+        Ok((counts.into_iter().sum(), warnings))
     }
 
     /// See [`binnacle_model::storage::LogSearcher::scan`].
@@ -286,7 +296,7 @@ impl Logs {
                         }
                     }
                 }
-                let all: u64 = view.templates().iter().map(|template| template.bytes).sum();
+                let all = view.templates().iter().fold(0u64, |sum, one| sum.saturating_add(one.bytes));
                 for (labels, count) in view.streams().iter().zip(rows) {
                     if count > 0 && all_match(matchers, labels) {
                         let sums = streams.entry(labels.clone()).or_default();

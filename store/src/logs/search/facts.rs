@@ -146,7 +146,7 @@ fn needle_may_vary(needle: &[u8], page: &dyn PageView) -> Result<bool, PageError
     if !is_hex || needle.len() > 36 {
         return Ok(false);
     }
-    let is_whole = needle.len() == 32 || needle.len() == 36;
+    let is_whole = needle.len() == 36 || (needle.len() == 32 && !needle.contains(&b'-'));
     match page.filter()? {
         Some(filter) if is_whole => Ok(filter.may_contain(key_of(needle))),
         _ => Ok(true),

@@ -8,7 +8,7 @@ use binnacle_model::storage::{
     Deadline, LogAggregate, LogGroup, LogGroups, LogKey, LogMeasure, LogOrder, LogPattern, LogPatterns,
     LogRequest, LogSlices, StorageError,
 };
-use binnacle_model::{Label, Labels, LogTime};
+use binnacle_model::{Labels, LogTime};
 
 use super::plan::Plan;
 use super::rows::{Found, find};
@@ -32,12 +32,28 @@ struct Groups {
     numbers: HashMap<Vec<String>, usize>,
     sums: Vec<Vec<u64>>,
     /// By the place of a stream in memory, where nothing else is in the key.
-    of_stream: HashMap<*const Label, usize, foldhash::fast::FixedState>,
+    of_stream: HashMap<usize, usize, foldhash::fast::FixedState>,
     /// Keeps the streams where they are.
     streams: Vec<Labels>,
 }
 
 impl Groups {
+    fn new(slices: LogSlices) -> Self {
+        let (numbers, sums) = (HashMap::new(), Vec::new());
+        Self { slices, numbers, sums, of_stream: HashMap::default(), streams: Vec::new() }
+    }
+
+    /// Adds the sums of another thread.
+    fn add(&mut self, other: Self) -> Result<(), StorageError> {
+        for (key, number) in other.numbers {
+            let own = self.number(key).map_err(|_| StorageError::TooMuch)?;
+            for (sum, more) in self.sums[own].iter_mut().zip(&other.sums[number]) {
+                *sum += more;
+            }
+        }
+        Ok(())
+    }
+
     fn number(&mut self, key: Vec<String>) -> Result<usize, Broken> {
         if let Some(number) = self.numbers.get(&key) {
             return Ok(*number);
@@ -145,25 +161,18 @@ impl Logs {
         let LogAggregate { by, slices, measure } = aggregate;
         let start = request.start.max(slices.start);
         let end = request.end.min(slices.end());
-        let mut plan = Plan::new(&LogRequest { query: request.query.clone(), start, end });
-        let mut groups = Groups {
-            slices: *slices,
-            numbers: HashMap::new(),
-            sums: Vec::new(),
-            of_stream: HashMap::default(),
-            streams: Vec::new(),
-        };
-        let warnings = self.shared.visit(
-            &mut plan,
-            LogOrder::NewestFirst,
-            deadline,
-            &mut |_| true,
-            &mut |plan, view, sealed| {
+        let request = LogRequest { query: request.query.clone(), start, end };
+        let new = || Groups::new(*slices);
+        let (parts, warnings) =
+            self.shared.visit_all(&request, deadline, &new, &|groups, plan, view, sealed| {
                 let found = find(plan, view, deadline)?;
                 let depth = depth_of(by, view);
-                add_page(&mut groups, by, *measure, depth, found, view, sealed)
-            },
-        )?;
+                add_page(groups, by, *measure, depth, found, view, sealed)
+            })?;
+        let mut groups = Groups::new(*slices);
+        for part in parts {
+            groups.add(part)?;
+        }
         let mut sums: Vec<Option<Vec<u64>>> = groups.sums.into_iter().map(Some).collect();
         let mut answer: Vec<LogGroup> = groups
             .numbers
@@ -231,7 +240,8 @@ fn add_page(
                 None => {
                     for minute in &one.minutes {
                         if let Some(slice) = slice_of_minute(slices, minute.at) {
-                            groups.sums[group][slice] += measured(minute, measure);
+                            let sum = &mut groups.sums[group][slice];
+                            *sum = sum.saturating_add(measured(minute, measure));
                         }
                     }
                 }
@@ -247,7 +257,7 @@ fn add_page(
         let template = Template::default();
         for (stream, rows) in sealed.stream_rows() {
             let labels = &view.streams()[stream as usize];
-            let place = labels.iter().as_slice().as_ptr();
+            let place = labels.iter().as_slice().as_ptr().addr();
             let group = if let Some(group) = groups.of_stream.get(&place) {
                 *group
             } else {
@@ -385,7 +395,7 @@ fn pattern_of<'a>(
     let template: &Arc<Template> = &view.templates()[at as usize].template;
     let key = (template.pattern(), template.level);
     if !patterns.contains_key(&key) {
-        if patterns.len() >= PATTERNS_MAX {
+        if patterns.len() >= PATTERNS_MAX || (patterns.len() + 1).saturating_mul(slices.count) > SUMS_MAX {
             return Ok(None);
         }
         let row = view.template_column()?.iter().position(|number| *number == at);

@@ -23,10 +23,11 @@ mod rows;
 mod tests;
 
 use std::cmp::Reverse;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
 use binnacle_model::LogTime;
-use binnacle_model::storage::{Deadline, LogOrder, StorageError};
+use binnacle_model::storage::{Deadline, LogOrder, LogRequest, StorageError};
 
 use super::Shared;
 use super::page::{PageError, PageReader, PageView, SealedPage};
@@ -47,6 +48,16 @@ fn fail(error: StorageError) -> Broken {
 
 /// Told of each page.
 type OnPage<'a> = &'a mut dyn FnMut(&mut Plan, &dyn PageView, Option<&SealedPage>) -> Result<(), Broken>;
+
+/// Told of each page, with the state of its thread.
+type VisitAll<'a, S> =
+    dyn Fn(&mut S, &mut Plan, &dyn PageView, Option<&SealedPage>) -> Result<(), Broken> + Sync + 'a;
+
+/// Pages for which it is worth to wake a thread.
+const PAGES_PER_THREAD: usize = 8;
+
+/// Threads of one search.
+const THREADS_MAX: usize = 8;
 
 impl Shared {
     /// Visits the pages that may have rows from `start` until before `end`, those with the first rows in the order
@@ -83,6 +94,7 @@ impl Shared {
                 candidates.sort_by_key(|page| (page.summary.first, page.summary.sequences.0));
             }
         }
+        let held = AtomicUsize::new(0);
         for page in candidates {
             if deadline.is_over() {
                 return Err(StorageError::Deadline);
@@ -90,29 +102,119 @@ impl Shared {
             if !goes_on(&page.summary) {
                 break;
             }
-            let read = page.open(&*self.disk, &self.interned).map_err(Broken::Page);
-            let seen = read.and_then(|sealed| {
-                let reader = PageReader::new(sealed);
-                visit(plan, &reader, Some(&reader.page))
-            });
-            match seen {
-                Ok(()) => {}
-                Err(Broken::Query(error)) => return Err(error),
-                Err(Broken::Page(error)) => {
-                    page.forget();
-                    tracing::error!(page = %page.path().display(), %error, "a log page could not be read");
-                    if matches!(error, PageError::Damaged(_)) {
-                        self.suspects
-                            .lock()
-                            .unwrap_or_else(PoisonError::into_inner)
-                            .push(page.path().to_path_buf());
-                    }
-                    warnings.push(format!("{} log lines could not be read: {error}", page.summary.rows));
-                }
-            }
+            self.see(&page, plan, visit, &mut warnings)?;
+            self.keep_or_forget(&page, &held);
         }
         self.trim_cache();
         Ok(warnings)
+    }
+
+    /// One search reads more pages than there is room for: those beyond it are let go at once.
+    fn keep_or_forget(&self, page: &PageFile, held: &AtomicUsize) {
+        let weight = page.weight();
+        if held.fetch_add(weight, Ordering::Relaxed) + weight > self.cache_bytes {
+            page.forget();
+        }
+    }
+
+    /// Visits one sealed page. What is wrong with it is a warning.
+    fn see(
+        &self,
+        page: &PageFile,
+        plan: &mut Plan,
+        visit: OnPage<'_>,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), StorageError> {
+        let read = page.open(&*self.disk, &self.interned).map_err(Broken::Page);
+        let seen = read.and_then(|sealed| {
+            let reader = PageReader::new(sealed);
+            visit(plan, &reader, Some(&reader.page))
+        });
+        match seen {
+            Ok(()) => Ok(()),
+            Err(Broken::Query(error)) => Err(error),
+            Err(Broken::Page(error)) => {
+                page.forget();
+                tracing::error!(page = %page.path().display(), %error, "a log page could not be read");
+                if matches!(error, PageError::Damaged(_)) {
+                    self.suspects
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .push(page.path().to_path_buf());
+                }
+                warnings.push(format!("{} log lines could not be read: {error}", page.summary.rows));
+                Ok(())
+            }
+        }
+    }
+
+    /// Visits all pages that may have rows of the request's time, in no order, on several threads. Each has a state of
+    /// its own, which `new` makes; answers them all, and a sentence for each page that could not be read.
+    fn visit_all<S: Send>(
+        &self,
+        request: &LogRequest,
+        deadline: &Deadline,
+        new: &(dyn Fn() -> S + Sync),
+        visit: &VisitAll<'_, S>,
+    ) -> Result<(Vec<S>, Vec<String>), StorageError> {
+        let mut warnings = self.losses(request.start, request.end);
+        let (mut plan, mut state) = (Plan::new(request), new());
+        let candidates = {
+            let open = self.open_pages();
+            for one in open.iter() {
+                match visit(&mut state, &mut plan, &one.page, None) {
+                    Ok(()) => {}
+                    Err(Broken::Query(error)) => return Err(error),
+                    Err(Broken::Page(error)) => warnings.push(format!("newest log lines: {error}")),
+                }
+            }
+            self.candidates(request.start, request.end)
+        };
+        let (next, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
+        let work = |plan: &mut Plan, state: &mut S| -> Result<Vec<String>, StorageError> {
+            let mut warnings = Vec::new();
+            while let Some(page) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if deadline.is_over() {
+                    return Err(StorageError::Deadline);
+                }
+                self.see(
+                    page,
+                    plan,
+                    &mut |plan, view, sealed| visit(state, plan, view, sealed),
+                    &mut warnings,
+                )?;
+                self.keep_or_forget(page, &held);
+            }
+            Ok(warnings)
+        };
+        let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let helpers = (candidates.len() / PAGES_PER_THREAD).min(cores.min(THREADS_MAX) - 1);
+        let mut states = Vec::new();
+        std::thread::scope(|scope| {
+            let help = || {
+                let (mut plan, mut state) = (Plan::new(request), new());
+                work(&mut plan, &mut state).map(|warnings| (state, warnings))
+            };
+            let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(help)).collect();
+            let mut failed = work(&mut plan, &mut state).map(|own| warnings.extend(own)).err();
+            for helper in helpers {
+                match helper.join() {
+                    Ok(Ok((state, own))) => {
+                        states.push(state);
+                        warnings.extend(own);
+                    }
+                    Ok(Err(error)) => failed = Some(error),
+                    Err(_) => {
+                        let reason = "a thread of a log search ended by a panic";
+                        failed = Some(StorageError::Broken(reason.to_owned()));
+                    }
+                }
+            }
+            failed.map_or(Ok(()), Err)
+        })?;
+        states.push(state);
+        self.trim_cache();
+        Ok((states, warnings))
     }
 
     /// A sentence for each page of a time that was set aside.

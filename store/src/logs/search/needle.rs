@@ -145,6 +145,11 @@ pub(super) fn is_key_byte(byte: u8) -> bool {
     is_token_byte(byte) && byte != b'.'
 }
 
+/// As [`stays_within`], in messages of a template: behind a colour code, which ends in a letter, a variable may begin.
+pub(super) fn stays_within_of(needle: &[u8], template: &Template) -> bool {
+    stays_within(needle) && !template.text.contains(&0x1b)
+}
+
 /// Whether an occurrence of the needle lies within one variable, or in none.
 pub(super) fn stays_within(needle: &[u8]) -> bool {
     needle.iter().all(|byte| is_token_byte(*byte)) && needle.last().is_some_and(|byte| *byte != b'.')

@@ -14,7 +14,10 @@ use super::needle::{self, Verdict};
 use super::phrase::{self, Item};
 use super::regexes::Needs;
 use crate::logs::page::{PageTemplate, level_name};
-use crate::logs::template::Template;
+use crate::logs::template::{Template, ValueKind};
+
+/// Kinds of streams and of pages for which answers are kept.
+const VERDICTS_MAX: usize = 32;
 
 /// A query whose conditions are numbers.
 #[derive(Debug)]
@@ -122,6 +125,9 @@ impl Plan {
                 };
             }
             all.push(verdict);
+        }
+        if self.verdicts.len() >= VERDICTS_MAX {
+            self.verdicts.clear();
         }
         self.verdicts.insert(key, known);
         all
@@ -243,17 +249,21 @@ impl Plan {
                 if name == "level" && template.level > 0 {
                     return Verdict::of(matcher.matches(level_name(template.level)));
                 }
-                let has_attribute = template
+                let attribute = template
                     .attributes
                     .iter()
-                    .any(|(key, _)| **key == *name || binnacle_model::log::loki_name(key) == name);
+                    .find(|(key, _)| **key == *name || binnacle_model::log::loki_name(key) == name);
                 // The stream may have a label of the level's name.
                 // An attribute of that value would have its words in the page's filter.
-                let may_be = bits == 1 || !is_plain_equality(matcher);
-                if (has_attribute && may_be) || (name == "level" && bits == 1) {
+                let may_be = |kind: ValueKind| {
+                    let has_words = matches!(kind, ValueKind::Text | ValueKind::Int);
+                    name == "level" || bits == 1 || !has_words || !is_plain_equality(matcher)
+                };
+                let is_open = attribute.is_some_and(|(_, kind)| may_be(*kind));
+                if is_open || (name == "level" && bits == 1) {
                     Verdict::Look
                 } else {
-                    Verdict::of(!has_attribute && matcher.matches(""))
+                    Verdict::of(attribute.is_none() && matcher.matches(""))
                 }
             }
             LogQuery::All | LogQuery::And(_) | LogQuery::Or(_) | LogQuery::Not(_) => Verdict::Look,
@@ -291,7 +301,7 @@ impl Verdict {
 fn judge_needle(template: &Template, needle: &[u8], bits: u64) -> Verdict {
     let may_vary = |token: usize| token >= 62 || bits >> (token + 1) & 1 == 1;
     match needle::judge(template, needle, &may_vary) {
-        Verdict::Look if bits & 1 == 0 && needle::stays_within(needle) => Verdict::No,
+        Verdict::Look if bits & 1 == 0 && needle::stays_within_of(needle, template) => Verdict::No,
         verdict => verdict,
     }
 }

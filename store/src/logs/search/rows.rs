@@ -11,7 +11,7 @@ use binnacle_model::storage::{Deadline, StorageError};
 use binnacle_model::tokens::words;
 
 use super::facts::{Facts, may_be_of_time};
-use super::needle::{Verdict, stays_within};
+use super::needle::{Verdict, stays_within_of};
 use super::plan::{Leaf, Node, Plan, Signature};
 use super::regexes::Needs;
 use super::{Broken, fail};
@@ -269,7 +269,9 @@ impl<'a> Looker<'a> {
         let rows = self.page.templates()[at.number as usize].rows as usize;
         let holes = match &self.plan.leaves[leaf].query {
             LogQuery::Value { field: Field::Message, test } if is_of_one_word(test) => 0..template.cuts.len(),
-            LogQuery::Line(LineTest::Contains(needle)) if stays_within(needle) && !template.is_whole() => {
+            LogQuery::Line(LineTest::Contains(needle))
+                if stays_within_of(needle, template) && !template.is_whole() =>
+            {
                 0..template.cuts.len()
             }
             query if is_regex(query) => match &self.plan.leaves[leaf].needs {
@@ -323,7 +325,7 @@ impl<'a> Looker<'a> {
             if column[occurrence] || may >> (cell >> 60) & 1 == 0 {
                 continue;
             }
-            if last.0 == *cell {
+            if last.0 == *cell && attribute != Some(ValueKind::Bool) {
                 column[occurrence] = last.1;
                 continue;
             }
@@ -339,8 +341,13 @@ impl<'a> Looker<'a> {
                     continue;
                 }
             }
+            // What a cell says depends on its entry's time, or on the kind of its attribute.
+            let is_own = attribute == Some(ValueKind::Bool);
             let is_time = Cell(*cell).kind() == Some(Kind::Time);
-            if !is_time && let Some(holds) = known.get(cell) {
+            if !is_time
+                && !is_own
+                && let Some(holds) = known.get(cell)
+            {
                 column[occurrence] = *holds;
                 last = (*cell, *holds);
                 continue;
@@ -360,7 +367,7 @@ impl<'a> Looker<'a> {
                 holds_for(query, &text)
             };
             column[occurrence] = holds;
-            if !is_time {
+            if !is_time && !is_own {
                 known.insert(*cell, holds);
                 last = (*cell, holds);
             }
@@ -424,7 +431,8 @@ fn is_regex(query: &LogQuery) -> bool {
 /// Whether what an expression needs can only be in a variable of the template, and in one alone.
 fn may_only_vary(needs: &Needs, template: &Template) -> bool {
     let is_within = |needle: &Vec<u8>| {
-        stays_within(needle) && !template.pieces().any(|piece| memchr::memmem::find(piece, needle).is_some())
+        stays_within_of(needle, template)
+            && !template.pieces().any(|piece| memchr::memmem::find(piece, needle).is_some())
     };
     !template.is_whole() && !needs.one_of.is_empty() && needs.one_of.iter().all(is_within)
 }
