@@ -3,7 +3,8 @@
 
 use std::sync::Arc;
 
-use super::sealed::{PageReader, SealedPage, Shared, Source};
+use super::reader::PageReader;
+use super::sealed::{SealedPage, Shared, Source};
 use super::tables::OpenTables;
 use super::{Fuse, PageView, cells, entry, ints};
 use crate::bytes::Reader;

@@ -21,6 +21,7 @@ mod fuse;
 mod fuzzing;
 mod ints;
 mod open;
+mod reader;
 mod seal;
 mod sealed;
 mod tables;
@@ -35,8 +36,9 @@ pub(crate) use fuse::{Fuse, key_of};
 #[doc(hidden)]
 pub use fuzzing::try_log_page;
 pub(crate) use open::{Miner, OpenPage, offset_of};
+pub(crate) use reader::PageReader;
 pub(crate) use seal::{MINUTE_NS, key_of_number, seal};
-pub(crate) use sealed::{PageReader, SealedPage, Shared, Source};
+pub(crate) use sealed::{SealedPage, Shared, Source};
 pub(crate) use tables::Texts;
 
 use super::split::{Cell, Lookup, decode};

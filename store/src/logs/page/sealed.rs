@@ -1,21 +1,18 @@
 //! A page that was sealed: what is asked for is read, checked, decoded, and kept as long as the page is.
 
-use std::cell::OnceCell;
 use std::io;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use binnacle_model::log::FileId;
 use binnacle_model::{Labels, LogTime};
-use xxhash_rust::xxh3::xxh3_64;
 
 use super::seal::{HolePlace, PLACE_BYTES, Run, SectionPlace, WORDS, section};
 use super::tables::Texts;
-use super::{Fuse, Minute, PageError, PageTemplate, PageView, cells, ints};
+use super::{Fuse, Minute, PageError, PageTemplate, ints};
 use crate::bytes::Reader;
 use crate::fs::ReadFile;
 use crate::header::{self, HEADER_BYTES, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
-use crate::logs::split::Lookup;
 use crate::logs::template::{Template, ValueKind};
 use crate::wal::Sequence;
 
@@ -52,22 +49,22 @@ impl Source {
 
 /// A page of a partition.
 pub(crate) struct SealedPage {
-    source: Source,
-    sections: Vec<SectionPlace>,
-    rows: usize,
+    pub(super) source: Source,
+    pub(super) sections: Vec<SectionPlace>,
+    pub(super) rows: usize,
     raw_bytes: u64,
-    span: (LogTime, LogTime),
-    hash: u64,
+    pub(super) span: (LogTime, LogTime),
+    pub(super) hash: u64,
     sequences: (Sequence, Sequence),
-    pushes: Vec<LogTime>,
-    streams: Vec<Labels>,
-    files: Vec<FileId>,
-    runs: Vec<Run>,
-    templates: Vec<PageTemplate>,
+    pub(super) pushes: Vec<LogTime>,
+    pub(super) streams: Vec<Labels>,
+    pub(super) files: Vec<FileId>,
+    pub(super) runs: Vec<Run>,
+    pub(super) templates: Vec<PageTemplate>,
     /// Of the holes of each template.
-    places: Vec<Vec<HolePlace>>,
+    pub(super) places: Vec<Vec<HolePlace>>,
     /// The section of cells that each frame is, by its number.
-    frames: Vec<u32>,
+    pub(super) frames: Vec<u32>,
     has_minutes: bool,
     is_on_minute: bool,
     /// Bytes of memory of what was read and is kept.
@@ -76,25 +73,6 @@ pub(crate) struct SealedPage {
     filter: OnceLock<Fuse>,
     /// The number of each row's template, of which few pages have more than 65,536.
     numbers: OnceLock<Vec<u16>>,
-}
-
-/// Cells of a hole, once they are read.
-type Column = OnceCell<Vec<u64>>;
-
-/// What one visit reads of a page, and what is let go at its end.
-pub(crate) struct PageReader {
-    pub(crate) page: Arc<SealedPage>,
-    templates: OnceCell<Vec<u32>>,
-    occurrences: OnceCell<Vec<u32>>,
-    times: OnceCell<Vec<i64>>,
-    streams: OnceCell<Vec<u32>>,
-    files: OnceCell<Vec<u32>>,
-    origins: OnceCell<(Vec<u64>, Vec<u32>)>,
-    ids: OnceCell<(Vec<u64>, Vec<u128>)>,
-    bodies: OnceCell<Texts>,
-    frames: Vec<OnceCell<Vec<u8>>>,
-    /// By template and hole; made when the first one is wanted, for many searches want none.
-    cells: OnceCell<Vec<Box<[Column]>>>,
 }
 
 impl std::fmt::Debug for SealedPage {
@@ -138,7 +116,7 @@ impl Shared {
     }
 }
 
-const SHORT: PageError = PageError::Damaged("a section that ends too soon");
+pub(super) const SHORT: PageError = PageError::Damaged("a section that ends too soon");
 
 impl SealedPage {
     /// Reads the directory and the head.
@@ -271,7 +249,7 @@ impl SealedPage {
         self.weight.load(Ordering::Relaxed)
     }
 
-    fn section(&self, kind: u8, at: usize) -> Result<Vec<u8>, PageError> {
+    pub(super) fn section(&self, kind: u8, at: usize) -> Result<Vec<u8>, PageError> {
         let place = self.sections.iter().filter(|place| place.kind == kind).nth(at);
         read_section(&self.source, *place.ok_or(PageError::Damaged("a section is missing"))?)
     }
@@ -295,12 +273,12 @@ impl SealedPage {
         slot.get().ok_or(PageError::Damaged("nothing was read"))
     }
 
-    fn texts(&self) -> Result<&Texts, PageError> {
+    pub(super) fn texts(&self) -> Result<&Texts, PageError> {
         let read = || decode_texts(&self.section(section::TEXTS, 0)?).ok_or(SHORT);
         self.once(&self.texts, Texts::weight, read)
     }
 
-    fn filter(&self) -> Result<Option<&Fuse>, PageError> {
+    pub(super) fn filter(&self) -> Result<Option<&Fuse>, PageError> {
         if !self.sections.iter().any(|place| place.kind == section::FILTER) {
             return Ok(None);
         }
@@ -328,7 +306,7 @@ impl SealedPage {
         Ok(numbers)
     }
 
-    fn template_column(&self) -> Result<Vec<u32>, PageError> {
+    pub(super) fn template_column(&self) -> Result<Vec<u32>, PageError> {
         let numbers: Vec<u32> = if u16::try_from(self.templates.len()).is_ok() {
             self.numbers()?.iter().map(|number| u32::from(*number)).collect()
         } else {
@@ -346,7 +324,7 @@ impl SealedPage {
         is_sound.then_some(numbers).ok_or(PageError::Damaged("a template that is not there"))
     }
 
-    fn occurrences(&self, numbers: &[u32]) -> Result<Vec<u32>, PageError> {
+    pub(super) fn occurrences(&self, numbers: &[u32]) -> Result<Vec<u32>, PageError> {
         let mut counts = vec![0u32; self.templates.len()];
         let mut occurrences = Vec::with_capacity(self.rows);
         for number in numbers {
@@ -359,13 +337,13 @@ impl SealedPage {
         is_sound.then_some(occurrences).ok_or(wrong)
     }
 
-    fn expand(&self, of: impl Fn(&Run) -> u32) -> Vec<u32> {
+    pub(super) fn expand(&self, of: impl Fn(&Run) -> u32) -> Vec<u32> {
         let mut column = Vec::with_capacity(self.rows);
         self.runs.iter().for_each(|run| column.extend(std::iter::repeat_n(of(run), run.rows as usize)));
         column
     }
 
-    fn origins(&self) -> Result<(Vec<u64>, Vec<u32>), PageError> {
+    pub(super) fn origins(&self) -> Result<(Vec<u64>, Vec<u32>), PageError> {
         let plain = self.section(section::ORIGINS, 0)?;
         let reader = &mut Reader::new(&plain);
         let length = reader.count().ok_or(SHORT)?;
@@ -382,7 +360,7 @@ impl SealedPage {
         Ok((offsets.collect(), pushes.into_iter().map(|push| push as u32).collect()))
     }
 
-    fn times(&self) -> Result<Vec<i64>, PageError> {
+    pub(super) fn times(&self) -> Result<Vec<i64>, PageError> {
         let mut times = unpack_signed(&self.section(section::TIMES, 0)?, self.rows)?;
         let mut time = 0i64;
         for step in &mut times {
@@ -392,7 +370,7 @@ impl SealedPage {
         Ok(times)
     }
 
-    fn bodies(&self) -> Result<Texts, PageError> {
+    pub(super) fn bodies(&self) -> Result<Texts, PageError> {
         let mut bodies = Texts::default();
         for place in self.sections.iter().filter(|place| place.kind == section::BODIES) {
             let plain = read_section(&self.source, *place)?;
@@ -404,7 +382,7 @@ impl SealedPage {
         Ok(bodies)
     }
 
-    fn ids(&self) -> Result<(Vec<u64>, Vec<u128>), PageError> {
+    pub(super) fn ids(&self) -> Result<(Vec<u64>, Vec<u128>), PageError> {
         let plain = self.section(section::IDS, 0)?;
         let reader = &mut Reader::new(&plain);
         let count = reader.count().ok_or(SHORT)?;
@@ -415,65 +393,6 @@ impl SealedPage {
         let short = short.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
         let long = reader.rest().as_chunks::<16>().0.iter().map(|bytes| u128::from_le_bytes(*bytes));
         Ok((short.collect(), long.collect()))
-    }
-}
-
-/// As [`OnceCell::get_or_init`], where reading may fail.
-fn once<T>(slot: &OnceCell<T>, read: impl FnOnce() -> Result<T, PageError>) -> Result<&T, PageError> {
-    if let Some(known) = slot.get() {
-        return Ok(known);
-    }
-    let value = read()?;
-    Ok(slot.get_or_init(|| value))
-}
-
-impl PageReader {
-    pub(crate) fn new(page: Arc<SealedPage>) -> Self {
-        let frames = page.frames.iter().map(|_| OnceCell::new()).collect();
-        Self {
-            page,
-            templates: OnceCell::new(),
-            occurrences: OnceCell::new(),
-            times: OnceCell::new(),
-            streams: OnceCell::new(),
-            files: OnceCell::new(),
-            origins: OnceCell::new(),
-            ids: OnceCell::new(),
-            bodies: OnceCell::new(),
-            frames,
-            cells: OnceCell::new(),
-        }
-    }
-
-    /// Reads all of the page, and puts every message together again.
-    pub(crate) fn verify(&self) -> Result<(), PageError> {
-        for place in &self.page.sections {
-            read_section(&self.page.source, *place)?;
-        }
-        let (numbers, occurrences) = (self.template_column()?, self.occurrence_column()?);
-        let times = self.time_column()?;
-        self.offset_column()?;
-        // Else a disk that refuses would look like a cell that leads nowhere.
-        self.ids()?;
-        once(&self.bodies, || self.page.bodies())?;
-        let (mut message, mut hash) = (Vec::new(), 0u64);
-        for (row, number) in numbers.iter().enumerate() {
-            message.clear();
-            super::rebuild(self, *number as usize, occurrences[row] as usize, times[row], &mut message)?;
-            hash = hash.wrapping_add(xxh3_64(&message));
-        }
-        (hash == self.page.hash)
-            .then_some(())
-            .ok_or(PageError::Damaged("the messages are not those that came"))
-    }
-
-    fn frame(&self, number: u32) -> Result<&[u8], PageError> {
-        let slot = self.frames.get(number as usize).ok_or(PageError::Damaged("a frame that is not there"))?;
-        let frame = once(slot, || {
-            let section = self.page.frames[number as usize];
-            self.page.section(section::CELLS, section as usize)
-        })?;
-        Ok(frame)
     }
 }
 
@@ -502,7 +421,7 @@ fn directory(source: &Source) -> Result<Vec<SectionPlace>, PageError> {
 }
 
 /// A section, checked and plain.
-fn read_section(source: &Source, place: SectionPlace) -> Result<Vec<u8>, PageError> {
+pub(super) fn read_section(source: &Source, place: SectionPlace) -> Result<Vec<u8>, PageError> {
     if place.plain > SECTION_MAX_BYTES || place.stored > place.plain {
         return Err(PageError::Damaged("a section that is too large"));
     }
@@ -606,105 +525,6 @@ fn unpack_signed(bytes: &[u8], count: usize) -> Result<Vec<i64>, PageError> {
         return Err(SHORT);
     }
     Ok(values)
-}
-
-impl Lookup for PageReader {
-    fn text(&self, number: usize) -> Option<&[u8]> {
-        self.page.texts().ok()?.get(number)
-    }
-    fn body(&self, number: usize) -> Option<&[u8]> {
-        once(&self.bodies, || self.page.bodies()).ok()?.get(number)
-    }
-    fn id16(&self, number: usize) -> Option<u64> {
-        self.ids().ok()?.0.get(number).copied()
-    }
-    fn id32(&self, number: usize) -> Option<u128> {
-        self.ids().ok()?.1.get(number).copied()
-    }
-}
-
-impl PageView for PageReader {
-    fn rows(&self) -> usize {
-        self.page.rows
-    }
-    fn span(&self) -> (LogTime, LogTime) {
-        self.page.span
-    }
-    fn templates(&self) -> &[PageTemplate] {
-        &self.page.templates
-    }
-    fn streams(&self) -> &[Labels] {
-        &self.page.streams
-    }
-    fn files(&self) -> &[FileId] {
-        &self.page.files
-    }
-    fn pushes(&self) -> &[LogTime] {
-        &self.page.pushes
-    }
-    fn template_column(&self) -> Result<&[u32], PageError> {
-        Ok(once(&self.templates, || self.page.template_column())?)
-    }
-    fn occurrence_column(&self) -> Result<&[u32], PageError> {
-        Ok(once(&self.occurrences, || self.page.occurrences(self.template_column()?))?)
-    }
-    fn time_column(&self) -> Result<&[i64], PageError> {
-        Ok(once(&self.times, || self.page.times())?)
-    }
-    fn runs(&self) -> Option<Vec<(u32, usize)>> {
-        Some(self.page.runs.iter().map(|run| (run.stream, run.rows as usize)).collect())
-    }
-    fn stream_column(&self) -> &[u32] {
-        self.streams.get_or_init(|| self.page.expand(|run| run.stream))
-    }
-    fn file_column(&self) -> &[u32] {
-        self.files.get_or_init(|| self.page.expand(|run| run.file))
-    }
-    fn offset_column(&self) -> Result<&[u64], PageError> {
-        Ok(&once(&self.origins, || self.page.origins())?.0)
-    }
-    fn push_column(&self) -> Result<&[u32], PageError> {
-        Ok(&once(&self.origins, || self.page.origins())?.1)
-    }
-
-    fn cells(&self, template: usize, hole: usize) -> Result<&[u64], PageError> {
-        let place =
-            self.page.places[template].get(hole).ok_or(PageError::Damaged("a hole that is not there"))?;
-        let all = self.cells.get_or_init(|| {
-            let holes = |holes: &Vec<HolePlace>| holes.iter().map(|_| OnceCell::new()).collect();
-            self.page.places.iter().map(holes).collect()
-        });
-        let slot = all[template].get(hole).ok_or(PageError::Damaged("a hole that is not there"))?;
-        let cells = once(slot, || {
-            let frame = self.frame(place.frame)?;
-            let reader = &mut Reader::new(frame.get(place.offset as usize..).ok_or(SHORT)?);
-            let rows = self.page.templates[template].rows as usize;
-            cells::decode(reader, rows).ok_or(PageError::Damaged("a column of variables"))
-        })?;
-        Ok(cells)
-    }
-    fn kinds(&self, template: usize, hole: usize) -> u16 {
-        self.page.places[template].get(hole).map_or(u16::MAX, |place| place.kinds)
-    }
-
-    fn tables(&self) -> Result<&dyn Lookup, PageError> {
-        // Ids and bodies are read when the first cell asks for one.
-        self.page.texts()?;
-        Ok(self)
-    }
-    fn texts(&self) -> Result<&Texts, PageError> {
-        self.page.texts()
-    }
-    fn has_bodies(&self) -> bool {
-        self.page.sections.iter().any(|place| place.kind == section::BODIES)
-    }
-    fn ids(&self) -> Result<(&[u64], &[u128]), PageError> {
-        let ids = once(&self.ids, || self.page.ids())?;
-        Ok((&ids.0, &ids.1))
-    }
-    fn filter(&self) -> Result<Option<&Fuse>, PageError> {
-        self.page.filter()
-    }
 }
 
 /// A file without a byte.
