@@ -298,7 +298,8 @@ pub(super) async fn export(State(api): Api, params: Params) -> Result<Response, 
     // What is wrong with the request is told by a status.
     let first = export.round().await?;
     text.push_str(&export.take(first));
-    let pieces = stream::iter([Ok(text)]).chain(stream::unfold(export, Export::piece));
+    // Layers above ask once more after the end.
+    let pieces = stream::iter([Ok(text)]).chain(stream::unfold(export, Export::piece)).fuse();
     let headers = [(header::CONTENT_TYPE, kind), (header::CONTENT_DISPOSITION, name)];
     Ok((headers, Body::from_stream(pieces)).into_response())
 }

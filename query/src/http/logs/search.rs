@@ -219,7 +219,7 @@ async fn progressive(api: Arc<ReadApi>, question: Question, page: PageRequest) -
         })?;
         Some((piece, progress))
     });
-    let pieces = stream::iter([first]).chain(rest);
+    let pieces = stream::iter([first]).chain(rest).fuse();
     let body = Body::from_stream(pieces.map(Ok::<_, Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
 }

@@ -225,7 +225,7 @@ fn tail(
 
 /// All events. What a poll began goes on with the next one.
 fn stream_of(follow: Follow) -> impl Stream<Item = Event> + Send {
-    stream::unfold(follow, |mut follow| async move { Some((follow.next().await?, follow)) })
+    stream::unfold(follow, |mut follow| async move { Some((follow.next().await?, follow)) }).fuse()
 }
 
 fn events(follow: Follow) -> Response {
