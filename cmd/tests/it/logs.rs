@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::support::{Server, client, get, poll};
 
 /// Lines of an hour ago, a second apart.
+#[allow(clippy::disallowed_methods, reason = "the server under test runs on the machine's clock")]
 fn lines(count: i64) -> (Vec<String>, Value) {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs() as i64;
     let line = |n: i64| {
