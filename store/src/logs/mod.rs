@@ -234,7 +234,7 @@ impl Opening {
             self.marks.raise(batch);
         }
         self.last = sequence;
-        // Pages overlap only where lines of a damaged one were put back, so that the few before it are enough.
+        // Pages do not overlap (`begins_page`), so that the few before it are enough.
         let at = self.covered.partition_point(|(first, _)| *first <= sequence);
         let is_covered = self.covered[..at].iter().rev().take(64).any(|(_, last)| sequence <= *last);
         let is_sound = push.batches.iter().all(|batch| batch.stream_labels().is_ok());

@@ -19,6 +19,9 @@ use crate::logs::template::{Template, ValueKind};
 /// Kinds of streams and of pages for which answers are kept.
 const VERDICTS_MAX: usize = 32;
 
+/// Answers about a condition and a template that are kept: a query may have a thousand conditions.
+const KNOWN_MAX: usize = 500_000;
+
 /// A query whose conditions are numbers.
 #[derive(Debug)]
 pub(super) enum Node {
@@ -191,6 +194,11 @@ impl Plan {
         let key = (leaf, facts.bits[leaf], Arc::as_ptr(template));
         if let Some(known) = self.known.get(&key) {
             return *known;
+        }
+        if self.known.len() >= KNOWN_MAX {
+            self.known.clear();
+            self.items.clear();
+            self.kept.clear();
         }
         let verdict = self.judge_template(leaf, template, facts);
         self.known.insert(key, verdict);
