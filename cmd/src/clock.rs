@@ -1,6 +1,7 @@
 //! The machine's clock. Everybody else takes the time as an argument or from a [`Clock`].
 
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::sync::LazyLock;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use binnacle_model::LogTime;
 use binnacle_model::time::Clock;
@@ -14,5 +15,10 @@ impl Clock for SystemClock {
     fn now_ns(&self) -> LogTime {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         LogTime(i64::try_from(since.as_nanos()).unwrap_or(i64::MAX))
+    }
+
+    fn elapsed(&self) -> Duration {
+        static START: LazyLock<Instant> = LazyLock::new(Instant::now);
+        START.elapsed()
     }
 }

@@ -24,7 +24,7 @@ use binnacle_model::storage::{Admin, Appender, LogAppender, Queryable};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{ApiError, Gate, Params, ReadApi, Usage};
 use binnacle_query::promql::{Features, Limits, parse_selector};
-use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, ReplayProgress, Store, Telemetry};
+use binnacle_store::{Maintenance, MetricOptions, Options, ReplayProgress, Store, Telemetry};
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -254,25 +254,25 @@ async fn open_store(
     registry: &mut Registry,
     progress: Arc<ReplayProgress>,
 ) -> anyhow::Result<Arc<Store>> {
-    let defaults = (MetricOptions::default(), LogOptions::default());
-    let in_memory = memory::series(defaults.0.series_limit);
+    let defaults = MetricOptions::default();
+    let in_memory = memory::series(defaults.series_limit);
     let series_limit = config.series_limit.unwrap_or(in_memory);
     let of_job = match config.series_limit {
         // One job alone does not take all of the memory.
-        None => defaults.0.series_limit_per_job.min(in_memory / 4 * 3),
-        Some(_) => defaults.0.series_limit_per_job,
+        None => defaults.series_limit_per_job.min(in_memory / 4 * 3),
+        Some(_) => defaults.series_limit_per_job,
     };
     let options = Options {
         metrics: MetricOptions {
-            retention: config.metric_retention.unwrap_or(defaults.0.retention),
+            retention: config.metric_retention.unwrap_or(defaults.retention),
             retention_bytes: config.metric_retention_bytes,
             rollup_retention: config.rollup_retention,
             short_retentions: config.short_retentions.clone(),
             series_limit_per_job: config.series_limit_per_job.unwrap_or(of_job),
             series_limit,
-            ..defaults.0
+            ..defaults
         },
-        logs: LogOptions { retention: config.log_retention.unwrap_or(defaults.1.retention), ..defaults.1 },
+        logs: config.logs.clone(),
         progress,
     };
     let telemetry = Telemetry::new(registry);

@@ -31,6 +31,11 @@ pub trait Clock: Send + Sync {
     fn now(&self) -> Timestamp {
         self.now_ns().to_timestamp()
     }
+
+    /// Time that has passed since some moment, whatever is done to the clock's hands meanwhile.
+    fn elapsed(&self) -> Duration {
+        Duration::from_nanos(self.now_ns().0.max(0).cast_unsigned())
+    }
 }
 
 impl Timestamp {

@@ -41,7 +41,7 @@ use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
 
 #[doc(hidden)]
 pub use logs::try_log_page;
-pub use logs::{OpenLogsError, Options as LogOptions};
+pub use logs::{CLASSES_MAX, LogClass, OpenLogsError, Options as LogOptions, is_class_name};
 #[doc(hidden)]
 pub use metrics::try_block;
 pub use metrics::{BlockError, BlockReport, MetricReport, Options as MetricOptions, ShortRetention};
@@ -242,7 +242,8 @@ impl Store {
         // One part that fails keeps no other from being done.
         let done = [
             self.logs.end_refill(),
-            self.logs.expire(now),
+            self.logs.expire(&*self.clock),
+            self.logs.close_one(now),
             self.logs.verify_some(),
             self.recover(),
             self.metrics.maintain(now, &save_marks),

@@ -55,12 +55,23 @@ enum NameChange {
     Link(PathBuf, FileNumber),
     Rename(PathBuf, PathBuf, FileNumber),
     Unlink(PathBuf),
+    /// Of a directory, with all that is in it.
+    Move(PathBuf, PathBuf),
+}
+
+/// Where a path is once the directory `from` is `to`.
+fn moved(path: &Path, from: &Path, to: &Path) -> Option<PathBuf> {
+    path.strip_prefix(from)
+        .ok()
+        .map(|rest| if rest.as_os_str().is_empty() { to.into() } else { to.join(rest) })
 }
 
 impl NameChange {
     fn is_in(&self, dir: &Path) -> bool {
         match self {
-            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(_, path, _) => path.parent() == Some(dir),
+            Self::Link(path, _) | Self::Unlink(path) | Self::Rename(_, path, _) | Self::Move(_, path) => {
+                path.parent() == Some(dir)
+            }
         }
     }
 
@@ -75,6 +86,14 @@ impl NameChange {
             }
             Self::Unlink(path) => {
                 names.remove(path);
+            }
+            Self::Move(from, to) => {
+                let inside: Vec<PathBuf> =
+                    names.keys().filter(|name| name.starts_with(from)).cloned().collect();
+                for name in inside {
+                    let number = names.remove(&name);
+                    names.extend(moved(&name, from, to).zip(number));
+                }
             }
         }
     }
@@ -95,6 +114,12 @@ impl SimDisk {
     pub fn fail_after(&self, steps: u64) {
         let mut state = self.lock();
         state.fail_after = Some(state.steps + steps);
+    }
+
+    /// Whether it has ended.
+    pub fn has_died(&self) -> bool {
+        let state = self.lock();
+        state.fail_after.is_some_and(|last| state.steps >= last)
     }
 
     /// Refuses appends beyond this many bytes in all files, as a full disk does.
@@ -145,11 +170,13 @@ impl SimDisk {
             }
             files.insert(*number, SimFile { synced: bytes.len(), bytes });
         }
+        let of_names = names.keys().flat_map(|name| name.ancestors().skip(1).map(Path::to_path_buf));
+        let directories = state.directories.iter().cloned().chain(of_names).collect();
         let state = State {
             files,
             durable_names: names.clone(),
             names,
-            directories: state.directories.clone(),
+            directories,
             next_file: state.next_file,
             ..State::default()
         };
@@ -223,6 +250,15 @@ impl Disk for SimDisk {
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let mut state = self.lock();
         state.step(to)?;
+        if state.directories.contains(from) {
+            state.change(NameChange::Move(from.to_path_buf(), to.to_path_buf()));
+            let (old, kept) =
+                std::mem::take(&mut state.directories).into_iter().partition(|dir| dir.starts_with(from));
+            let old: std::collections::BTreeSet<PathBuf> = old;
+            state.directories = kept;
+            state.directories.extend(old.iter().filter_map(|dir| moved(dir, from, to)));
+            return Ok(());
+        }
         let number = state.number(from)?;
         state.change(NameChange::Rename(from.to_path_buf(), to.to_path_buf(), number));
         Ok(())

@@ -1,5 +1,6 @@
 //! The thread that puts durable lines into pages, and seals these.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -7,8 +8,9 @@ use binnacle_model::LogTime;
 use binnacle_model::log::LogEntry;
 use binnacle_model::push::LogPush;
 
-use super::page::{Miner, OpenPage, offset_of, seal};
-use super::partition::{Day, PARTITION_MAX_BYTES, Partition, PartitionId};
+use super::class::ClassName;
+use super::page::{Miner, offset_of, seal};
+use super::partition::{Day, Partition, PartitionId};
 use super::queue::{Batch, Next};
 use super::{OpenPages, Shared};
 use crate::wal::Sequence;
@@ -25,6 +27,9 @@ const WAL_RETRY_AFTER: Duration = Duration::from_millis(250);
 /// Full pages that may wait for the disk. With more, nothing is taken out of the queue.
 const WAITING_MAX: usize = 3;
 
+/// Bytes of messages in all pages that take lines. With more, the largest is sealed: each class has one.
+const OPEN_MAX_BYTES: usize = 48 * 1024 * 1024;
+
 /// At the end, a page with fewer rows is left to the log.
 const SEAL_AT_END_MIN_ROWS: usize = 4096;
 
@@ -32,8 +37,8 @@ const SEAL_AT_END_MIN_ROWS: usize = 4096;
 pub(super) struct Indexer {
     shared: Arc<Shared>,
     miner: Miner,
-    /// The partition that takes pages.
-    partition: Option<Arc<Partition>>,
+    /// The partitions that take pages.
+    partitions: HashMap<ClassName, Arc<Partition>>,
     /// The last record that was taken.
     taken: Sequence,
     /// When a page that could not be written is tried again.
@@ -51,7 +56,7 @@ impl Drop for StopOnDrop {
 
 impl Indexer {
     pub(super) fn new(shared: Arc<Shared>, taken: Sequence) -> Self {
-        Self { shared, miner: Miner::default(), partition: None, taken, retry: None }
+        Self { shared, miner: Miner::default(), partitions: HashMap::new(), taken, retry: None }
     }
 
     /// Runs until the queue is stopped and empty.
@@ -62,8 +67,8 @@ impl Indexer {
 
     fn work(mut self) {
         loop {
-            let waiting = self.shared.open_pages().len();
-            let is_blocked = waiting > WAITING_MAX;
+            let waiting = self.shared.open_pages().iter().filter(|one| one.is_over()).count();
+            let is_blocked = waiting >= WAITING_MAX;
             let until = self.retry.unwrap_or_else(|| Instant::now() + LOOK_EVERY);
             match self.shared.queue.next(until, is_blocked) {
                 Next::Take(batch) => {
@@ -72,7 +77,7 @@ impl Indexer {
                     }
                     self.take(&batch);
                 }
-                Next::Seal => self.end_page(),
+                Next::Seal => self.end_pages(),
                 Next::Wait => self.retry = None,
                 Next::Stop => {
                     self.seal_at_end();
@@ -96,18 +101,17 @@ impl Indexer {
         true
     }
 
-    /// Takes the lines of one record that is durable: into the open page, then to whoever listens.
+    /// Takes the lines of one record that is durable: into the open pages, then to whoever listens.
     fn take(&mut self, batch: &Batch) {
         let day = Day::of(batch.received);
-        {
+        for class in batch.missing_classes() {
             let mut open = self.shared.open_pages_mut();
-            let is_other = |last: &OpenPages| last.day != day || last.page.is_full() || batch.begins_page;
-            let begins = open.last().is_none_or(is_other);
-            if begins {
-                open.push(OpenPages { day, page: OpenPage::default() });
-            }
-            let last = open.last_mut().expect("pushed above if there was none");
-            last.page.push(&mut self.miner, &batch.push.batches, batch.received, batch.sequence);
+            let begins = batch.begins_page.contains(&class);
+            let at = page_of(&mut open, &mut self.miner, &class, day, begins);
+            let page =
+                Arc::get_mut(&mut open[at].page).expect("searches share pages that are over, and no others");
+            page.push(&mut self.miner, batch.of_class(&class), batch.received, batch.sequence);
+            end_largest(&mut open);
         }
         self.taken = batch.sequence;
         // What is told can be found: whoever listens may look for what came before.
@@ -115,15 +119,10 @@ impl Indexer {
         self.shared.queue.taken(batch.sequence, batch.bytes);
     }
 
-    /// Lets the page that takes lines be sealed.
-    fn end_page(&mut self) {
+    /// Lets the pages that take lines be sealed.
+    fn end_pages(&mut self) {
         let mut open = self.shared.open_pages_mut();
-        if let Some(last) = open.last()
-            && !last.page.is_empty()
-        {
-            let day = last.day;
-            open.push(OpenPages { day, page: OpenPage::default() });
-        }
+        open.iter_mut().for_each(OpenPages::end);
     }
 
     /// Seals the pages that take no more lines.
@@ -132,12 +131,15 @@ impl Indexer {
             return;
         }
         self.retry = None;
-        while self.is_first_full() {
-            if let Err(error) = self.seal_first() {
+        loop {
+            // The oldest one comes first.
+            let over = self.shared.open_pages().iter().position(OpenPages::is_over);
+            let Some(at) = over else { break };
+            if let Err(error) = self.seal_page(at) {
                 tracing::error!(%error, "a log page cannot be written; will try again, the log has its lines");
                 self.shared.queue.count_failure();
                 self.retry = Some(Instant::now() + RETRY_AFTER);
-                self.partition = None;
+                self.partitions.clear();
                 break;
             }
         }
@@ -145,71 +147,105 @@ impl Indexer {
         self.shared.queue.set_sealed(through);
     }
 
-    fn is_first_full(&self) -> bool {
-        let open = self.shared.open_pages();
-        open.first().is_some_and(|first| open.len() > 1 || first.page.is_full())
-    }
-
     /// The last record of which all lines are in sealed pages, with those of all before it.
     fn through(&self) -> Sequence {
         let open = self.shared.open_pages();
-        let first = open.iter().find_map(|open| open.page.sequences());
-        first.map_or(self.taken, |(first, _)| Sequence(first.0.saturating_sub(1)))
+        let first = open.iter().filter_map(|open| open.page.sequences()).map(|(first, _)| first).min();
+        first.map_or(self.taken, |first| Sequence(first.0.saturating_sub(1)))
     }
 
-    /// Writes the oldest open page, and puts the sealed one in its place.
-    fn seal_first(&mut self) -> std::io::Result<()> {
-        let (day, bytes) = {
+    /// Writes an open page that is over, and puts the sealed one in its place.
+    fn seal_page(&mut self, at: usize) -> std::io::Result<()> {
+        let (day, class, page) = {
             let open = self.shared.open_pages();
-            let Some(first) = open.first() else { return Ok(()) };
-            let bytes = if first.page.is_empty() { None } else { Some(seal(&first.page)?) };
-            (first.day, bytes)
+            (open[at].day, ClassName::clone(&open[at].class), Arc::clone(&open[at].page))
         };
-        if let Some(bytes) = bytes {
-            let partition = self.partition_of(day)?;
-            let page = partition.write(&*self.shared.disk, &self.shared.interned, &bytes)?;
+        let bytes = seal(&page)?;
+        loop {
+            let partition = self.partition_of(day, &class)?;
+            let is_over = partition.is_over();
+            if *is_over {
+                // It was closed meanwhile.
+                self.partitions.remove(&class);
+                continue;
+            }
+            let sealed = partition.write(&*self.shared.disk, &self.shared.interned, &bytes)?;
             // Under the lock, so that no search sees both of them, or none.
             let mut open = self.shared.open_pages_mut();
-            partition.add(page);
-            open.remove(0);
+            partition.add(sealed);
+            open.remove(at);
             self.shared.telemetry.log_commits.inc();
-        } else {
-            self.shared.open_pages_mut().remove(0);
+            return Ok(());
         }
-        Ok(())
     }
 
-    /// The partition of a day that takes pages, made if there is none.
-    fn partition_of(&mut self, day: Day) -> std::io::Result<Arc<Partition>> {
-        if let Some(partition) = &self.partition {
-            if partition.id.day == day && partition.raw_bytes() < PARTITION_MAX_BYTES {
-                return Ok(Arc::clone(partition));
-            }
-            partition.close(&*self.shared.disk)?;
-        }
-        let last = self.shared.partitions().into_iter().filter(|partition| partition.id.day == day).last();
-        let part = match last {
-            Some(last) if last.raw_bytes() < PARTITION_MAX_BYTES => {
-                self.partition = Some(Arc::clone(&last));
-                return Ok(last);
-            }
-            last => last.map_or(0, |last| last.id.part + 1),
+    /// The partition of a day and a class that takes pages, made if there is none.
+    fn partition_of(&mut self, day: Day, class: &ClassName) -> std::io::Result<Arc<Partition>> {
+        let takes = |one: &Partition| {
+            one.id.day == day && one.raw_bytes() < self.shared.partition_max_bytes && !*one.is_over()
         };
-        let id = PartitionId { day, part };
-        let partition = Arc::new(Partition::create(&*self.shared.disk, &self.shared.dir, id)?);
-        self.shared.add_partition(Arc::clone(&partition));
-        self.partition = Some(Arc::clone(&partition));
+        if let Some(partition) = self.partitions.get(class).filter(|partition| takes(partition)) {
+            return Ok(Arc::clone(partition));
+        }
+        let of_day: Vec<Arc<Partition>> =
+            self.shared.partitions().into_iter().filter(|partition| partition.id.day == day).collect();
+        let last = of_day.iter().rfind(|partition| partition.class == *class);
+        let partition = if let Some(last) = last.filter(|last| takes(last)) {
+            Arc::clone(last)
+        } else {
+            let id = PartitionId { day, part: of_day.last().map_or(0, |last| last.id.part + 1) };
+            let class = ClassName::clone(class);
+            let made = Partition::create(&*self.shared.disk, &self.shared.dir, id, class)?;
+            let made = Arc::new(made);
+            self.shared.add_partition(Arc::clone(&made));
+            made
+        };
+        self.partitions.insert(ClassName::clone(class), Arc::clone(&partition));
         Ok(partition)
     }
 
     /// Small pages are left to the log, from which the next start takes their lines again.
     fn seal_at_end(&mut self) {
         use super::page::PageView;
-        if self.shared.open_pages().last().is_some_and(|last| last.page.rows() >= SEAL_AT_END_MIN_ROWS) {
-            self.end_page();
-        }
+        let is_large = |one: &OpenPages| one.page.rows() >= SEAL_AT_END_MIN_ROWS;
+        let mut open = self.shared.open_pages_mut();
+        open.iter_mut().filter(|one| is_large(one)).for_each(OpenPages::end);
+        drop(open);
         self.retry = None;
         self.seal_full();
+    }
+}
+
+/// The page that takes lines of a class, made if there is none.
+fn page_of(
+    open: &mut Vec<OpenPages>,
+    miner: &mut Miner,
+    class: &ClassName,
+    day: Day,
+    begins_page: bool,
+) -> usize {
+    let taking = open.iter().position(|one| one.class == *class && !one.is_over());
+    if let Some(at) = taking {
+        if open[at].day == day && !begins_page {
+            return at;
+        }
+        open[at].end();
+    }
+    if miner.is_full() {
+        open.iter_mut().for_each(OpenPages::end);
+        miner.forget();
+    }
+    open.push(OpenPages::new(day, ClassName::clone(class)));
+    open.len() - 1
+}
+
+/// Has the largest page sealed where all together are too large.
+fn end_largest(open: &mut [OpenPages]) {
+    let taking = || open.iter().enumerate().filter(|(_, one)| !one.is_over());
+    if taking().map(|(_, one)| one.page.raw_bytes()).sum::<usize>() > OPEN_MAX_BYTES
+        && let Some((at, _)) = taking().max_by_key(|(_, one)| one.page.raw_bytes())
+    {
+        open[at].end();
     }
 }
 

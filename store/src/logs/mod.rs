@@ -15,6 +15,7 @@
 //! - Subscribers hear of lines that are durable, and of no others.
 //! - A search sees a page open or sealed, never both.
 
+mod class;
 mod indexer;
 mod marks;
 mod page;
@@ -23,6 +24,7 @@ mod queue;
 mod search;
 mod split;
 mod template;
+mod upkeep;
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -38,13 +40,17 @@ use binnacle_model::storage::{AppendError, LogAppendReport, LogSubscriber};
 use binnacle_model::{LogTime, Timestamp};
 use prost::Message;
 
+pub(crate) use class::ClassName;
+pub use class::{CLASSES_MAX, LogClass, is_class_name};
+use class::{Classes, decode_classes, encode_classes};
 use indexer::Indexer;
 use marks::Marks;
+use page::OpenPage;
 #[doc(hidden)]
 pub use page::try_log_page;
-use page::{OpenPage, PageError};
-use partition::{Day, PageFile, Partition, PartitionId};
-use queue::{Batch, Queue};
+use partition::{Day, Partition, PartitionId};
+use queue::{Batch, Queue, classes_of};
+use upkeep::Upkeep;
 
 use crate::catalog::Catalog;
 use crate::fs::Disk;
@@ -64,24 +70,37 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// By so much a push may have been received before the one that came before it.
 const STEP_BACK_MAX: Duration = Duration::from_secs(10);
 
-/// Pages that one round of maintenance reads anew.
-const VERIFIED_AT_ONCE: usize = 2;
-
 /// A page that has taken lines for so long is sealed, so that the log need not be kept for it.
 const SEAL_AFTER: Duration = Duration::from_mins(15);
 
 /// How logs are kept.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Options {
     /// Age, by intake time, at which a partition expires.
     pub retention: Duration,
+    /// Of all partitions of lines that are in no class; beyond it the oldest go.
+    pub retention_bytes: Option<u64>,
+    /// Streams that are kept longer or shorter, [`CLASSES_MAX`] at most. The first that matches takes a stream.
+    pub classes: Vec<LogClass>,
+    /// With a larger share of the disk in use, the oldest partitions go, those of the last class first and those of
+    /// lines in no class at the end. `None` leaves them, and a full disk refuses writes.
+    pub disk_max_share: Option<f64>,
+    /// With so many bytes of messages a partition is closed before its day is over.
+    pub partition_max_bytes: u64,
     /// Bytes of memory for what searches read of pages.
     pub cache_bytes: usize,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { retention: Duration::from_hours(720), cache_bytes: 256 * 1024 * 1024 }
+        Self {
+            retention: Duration::from_hours(720),
+            retention_bytes: None,
+            classes: Vec::new(),
+            disk_max_share: None,
+            partition_max_bytes: 2 * 1024 * 1024 * 1024,
+            cache_bytes: 256 * 1024 * 1024,
+        }
     }
 }
 
@@ -91,18 +110,37 @@ pub(crate) struct Logs {
     /// Lines up to here are to be put back into pages of partitions that were damaged.
     refill: Mutex<Option<Sequence>>,
     options: Options,
+    classes: Classes,
+    upkeep: Upkeep,
     marks: Mutex<Marks>,
     indexer: Mutex<Option<JoinHandle<()>>>,
     /// Whether a page was set aside since the start: only the next start can put its lines back.
     damaged: AtomicBool,
-    /// The page that was verified last.
-    verified: Mutex<Option<(PartitionId, u32)>>,
 }
 
-/// A page that is not sealed yet, and the day of its partition.
+/// A page that is not sealed yet, and of which partition it will be.
 struct OpenPages {
     day: Day,
-    page: OpenPage,
+    class: ClassName,
+    /// Searches share it only once it takes no more lines.
+    page: Arc<OpenPage>,
+    has_ended: bool,
+}
+
+impl OpenPages {
+    fn new(day: Day, class: ClassName) -> Self {
+        Self { day, class, page: Arc::default(), has_ended: false }
+    }
+
+    /// Whether it takes no more lines and waits to be sealed.
+    fn is_over(&self) -> bool {
+        self.has_ended || self.page.is_full()
+    }
+
+    /// Has it sealed, if it has lines.
+    fn end(&mut self) {
+        self.has_ended = !self.page.is_empty();
+    }
 }
 
 /// What the indexer's thread and the callers share.
@@ -112,13 +150,14 @@ struct Shared {
     wal: Arc<Wal>,
     queue: Queue,
     partitions: RwLock<BTreeMap<PartitionId, Arc<Partition>>>,
-    /// Oldest first; the last one takes lines, the others wait for the disk.
+    /// Oldest first; one of each class takes lines, the others wait for the disk.
     open: RwLock<Vec<OpenPages>>,
     interned: Mutex<page::Shared>,
     subscribers: Mutex<Vec<Box<dyn LogSubscriber>>>,
     space: Arc<Space>,
     telemetry: Telemetry,
     cache_bytes: usize,
+    partition_max_bytes: u64,
     /// Pages in which a search found damage.
     suspects: Mutex<Vec<PathBuf>>,
 }
@@ -151,8 +190,8 @@ pub(crate) struct Opening {
     options: Options,
     partitions: BTreeMap<PartitionId, Arc<Partition>>,
     interned: Mutex<page::Shared>,
-    /// Records that sealed pages have, ascending and apart.
-    covered: Vec<(Sequence, Sequence)>,
+    /// Records that sealed pages of each class have, ascending and apart.
+    covered: HashMap<ClassName, Vec<(Sequence, Sequence)>>,
     /// The last record of which all lines were in pages.
     through: Sequence,
     /// A page was set aside, now or before a crash: of its lines the log may still have some.
@@ -160,8 +199,8 @@ pub(crate) struct Opening {
     marks: Marks,
     /// Lines of the WAL that no page has.
     missing: Vec<Batch>,
-    /// Whether a page has the record that was read last.
-    was_covered: bool,
+    /// The classes of which a page has the lines that were read last.
+    was_covered: Vec<ClassName>,
     last: Sequence,
 }
 
@@ -182,13 +221,13 @@ impl Opening {
         let mut partitions = BTreeMap::new();
         let mut refills = disk.exists(&dir.join(REFILL)).map_err(read)?;
         let interned = Mutex::default();
-        let mut covered = Vec::new();
+        let mut covered: HashMap<ClassName, Vec<(Sequence, Sequence)>> = HashMap::new();
         for name in disk.list(dir).map_err(read)? {
             if name.starts_with(GONE) {
                 // A crash came between its renaming and its removal.
                 disk.remove_dir_all(&dir.join(&name)).map_err(read)?;
             }
-            let Some(id) = PartitionId::of_name(&name) else {
+            let Some((id, class)) = PartitionId::of_name(&name) else {
                 // A day without a part.
                 if name.strip_prefix('p').is_some_and(|day| day.parse::<i64>().is_ok()) {
                     let path = dir.join(&name);
@@ -196,17 +235,19 @@ impl Opening {
                 }
                 continue;
             };
-            let opened = Partition::open(&*disk, dir, id, &interned, &mark_refill);
+            let opened = Partition::open(&*disk, dir, (id, class), &interned, &mark_refill);
             let opened = opened.map_err(|cause| OpenLogsError::Read { path: dir.join(&name), cause })?;
             refills |= opened.damaged > 0;
-            covered.extend(opened.partition.pages().iter().map(|page| page.summary.sequences));
+            let of_class: &mut Vec<_> = covered.entry(ClassName::clone(&opened.partition.class)).or_default();
+            of_class.extend(opened.partition.pages().iter().map(|page| page.summary.sequences));
             partitions.insert(id, Arc::new(opened.partition));
         }
-        covered.sort_unstable();
+        covered.values_mut().for_each(|of_class| of_class.sort_unstable());
         let by_file = catalog.marks().map_err(OpenLogsError::Catalog)?;
         let marks = Marks { by_file, ..Marks::default() };
         let through = catalog.logs_through().map_err(OpenLogsError::Catalog)?;
-        let through = covered.iter().map(|(_, last)| *last).fold(through, Sequence::max);
+        let lasts = covered.values().flatten().map(|(_, last)| *last);
+        let through = lasts.fold(through, Sequence::max);
         let (missing, last) = (Vec::new(), Sequence::default());
         let dir = dir.to_path_buf();
         Ok(Self {
@@ -220,7 +261,7 @@ impl Opening {
             refills,
             marks,
             missing,
-            was_covered: false,
+            was_covered: Vec::new(),
             last,
         })
     }
@@ -229,24 +270,41 @@ impl Opening {
     pub(crate) fn replay(&mut self, sequence: Sequence, payload: &[u8]) -> bool {
         let Some((received, push)) = payload.split_first_chunk::<8>() else { return false };
         let received = LogTime(i64::from_le_bytes(*received));
-        let Ok(push) = LogPush::decode(push) else { return false };
+        let payload_bytes = payload.len();
+        let Ok(decoded) = LogPush::decode(push) else { return false };
+        let Some(classes) = decode_classes(push, decoded.batches.len()) else { return false };
+        let push = decoded;
         for batch in &push.batches {
             self.marks.raise(batch);
         }
         self.last = sequence;
-        // Pages do not overlap (`begins_page`), so that the few before it are enough.
-        let at = self.covered.partition_point(|(first, _)| *first <= sequence);
-        let is_covered = self.covered[..at].iter().rev().take(64).any(|(_, last)| sequence <= *last);
-        let is_sound = push.batches.iter().all(|batch| batch.stream_labels().is_ok());
-        if is_covered || !is_sound {
-            self.was_covered |= is_covered;
-            return is_sound;
+        if !push.batches.iter().all(|batch| batch.stream_labels().is_ok()) {
+            return false;
         }
-        if push.batches.iter().any(|batch| !batch.entries.is_empty()) {
-            let begins_page = std::mem::take(&mut self.was_covered);
-            self.missing.push(Batch { sequence, received, push, bytes: payload.len(), begins_page });
+        let wanted = classes_of(&push, &classes);
+        let (covered, missing): (Vec<_>, Vec<_>) =
+            wanted.into_iter().partition(|class| self.is_covered(class, sequence));
+        let begins = |class: &ClassName| self.was_covered.contains(class);
+        let begins_page: Vec<ClassName> = missing.iter().filter(|class| begins(class)).cloned().collect();
+        self.was_covered.retain(|class| !missing.contains(class));
+        for class in &covered {
+            if !self.was_covered.contains(class) {
+                self.was_covered.push(ClassName::clone(class));
+            }
+        }
+        if !missing.is_empty() && push.batches.iter().any(|batch| !batch.entries.is_empty()) {
+            let (received, bytes) = (received, payload_bytes);
+            self.missing.push(Batch { sequence, received, push, classes, bytes, covered, begins_page });
         }
         true
+    }
+
+    /// Whether a page has the lines of a class and a record.
+    fn is_covered(&self, class: &ClassName, sequence: Sequence) -> bool {
+        let Some(covered) = self.covered.get(class) else { return false };
+        // Pages do not overlap (`begins_page`), so that the few before it are enough.
+        let at = covered.partition_point(|(first, _)| *first <= sequence);
+        covered[..at].iter().rev().take(64).any(|(_, last)| sequence <= *last)
     }
 
     /// The last record that was there for certain.
@@ -275,6 +333,7 @@ impl Opening {
             space,
             telemetry,
             cache_bytes: self.options.cache_bytes,
+            partition_max_bytes: self.options.partition_max_bytes,
             suspects: Mutex::default(),
         });
         shared.queue.set_sealed(before);
@@ -284,9 +343,9 @@ impl Opening {
         let indexer = Indexer::new(Arc::clone(&shared), before);
         let thread = std::thread::Builder::new().name("log-indexer".into()).spawn(move || indexer.run())?;
         let (marks, indexer) = (Mutex::new(self.marks), Mutex::new(Some(thread)));
-        let verified = Mutex::default();
         let damaged = AtomicBool::new(false);
-        Ok(Logs { shared, refill, options: self.options, marks, indexer, damaged, verified })
+        let (classes, upkeep) = (Classes::new(&self.options.classes), Upkeep::default());
+        Ok(Logs { shared, refill, options: self.options, classes, upkeep, marks, indexer, damaged })
     }
 }
 
@@ -340,14 +399,17 @@ impl Logs {
             let received = if is_small { received.max(marks.received) } else { received };
             marks.received = received;
             let bytes = push.encoded_len();
+            let classes = self.classes.of(&push);
             let sequence = self.shared.wal.append(RecordKind::Lines, |_, out| {
                 out.extend_from_slice(&received.0.to_le_bytes());
                 push.encode_raw(out);
+                encode_classes(&classes, out);
             });
             push.batches.iter().for_each(|batch| marks.raise(batch));
             // Queued under the lock, so that the indexer sees records in their order.
             if report.appended > 0 {
-                self.shared.queue.push(Batch { sequence, received, push, bytes, begins_page: false });
+                let batch = Batch { sequence, received, push, classes, bytes, ..Batch::default() };
+                self.shared.queue.push(batch);
             }
             (report, sequence)
         };
@@ -370,10 +432,21 @@ impl Logs {
     #[cfg(test)]
     pub(crate) fn seal_now(&self) {
         assert!(self.flush());
-        self.shared.queue.ask_to_seal();
-        while self.shared.queue.sealed() < self.shared.queue.last_queued() {
+        self.ask_to_seal();
+        while !self.is_sealed() {
             std::thread::yield_now();
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn ask_to_seal(&self) {
+        self.shared.queue.ask_to_seal();
+    }
+
+    /// Whether every line is in a sealed page.
+    #[cfg(test)]
+    pub(crate) fn is_sealed(&self) -> bool {
+        self.shared.queue.sealed() >= self.shared.queue.last_queued()
     }
 
     /// Once the lines of damaged pages are in new ones, starts may trust these again.
@@ -398,77 +471,10 @@ impl Logs {
     /// Has a page sealed that has taken lines for long.
     pub(crate) fn seal_old(&self, now: Timestamp) {
         let oldest = now.to_log_time().minus(SEAL_AFTER);
-        let is_old = self
-            .shared
-            .open_pages()
-            .last()
-            .and_then(|open| open.page.began())
-            .is_some_and(|began| began < oldest);
-        if is_old {
+        let is_old = |open: &OpenPages| open.page.began().is_some_and(|began| began < oldest);
+        if self.shared.open_pages().iter().any(is_old) {
             self.shared.queue.ask_to_seal();
         }
-    }
-
-    /// Reads a few pages anew, each in its turn, and sets aside those that are damaged.
-    pub(crate) fn verify_some(&self) -> io::Result<()> {
-        let suspects =
-            std::mem::take(&mut *self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner));
-        let mut last = self.verified.lock().unwrap_or_else(PoisonError::into_inner);
-        let partitions = self.shared.partitions();
-        let all = partitions
-            .iter()
-            .flat_map(|partition| partition.pages().into_iter().map(move |page| (partition, page)));
-        let place = |one: &(&Arc<Partition>, Arc<PageFile>)| Some((one.0.id, one.1.summary.number));
-        let mut pages: Vec<(&Arc<Partition>, Arc<PageFile>)> = all.collect();
-        let turn = pages.partition_point(|one| place(one) <= *last);
-        pages.rotate_left(turn);
-        let (suspected, others): (Vec<_>, Vec<_>) =
-            pages.into_iter().partition(|(_, page)| suspects.contains(&page.path().to_path_buf()));
-        for one in suspected.into_iter().chain(others.into_iter().take(VERIFIED_AT_ONCE)) {
-            *last = place(&one).max(if suspects.is_empty() { None } else { *last });
-            let (partition, page) = one;
-            if let Err(error @ PageError::Damaged(_)) = Partition::verify(&*self.shared.disk, &page) {
-                // The next start reads the whole log: it may still have the lines.
-                self.damaged.store(true, Ordering::Relaxed);
-                self.shared.disk.create(&self.shared.dir.join(REFILL))?.sync()?;
-                self.shared.disk.sync_dir(&self.shared.dir)?;
-                partition.set_aside(&*self.shared.disk, page.summary.number, &error)?;
-                self.shared.telemetry.log_pages_set_aside.inc();
-            }
-        }
-        self.shared.interned.lock().unwrap_or_else(PoisonError::into_inner).sweep();
-        Ok(())
-    }
-
-    /// Removes partitions of which all lines are too old.
-    pub(crate) fn expire(&self, now: Timestamp) -> io::Result<()> {
-        let gone: Vec<PartitionId> = {
-            let partitions = self.shared.partitions.read().unwrap_or_else(PoisonError::into_inner);
-            // A clock that jumps ahead must not take everything away: what is stored says how late it is.
-            let newest = partitions.keys().next_back().map(|id| id.day.end());
-            let now = newest.map_or(now.to_log_time(), |newest| newest.min(now.to_log_time()));
-            let oldest = now.minus(self.options.retention);
-            partitions.keys().copied().filter(|id| id.day.end() < oldest).collect()
-        };
-        for id in gone {
-            self.remove(id)?;
-        }
-        Ok(())
-    }
-
-    fn remove(&self, id: PartitionId) -> io::Result<()> {
-        let mut partitions = self.shared.partitions.write().unwrap_or_else(PoisonError::into_inner);
-        let Some(partition) = partitions.remove(&id) else { return Ok(()) };
-        self.shared.telemetry.partitions.set(partitions.len() as i64);
-        drop(partitions);
-        // Renamed first, so that a crash in between leaves no half of a partition.
-        let gone = self.shared.dir.join(format!("{GONE}{}", id.name()));
-        self.shared.disk.rename(partition.dir(), &gone)?;
-        self.shared.disk.sync_dir(&self.shared.dir)?;
-        self.shared.disk.remove_dir_all(&gone)?;
-        self.shared.disk.sync_dir(&self.shared.dir)?;
-        tracing::info!(partition = id.name(), "log partition expired");
-        Ok(())
     }
 
     /// The last of `sealed` of which every line is in a page; the marks they hold are saved first.

@@ -1,28 +1,30 @@
 //! Partitions: directories of pages, a window of intake time each.
 //!
 //! ```text
-//! logs/p0000020780-000/     the first partition of that day of intake time
-//!   000000.page …           sealed pages, numbered in the order in which they were written
-//!   closed                  once nothing is added any more: what each page holds
+//! logs/p0000020780-000/        the first partition of that day of intake time
+//! logs/p0000020780-001-audit/  one of the same day for lines of a class of retention
+//!   000000.page …              sealed pages, numbered in the order in which they were written
+//!   closed                     once nothing is added any more: what each page holds
 //! ```
+//!
+//! A page whose records of the log all lie within those of a page with a higher number was written anew as part of that
+//! one: it is of no more use, and goes.
 
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use binnacle_model::LogTime;
 
+use super::class::{ClassName, is_class_name};
 use super::page::{PageError, PageReader, SealedPage, Shared, Source};
 use crate::bytes::{Reader, put_varint, put_zigzag};
 use crate::fs::{Disk, read_all, write_atomic};
 use crate::wal::Sequence;
 
 const DAY_NS: i64 = 86_400 * 1_000_000_000;
-
-/// With so many bytes of messages a partition is closed before its day is over.
-pub(super) const PARTITION_MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
 
 /// What `closed` may have.
 const CLOSED_MAX_BYTES: u64 = 64 << 20;
@@ -50,13 +52,17 @@ pub(crate) struct PartitionId {
 }
 
 impl PartitionId {
-    pub(crate) fn name(self) -> String {
-        format!("p{:010}-{:03}", self.day.0, self.part)
+    /// The name of its directory.
+    pub(crate) fn name(self, class: &str) -> String {
+        let separator = if class.is_empty() { "" } else { "-" };
+        format!("p{:010}-{:03}{separator}{class}", self.day.0, self.part)
     }
 
-    pub(crate) fn of_name(name: &str) -> Option<Self> {
-        let (day, part) = name.strip_prefix('p')?.split_once('-')?;
-        Some(Self { day: Day(day.parse().ok()?), part: part.parse().ok()? })
+    pub(crate) fn of_name(name: &str) -> Option<(Self, ClassName)> {
+        let (day, rest) = name.strip_prefix('p')?.split_once('-')?;
+        let (part, class) = rest.split_once('-').map_or((rest, None), |(part, class)| (part, Some(class)));
+        let class = class.map_or(Some(""), |class| is_class_name(class).then_some(class))?;
+        Some((Self { day: Day(day.parse().ok()?), part: part.parse().ok()? }, ClassName::from(class)))
     }
 }
 
@@ -78,9 +84,44 @@ pub(crate) struct PageFile {
     pub(crate) summary: Summary,
     path: PathBuf,
     open: Mutex<Option<Arc<SealedPage>>>,
+    /// Where its file is removed as soon as nobody reads it any more.
+    doomed: Mutex<Option<Arc<dyn Disk>>>,
+    /// Its partition is gone.
+    is_gone: AtomicBool,
+}
+
+impl Drop for PageFile {
+    fn drop(&mut self) {
+        let doomed = self.doomed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(disk) = doomed
+            && let Err(error) = disk.remove_file(&self.path)
+        {
+            tracing::warn!(page = %self.path.display(), %error, "a page that was written anew is left; the next start removes it");
+        }
+    }
 }
 
 impl PageFile {
+    fn new(summary: Summary, path: PathBuf) -> Self {
+        Self {
+            summary,
+            path,
+            open: Mutex::default(),
+            doomed: Mutex::default(),
+            is_gone: AtomicBool::new(false),
+        }
+    }
+
+    /// Has the file removed once the last search has let go of it.
+    fn doom(&self, disk: Arc<dyn Disk>) {
+        *self.doomed.lock().unwrap_or_else(PoisonError::into_inner) = Some(disk);
+    }
+
+    /// Whether it went with its partition.
+    pub(crate) fn is_gone(&self) -> bool {
+        self.is_gone.load(Ordering::Relaxed)
+    }
+
     /// The page, opened if it is not.
     pub(crate) fn open(&self, disk: &dyn Disk, shared: &Mutex<Shared>) -> Result<Arc<SealedPage>, PageError> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
@@ -149,11 +190,16 @@ impl Lost {
 /// A partition.
 pub(crate) struct Partition {
     pub(crate) id: PartitionId,
+    pub(crate) class: ClassName,
     dir: PathBuf,
     pages: RwLock<Vec<Arc<PageFile>>>,
     lost: RwLock<Vec<Lost>>,
     /// Of the next page. No number is given twice, also not that of a page that was set aside.
     next: AtomicU32,
+    /// Whether it takes no more pages. Held while one is written.
+    is_over: Mutex<bool>,
+    /// Whether `closed` says what each page holds.
+    is_closed: AtomicBool,
 }
 
 /// What opening a partition found.
@@ -165,23 +211,38 @@ pub(super) struct Opened {
 
 impl Partition {
     /// Makes the directory of a new partition.
-    pub(super) fn create(disk: &dyn Disk, root: &Path, id: PartitionId) -> io::Result<Self> {
-        let dir = root.join(id.name());
+    pub(super) fn create(
+        disk: &dyn Disk,
+        root: &Path,
+        id: PartitionId,
+        class: ClassName,
+    ) -> io::Result<Self> {
+        let dir = root.join(id.name(&class));
         disk.create_dir_all(&dir)?;
-        Ok(Self { id, dir, pages: RwLock::default(), lost: RwLock::default(), next: AtomicU32::new(0) })
+        Ok(Self {
+            id,
+            class,
+            dir,
+            pages: RwLock::default(),
+            lost: RwLock::default(),
+            next: AtomicU32::new(0),
+            is_over: Mutex::new(false),
+            is_closed: AtomicBool::new(false),
+        })
     }
 
     /// Reads what each page holds. Damaged pages are set aside after `before_setting_aside`.
     pub(super) fn open(
         disk: &dyn Disk,
         root: &Path,
-        id: PartitionId,
+        (id, class): (PartitionId, ClassName),
         shared: &Mutex<Shared>,
         before_setting_aside: &dyn Fn() -> io::Result<()>,
     ) -> io::Result<Opened> {
-        let dir = root.join(id.name());
+        let dir = root.join(id.name(&class));
         let closed = closed(disk, &dir)?;
-        let (mut pages, mut lost, mut damaged, mut next) = (Vec::new(), Vec::new(), 0, 0);
+        let is_closed = closed.is_some();
+        let (mut pages, mut lost, mut damaged, mut next) = (Vec::<PageFile>::new(), Vec::new(), 0, 0);
         for name in disk.list(&dir)? {
             let path = dir.join(&name);
             if Path::new(&name).extension().is_some_and(|extension| extension == "tmp") {
@@ -210,11 +271,47 @@ impl Partition {
                     }
                 },
             };
-            pages.push(Arc::new(PageFile { summary, path, open: Mutex::default() }));
+            pages.push(PageFile::new(summary, path));
         }
-        pages.sort_by_key(|page| page.summary.number);
+        let pages = remove_superseded(disk, pages)?.into_iter().map(Arc::new).collect();
         let (pages, lost) = (RwLock::new(pages), RwLock::new(lost));
-        Ok(Opened { partition: Self { id, dir, pages, lost, next: AtomicU32::new(next) }, damaged })
+        let (next, is_over) = (AtomicU32::new(next), Mutex::new(is_closed));
+        let is_closed = AtomicBool::new(is_closed);
+        let partition = Self { id, class, dir, pages, lost, next, is_over, is_closed };
+        Ok(Opened { partition, damaged })
+    }
+
+    /// Whether it takes no more pages; while this is held, that does not change.
+    pub(super) fn is_over(&self) -> MutexGuard<'_, bool> {
+        self.is_over.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it is closed: it takes no more pages, and small ones were joined.
+    pub(super) fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of its files of pages.
+    pub(crate) fn stored_bytes(&self) -> u64 {
+        self.pages().iter().fold(0, |sum, page| sum.saturating_add(page.summary.stored_bytes))
+    }
+
+    /// Tells searches that have its pages that these go.
+    pub(super) fn mark_gone(&self) {
+        self.pages().iter().for_each(|page| page.is_gone.store(true, Ordering::Relaxed));
+    }
+
+    /// Puts pages in the place of others, or nothing. Searches that have these read them to their end.
+    pub(super) fn replace(&self, disk: &Arc<dyn Disk>, old: &[u32], new: Option<PageFile>) {
+        if let Some(new) = &new {
+            self.next.store(new.summary.number + 1, Ordering::Relaxed);
+        }
+        let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        for page in pages.iter().filter(|page| old.contains(&page.summary.number)) {
+            page.doom(Arc::clone(disk));
+        }
+        pages.retain(|page| !old.contains(&page.summary.number));
+        pages.extend(new.map(Arc::new));
     }
 
     /// The pages, oldest first.
@@ -240,7 +337,7 @@ impl Partition {
         write_atomic(disk, &path, bytes)?;
         let page = read_page(disk, &path, shared).map_err(io::Error::other)?;
         let summary = summary(number, &page, bytes.len() as u64);
-        Ok(PageFile { summary, path, open: Mutex::default() })
+        Ok(PageFile::new(summary, path))
     }
 
     pub(super) fn add(&self, page: PageFile) {
@@ -283,12 +380,31 @@ impl Partition {
         }
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
-        write_atomic(disk, &self.dir.join("closed"), &out)
+        write_atomic(disk, &self.dir.join("closed"), &out)?;
+        self.is_closed.store(true, Ordering::Relaxed);
+        Ok(())
     }
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
     }
+}
+
+/// Removes pages that were written anew as part of others.
+fn remove_superseded(disk: &dyn Disk, mut pages: Vec<PageFile>) -> io::Result<Vec<PageFile>> {
+    pages.sort_by_key(|page| page.summary.number);
+    let spans: Vec<(u32, (Sequence, Sequence))> =
+        pages.iter().map(|page| (page.summary.number, page.summary.sequences)).collect();
+    let is_superseded = |page: &PageFile| {
+        let (first, last) = page.summary.sequences;
+        let is_within = |other: (Sequence, Sequence)| other.0 <= first && last <= other.1;
+        spans.iter().any(|(number, span)| *number > page.summary.number && is_within(*span))
+    };
+    for page in pages.iter().filter(|page| is_superseded(page)) {
+        disk.remove_file(&page.path)?;
+    }
+    pages.retain(|page| !is_superseded(page));
+    Ok(pages)
 }
 
 /// The summaries of a closed partition, if they are there and sound.

@@ -5,21 +5,65 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use binnacle_model::LogTime;
-use binnacle_model::push::LogPush;
+use binnacle_model::push::{FileBatch, LogPush};
 
+use super::class::ClassName;
 use crate::wal::Sequence;
 
 /// Lines that may wait, in bytes. A push that finds more is asked to come again.
 const QUEUE_MAX_BYTES: usize = 64 * 1024 * 1024;
 
 /// The lines of one record, of which there is one at least.
+#[derive(Default)]
 pub(super) struct Batch {
     pub(super) sequence: Sequence,
     pub(super) received: LogTime,
     pub(super) push: LogPush,
+    /// Of each batch of the push; none if all are of the default class.
+    pub(super) classes: Vec<ClassName>,
     pub(super) bytes: usize,
-    /// Whether a page has records between the one before it and this one, so that no page may have both.
-    pub(super) begins_page: bool,
+    /// Classes whose lines of this record are in pages already.
+    pub(super) covered: Vec<ClassName>,
+    /// Classes of which a page has records between the one before it and this one, so that no page may have both.
+    pub(super) begins_page: Vec<ClassName>,
+}
+
+impl Batch {
+    /// The classes that have lines here which no page has, each once.
+    pub(super) fn missing_classes(&self) -> Vec<ClassName> {
+        let mut classes = classes_of(&self.push, &self.classes);
+        classes.retain(|class| !self.covered.contains(class));
+        classes
+    }
+
+    /// The batches of a class, each with the number of lines without a file that come before it.
+    pub(super) fn of_class(&self, class: &str) -> Vec<(u64, &FileBatch)> {
+        let mut unnamed = 0;
+        let mut found = Vec::new();
+        for (at, batch) in self.push.batches.iter().enumerate() {
+            if self.classes.get(at).map_or("", |name| name) == class {
+                found.push((unnamed, batch));
+            }
+            if batch.file.is_empty() {
+                unnamed += batch.entries.len() as u64;
+            }
+        }
+        found
+    }
+}
+
+/// The classes that have lines in a push, each once.
+pub(super) fn classes_of(push: &LogPush, classes: &[ClassName]) -> Vec<ClassName> {
+    if classes.is_empty() {
+        return vec![ClassName::from("")];
+    }
+    let mut found: Vec<ClassName> = Vec::new();
+    for (batch, class) in push.batches.iter().zip(classes) {
+        if !batch.entries.is_empty() && !found.contains(class) {
+            found.push(ClassName::clone(class));
+        }
+    }
+    found
 }
 
 /// See the module.

@@ -22,6 +22,7 @@ mod fuzzing;
 mod ints;
 mod open;
 mod reader;
+mod rewrite;
 mod seal;
 mod sealed;
 mod tables;
@@ -35,8 +36,9 @@ use binnacle_model::{Labels, LogTime};
 pub(crate) use fuse::{Fuse, key_of};
 #[doc(hidden)]
 pub use fuzzing::try_log_page;
-pub(crate) use open::{Miner, OpenPage, offset_of};
+pub(crate) use open::{Miner, OpenPage, PAGE_MAX_BYTES, PAGE_MAX_ROWS, offset_of};
 pub(crate) use reader::PageReader;
+pub(crate) use rewrite::rewrite;
 pub(crate) use seal::{MINUTE_NS, key_of_number, seal};
 pub(crate) use sealed::{SealedPage, Shared, Source};
 pub(crate) use tables::Texts;

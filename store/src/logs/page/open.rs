@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use binnacle_model::log::{FieldValue, FileId};
+use binnacle_model::log::{FieldValue, FileId, LogEntry};
 use binnacle_model::push::FileBatch;
 use binnacle_model::{Labels, LogTime};
 use xxhash_rust::xxh3::xxh3_64;
@@ -68,6 +68,16 @@ pub(crate) struct Miner {
 const NOVELTY_MAX: usize = 20_000;
 
 impl Miner {
+    /// Whether it knows so many templates that it should forget them, once no page is open that has some.
+    pub(crate) fn is_full(&self) -> bool {
+        self.finder.is_full()
+    }
+
+    /// Forgets all templates. Pages that have taken lines must take no more.
+    pub(crate) fn forget(&mut self) {
+        self.finder.forget();
+    }
+
     /// The template of a line; its holes are in `pieces` then.
     fn find(&mut self, line: &Line<'_>, stream: u64) -> TemplateNumber {
         self.learn_attributes(line.attributes);
@@ -183,23 +193,20 @@ impl OpenPage {
         self.pushes.first().copied()
     }
 
-    /// Takes the lines of one record. Those of a file that is not named get offsets from the record's sequence.
-    pub(crate) fn push(
+    /// Takes lines of one record. Those of a file that is not named get offsets from the record's sequence and the
+    /// number of such lines before them, with which each batch comes.
+    pub(crate) fn push<'a>(
         &mut self,
         miner: &mut Miner,
-        batches: &[FileBatch],
+        batches: impl IntoIterator<Item = (u64, &'a FileBatch)>,
         received: LogTime,
         sequence: Sequence,
     ) {
-        if miner.finder.is_full() && self.is_empty() {
-            miner.finder.forget();
-        }
         let push = self.pushes.len() as u32;
         self.pushes.push(received);
         let first = self.sequences.map_or(sequence, |(first, _)| first);
         self.sequences = Some((first, sequence));
-        let mut unnamed = 0;
-        for batch in batches {
+        for (mut unnamed, batch) in batches {
             let Ok(labels) = batch.stream_labels() else { continue };
             let kin = kin_of(&labels);
             let file = self.file(&batch.file);
@@ -222,6 +229,29 @@ impl OpenPage {
                 self.push_line(miner, &line, kin, stream, file, push);
             }
         }
+    }
+
+    /// Takes an entry of another page. [`Self::cover`] says which records it had.
+    pub(crate) fn push_entry(&mut self, miner: &mut Miner, entry: &LogEntry) {
+        if self.pushes.last() != Some(&entry.received) {
+            self.pushes.push(entry.received);
+        }
+        let push = self.pushes.len() as u32 - 1;
+        let (stream, file) = (self.stream(entry.stream.clone()), self.file(&entry.origin.file.0));
+        let line = Line {
+            time: entry.time,
+            offset: entry.origin.offset,
+            message: &entry.message,
+            level: level_number(&entry.level),
+            attributes: &entry.attributes,
+        };
+        self.push_line(miner, &line, kin_of(&entry.stream), stream, file, push);
+    }
+
+    /// Says of which records of the log it has all lines that are wanted.
+    pub(crate) fn cover(&mut self, (first, last): (Sequence, Sequence)) {
+        let known = self.sequences.unwrap_or((first, last));
+        self.sequences = Some((known.0.min(first), known.1.max(last)));
     }
 
     fn push_line(&mut self, miner: &mut Miner, line: &Line<'_>, kin: u64, stream: u32, file: u32, push: u32) {

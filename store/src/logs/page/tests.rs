@@ -1,8 +1,9 @@
-use binnacle_model::push::{FileBatch, Pair, PushEntry, PushField};
+use binnacle_model::push::{FileBatch, LogPush, Pair, PushEntry, PushField};
 use proptest::prelude::*;
 
 use super::*;
 use crate::fs::ReadFile;
+use crate::logs::queue::Batch;
 use crate::wal::Sequence;
 
 pub(in crate::logs) struct Bytes(pub(in crate::logs) Vec<u8>);
@@ -21,6 +22,10 @@ impl ReadFile for Bytes {
 fn open_sealed(bytes: Vec<u8>) -> Result<PageReader, PageError> {
     let source = Source { length: bytes.len() as u64, file: Arc::new(Bytes(bytes)), offset: 0 };
     Ok(PageReader::new(Arc::new(SealedPage::open(source, &std::sync::Mutex::default())?)))
+}
+
+fn record(batches: &[FileBatch]) -> Batch {
+    Batch { push: LogPush { batches: batches.to_vec() }, ..Batch::default() }
 }
 
 const RECEIVED: LogTime = LogTime(1_763_892_700_000_000_000);
@@ -125,7 +130,7 @@ proptest! {
     #[test]
     fn entries_come_back_byte_for_byte(batches in prop::collection::vec(batch(), 1..8)) {
         let (mut page, mut miner) = (OpenPage::default(), Miner::default());
-        page.push(&mut miner, &batches, RECEIVED, Sequence(7));
+        page.push(&mut miner, record(&batches).of_class(""), RECEIVED, Sequence(7));
         let want = shown(&wanted(&batches));
         prop_assert_eq!(shown(&entries_of(&page)), want.clone());
         let sealed = open_sealed(seal(&page).unwrap()).unwrap();
@@ -137,7 +142,7 @@ proptest! {
     #[test]
     fn damage_is_an_error(batches in prop::collection::vec(batch(), 1..4), flips in prop::collection::vec(any::<prop::sample::Index>(), 20)) {
         let (mut page, mut miner) = (OpenPage::default(), Miner::default());
-        page.push(&mut miner, &batches, RECEIVED, Sequence(7));
+        page.push(&mut miner, record(&batches).of_class(""), RECEIVED, Sequence(7));
         let bytes = seal(&page).unwrap();
         let want = shown(&wanted(&batches));
         for flip in flips {

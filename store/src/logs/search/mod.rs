@@ -30,7 +30,7 @@ use binnacle_model::LogTime;
 use binnacle_model::storage::{Deadline, LogOrder, LogRequest, StorageError};
 
 use super::Shared;
-use super::page::{PageError, PageReader, PageView, SealedPage};
+use super::page::{OpenPage, PageError, PageReader, PageView, SealedPage};
 use super::partition::{PageFile, Summary};
 use plan::Plan;
 
@@ -74,18 +74,8 @@ impl Shared {
         visit: OnPage<'_>,
     ) -> Result<Vec<String>, StorageError> {
         let mut warnings = self.losses(plan.request.start, plan.request.end);
-        let mut candidates = {
-            // Under the lock of the open pages none of them is sealed meanwhile.
-            let open = self.open_pages();
-            for one in open.iter().rev() {
-                match visit(plan, &one.page, None) {
-                    Ok(()) => {}
-                    Err(Broken::Query(error)) => return Err(error),
-                    Err(Broken::Page(error)) => warnings.push(format!("newest log lines: {error}")),
-                }
-            }
-            self.candidates(plan.request.start, plan.request.end)
-        };
+        let (start, end) = (plan.request.start, plan.request.end);
+        let mut candidates = self.see_open(start, end, &mut warnings, &mut |page| visit(plan, page, None))?;
         match order {
             LogOrder::NewestFirst => {
                 candidates.sort_by_key(|page| Reverse((page.summary.last, page.summary.sequences.1)));
@@ -107,6 +97,34 @@ impl Shared {
         }
         self.trim_cache();
         Ok(warnings)
+    }
+
+    /// Visits the pages that are not sealed, newest first, and answers the sealed ones of a time.
+    fn see_open(
+        &self,
+        start: LogTime,
+        end: LogTime,
+        warnings: &mut Vec<String>,
+        visit: &mut dyn FnMut(&dyn PageView) -> Result<(), Broken>,
+    ) -> Result<Vec<Arc<PageFile>>, StorageError> {
+        let mut see = |page: &OpenPage| match visit(page) {
+            Ok(()) => Ok(()),
+            Err(Broken::Query(error)) => Err(error),
+            Err(Broken::Page(error)) => {
+                warnings.push(format!("newest log lines: {error}"));
+                Ok(())
+            }
+        };
+        let (over, candidates) = {
+            // Under the lock none of them is sealed meanwhile, so that no line is seen twice or not at all.
+            let open = self.open_pages();
+            let (over, taking): (Vec<_>, Vec<_>) = open.iter().rev().partition(|one| one.is_over());
+            taking.into_iter().try_for_each(|one| see(&one.page))?;
+            let over: Vec<Arc<OpenPage>> = over.into_iter().map(|one| Arc::clone(&one.page)).collect();
+            (over, self.candidates(start, end))
+        };
+        over.iter().try_for_each(|page| see(page))?;
+        Ok(candidates)
     }
 
     /// One search reads more pages than there is room for: those beyond it are let go at once.
@@ -133,6 +151,8 @@ impl Shared {
         match seen {
             Ok(()) => Ok(()),
             Err(Broken::Query(error)) => Err(error),
+            // It expired meanwhile.
+            Err(Broken::Page(_)) if page.is_gone() => Ok(()),
             Err(Broken::Page(error)) => {
                 page.forget();
                 tracing::error!(page = %page.path().display(), %error, "a log page could not be read");
@@ -159,17 +179,9 @@ impl Shared {
     ) -> Result<(Vec<S>, Vec<String>), StorageError> {
         let mut warnings = self.losses(request.start, request.end);
         let (mut plan, mut state) = (Plan::new(request), new());
-        let candidates = {
-            let open = self.open_pages();
-            for one in open.iter() {
-                match visit(&mut state, &mut plan, &one.page, None) {
-                    Ok(()) => {}
-                    Err(Broken::Query(error)) => return Err(error),
-                    Err(Broken::Page(error)) => warnings.push(format!("newest log lines: {error}")),
-                }
-            }
-            self.candidates(request.start, request.end)
-        };
+        let candidates = self.see_open(request.start, request.end, &mut warnings, &mut |page| {
+            visit(&mut state, &mut plan, page, None)
+        })?;
         let (next, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = |plan: &mut Plan, state: &mut S| -> Result<Vec<String>, StorageError> {
             let mut warnings = Vec::new();
@@ -224,7 +236,7 @@ impl Shared {
             for lost in partition.lost() {
                 if lost.span.is_none_or(|(first, last)| last >= start && first < end) {
                     let rows = lost.rows.map_or_else(|| "some".to_owned(), |rows| rows.to_string());
-                    let name = partition.id.name();
+                    let name = partition.id.name(&partition.class);
                     warnings.push(format!("{rows} log lines of partition {name} were damaged and set aside"));
                 }
             }

@@ -1,6 +1,8 @@
 //! The configuration file: Binnacle's own, or a plain `prometheus.yml`. They are one schema: ours adds
 //! `logs`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
 
+mod logs;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -17,15 +19,17 @@ use binnacle_model::Labels;
 use binnacle_model::time::optional_duration;
 use binnacle_model::yaml::null_is_default;
 use binnacle_query::promql::parse_selector;
-use binnacle_store::{MetricOptions, ShortRetention};
+use binnacle_store::{LogOptions, MetricOptions, ShortRetention};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+
+use logs::{RawLogStorage, read_logs};
 
 use crate::expand::expand;
 use crate::status::without_secrets;
 
-/// A retention beyond this is a question of cost that belongs to an archive.
-const LOG_RETENTION_ADVISED: Duration = Duration::from_hours(1080);
+/// No retention is shorter.
+const RETENTION_MIN: Duration = Duration::from_hours(2);
 
 /// The shortest retention of a selector.
 const DAY: Duration = Duration::from_hours(24);
@@ -97,21 +101,6 @@ struct RawTsdb {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-struct RawLogStorage {
-    #[serde(deserialize_with = "null_is_default")]
-    retention: RawRetention,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawRetention {
-    #[serde(with = "optional_duration")]
-    time: Option<Duration>,
-    size: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
 struct RawMetricRetention {
     #[serde(with = "optional_duration")]
     time: Option<Duration>,
@@ -164,7 +153,8 @@ pub(crate) struct Config {
     pub(crate) series_limit_per_job: Option<usize>,
     /// Of all jobs together.
     pub(crate) series_limit: Option<usize>,
-    pub(crate) log_retention: Option<Duration>,
+    /// How logs are kept.
+    pub(crate) logs: LogOptions,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
     /// Servers that are sent what is stored.
@@ -239,31 +229,28 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         Labels::new(external_labels).with_context(|| format!("{file}: global.external_labels"))?;
     config.container_logs = raw.logs.into_iter().map(|logs| logs.containers).collect();
     read_tsdb(file, &raw.storage.tsdb, &mut config)?;
-    config.log_retention = raw.storage.logs.retention.time;
-    for retention in [config.metric_retention, config.log_retention].into_iter().flatten() {
-        if retention < Duration::from_hours(2) {
-            bail!("{file}: storage retention must be 2h at least, the span of one block");
-        }
+    if config.metric_retention.is_some_and(|retention| retention < RETENTION_MIN) {
+        bail!("{file}: storage.tsdb.retention.time must be 2h at least, the span of one block");
     }
-    if config.log_retention.is_some_and(|retention| retention > LOG_RETENTION_ADVISED) {
-        config
-            .warnings
-            .push(format!("{file}: storage.logs.retention.time is above the 45d that are advised"));
-    }
+    read_logs(file, &raw.storage.logs, &mut config)?;
     (config.store_url, config.node) = (raw.store.url, raw.store.node);
     add_remotes(file, raw.remote_write.unwrap_or_default(), dir, &mut config)?;
     Ok(config)
 }
 
+/// A bound in bytes; zero is none.
+fn size(file: &str, place: &str, text: Option<&str>) -> anyhow::Result<Option<u64>> {
+    let Some(text) = text else { return Ok(None) };
+    let size = bytes(text).with_context(|| {
+        format!("{file}: {place}.size: {text:?} is no size; write a number and B, KB, MB, GB or TB")
+    })?;
+    Ok(Some(size).filter(|size| *size > 0))
+}
+
 /// How metrics are kept.
 fn read_tsdb(file: &str, tsdb: &RawTsdb, config: &mut Config) -> anyhow::Result<()> {
     config.metric_retention = tsdb.retention.time;
-    if let Some(size) = &tsdb.retention.size {
-        let size = bytes(size).with_context(|| {
-            format!("{file}: storage.tsdb.retention.size: {size:?} is no size; write a number and B, KB, MB, GB or TB")
-        })?;
-        config.metric_retention_bytes = Some(size).filter(|size| *size > 0);
-    }
+    config.metric_retention_bytes = size(file, "storage.tsdb.retention", tsdb.retention.size.as_deref())?;
     for (at, short) in tsdb.retention.selectors.iter().enumerate() {
         let place = || format!("{file}: storage.tsdb.retention.selectors[{at}]");
         let matchers = parse_selector(&short.selector).with_context(place)?;
@@ -307,7 +294,6 @@ fn unused(file: &str, raw: &RawConfig) -> Vec<String> {
         ("runtime", raw.runtime.is_some()),
         ("storage.exemplars", raw.storage.exemplars.is_some()),
         ("storage.tsdb.out_of_order_time_window", raw.storage.tsdb.out_of_order_time_window.is_some()),
-        ("storage.logs.retention.size", raw.storage.logs.retention.size.is_some()),
         ("global.body_size_limit", raw.global.body_size_limit.is_some()),
     ];
     let there = keys.iter().filter(|(_, is_there)| *is_there);

@@ -1,5 +1,7 @@
 //! The store as a whole on a simulated disk: crashed anywhere, it keeps what it acknowledged.
 
+mod upkeep;
+
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -472,8 +474,8 @@ fn a_damaged_block_is_set_aside_and_the_rest_is_served() {
 }
 
 /// Files that release 1 wrote: every later release reads them.
-const WAL_V1: &[u8] = include_bytes!("../testdata/format/v1/0000000001.wal");
-const BLOCK_V1: &[u8] = include_bytes!("../testdata/format/v1/0000000001-0-3600000.block");
+const WAL_V1: &[u8] = include_bytes!("../../testdata/format/v1/0000000001.wal");
+const BLOCK_V1: &[u8] = include_bytes!("../../testdata/format/v1/0000000001-0-3600000.block");
 
 fn put(disk: &SimDisk, path: &str, bytes: &[u8]) {
     let path = Path::new(path);

@@ -1,0 +1,261 @@
+//! What is done to partitions beside the writing: closed ones are joined, old ones go, all are verified in turn.
+//!
+//! ```text
+//! partition that takes no more pages ─► small pages joined ─► `closed`
+//! too old, too many bytes of its class, too little room on the disk ─► gone
+//! ```
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use binnacle_model::time::Clock;
+use binnacle_model::{LogTime, Timestamp};
+
+use super::page::{PAGE_MAX_BYTES, PAGE_MAX_ROWS, PageError, SealedPage, rewrite, seal};
+use super::partition::{PageFile, Partition, PartitionId};
+use super::{ClassName, GONE, Logs, REFILL};
+
+/// Pages that one round of maintenance reads anew.
+const VERIFIED_AT_ONCE: usize = 2;
+
+/// A partition whose day is over so long is closed.
+const CLOSE_AFTER: Duration = Duration::from_mins(30);
+
+/// A clock that is ahead is followed this much faster than time passes: one that jumps for a while expires little, and
+/// a store that was away for a month catches up within hours.
+const CATCH_UP: u32 = 24;
+
+/// Pages with fewer rows and bytes are joined with their neighbours when their partition closes.
+const SMALL_ROWS: u64 = PAGE_MAX_ROWS as u64 / 2;
+const SMALL_BYTES: u64 = PAGE_MAX_BYTES as u64 / 2;
+
+/// What is remembered from one round to the next.
+#[derive(Debug, Default)]
+pub(super) struct Upkeep {
+    /// The page that was verified last.
+    verified: Mutex<Option<(PartitionId, u32)>>,
+    /// The time by which partitions expire, and what had passed by then.
+    expiry: Mutex<Option<(LogTime, Duration)>>,
+}
+
+/// What partitions of one class may be.
+#[derive(Debug, Clone, Copy)]
+struct Bounds {
+    retention: Duration,
+    bytes: Option<u64>,
+}
+
+impl Logs {
+    /// Reads a few pages anew, each in its turn, and sets aside those that are damaged.
+    pub(crate) fn verify_some(&self) -> io::Result<()> {
+        let suspects =
+            std::mem::take(&mut *self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner));
+        let mut last = self.upkeep.verified.lock().unwrap_or_else(PoisonError::into_inner);
+        let partitions = self.shared.partitions();
+        let all = partitions
+            .iter()
+            .flat_map(|partition| partition.pages().into_iter().map(move |page| (partition, page)));
+        let place = |one: &(&Arc<Partition>, Arc<PageFile>)| Some((one.0.id, one.1.summary.number));
+        let mut pages: Vec<(&Arc<Partition>, Arc<PageFile>)> = all.collect();
+        let turn = pages.partition_point(|one| place(one) <= *last);
+        pages.rotate_left(turn);
+        let (suspected, others): (Vec<_>, Vec<_>) =
+            pages.into_iter().partition(|(_, page)| suspects.contains(&page.path().to_path_buf()));
+        for one in suspected.into_iter().chain(others.into_iter().take(VERIFIED_AT_ONCE)) {
+            *last = place(&one).max(if suspects.is_empty() { None } else { *last });
+            let (partition, page) = one;
+            if let Err(error @ PageError::Damaged(_)) = Partition::verify(&*self.shared.disk, &page) {
+                // The next start reads the whole log: it may still have the lines.
+                self.damaged.store(true, Ordering::Relaxed);
+                self.shared.disk.create(&self.shared.dir.join(REFILL))?.sync()?;
+                self.shared.disk.sync_dir(&self.shared.dir)?;
+                partition.set_aside(&*self.shared.disk, page.summary.number, &error)?;
+                self.shared.telemetry.log_pages_set_aside.inc();
+            }
+        }
+        self.shared.interned.lock().unwrap_or_else(PoisonError::into_inner).sweep();
+        Ok(())
+    }
+
+    /// Removes partitions that are too old or too many.
+    pub(crate) fn expire(&self, clock: &dyn Clock) -> io::Result<()> {
+        let now = self.expiry_time(clock);
+        let mut by_class: BTreeMap<ClassName, Vec<Arc<Partition>>> = BTreeMap::new();
+        for partition in self.shared.partitions() {
+            by_class.entry(ClassName::clone(&partition.class)).or_default().push(partition);
+        }
+        for (class, partitions) in by_class {
+            let bounds = self.bounds(&class);
+            let oldest = now.minus(bounds.retention);
+            let mut bytes: u64 = partitions.iter().map(|one| one.stored_bytes()).sum();
+            let newest = partitions.last().map(|newest| newest.id);
+            for partition in partitions {
+                // The one that takes pages is never too large: it is what there is.
+                let is_too_large =
+                    bounds.bytes.is_some_and(|max| bytes > max) && Some(partition.id) != newest;
+                if partition.id.day.end() < oldest || is_too_large {
+                    bytes = bytes.saturating_sub(partition.stored_bytes());
+                    let reason = if is_too_large { "bytes" } else { "age" };
+                    self.remove(&partition, reason)?;
+                }
+            }
+        }
+        self.make_room()
+    }
+
+    /// The clock's time, without its leaps forward.
+    fn expiry_time(&self, clock: &dyn Clock) -> LogTime {
+        let (now, elapsed) = (clock.now_ns(), clock.elapsed());
+        let mut expiry = self.upkeep.expiry.lock().unwrap_or_else(PoisonError::into_inner);
+        let (from, at) = expiry.unwrap_or_else(|| {
+            let newest = self.shared.partitions().last().map(|newest| newest.id.day.end());
+            (newest.unwrap_or(now).min(now), elapsed)
+        });
+        let passed = elapsed.saturating_sub(at).saturating_mul(CATCH_UP);
+        let until = from.0.saturating_add(i64::try_from(passed.as_nanos()).unwrap_or(i64::MAX));
+        let trusted = now.min(LogTime(until));
+        *expiry = Some((trusted, elapsed));
+        trusted
+    }
+
+    fn bounds(&self, class: &str) -> Bounds {
+        let options = &self.options;
+        let known = options.classes.iter().find(|known| known.name == class);
+        match known {
+            Some(known) => Bounds { retention: known.retention, bytes: known.retention_bytes },
+            // A class that is configured no more goes by the rule of all.
+            None => Bounds {
+                retention: options.retention,
+                bytes: options.retention_bytes.filter(|_| class.is_empty()),
+            },
+        }
+    }
+
+    /// Removes partitions while more of the disk is in use than may be.
+    fn make_room(&self) -> io::Result<()> {
+        let Some(share) = self.options.disk_max_share else { return Ok(()) };
+        loop {
+            let room = self.shared.disk.room(&self.shared.dir)?;
+            if room.total.saturating_sub(room.free) as f64 <= share * room.total as f64 {
+                return Ok(());
+            }
+            let Some(victim) = self.first_to_go() else {
+                tracing::warn!("the disk is fuller than logs may fill it, and no partition is left to go");
+                return Ok(());
+            };
+            self.remove(&victim, "disk")?;
+        }
+    }
+
+    /// The oldest partition of the class that matters least. The newest of each class stays.
+    fn first_to_go(&self) -> Option<Arc<Partition>> {
+        let partitions = self.shared.partitions();
+        let rank = |class: &str| {
+            let known = self.options.classes.iter().rposition(|known| known.name == class);
+            // Later classes matter less; lines in no class matter most, and what is configured no more least.
+            known.map_or(if class.is_empty() { 0 } else { usize::MAX }, |at| at + 1)
+        };
+        let is_newest = |one: &Arc<Partition>| {
+            !partitions.iter().any(|other| other.class == one.class && other.id > one.id)
+        };
+        let may_go = partitions.iter().filter(|one| !is_newest(one));
+        may_go.min_by_key(|one| (std::cmp::Reverse(rank(&one.class)), one.id)).cloned()
+    }
+
+    fn remove(&self, partition: &Partition, reason: &str) -> io::Result<()> {
+        // From here on the indexer makes another one.
+        *partition.is_over() = true;
+        let mut partitions = self.shared.partitions.write().unwrap_or_else(PoisonError::into_inner);
+        if partitions.remove(&partition.id).is_none() {
+            return Ok(());
+        }
+        self.shared.telemetry.partitions.set(partitions.len() as i64);
+        drop(partitions);
+        partition.mark_gone();
+        // Renamed first, so that a crash in between leaves no half of a partition.
+        let name = partition.id.name(&partition.class);
+        let gone = self.shared.dir.join(format!("{GONE}{name}"));
+        self.shared.disk.rename(partition.dir(), &gone)?;
+        self.shared.disk.sync_dir(&self.shared.dir)?;
+        self.shared.disk.remove_dir_all(&gone)?;
+        self.shared.disk.sync_dir(&self.shared.dir)?;
+        tracing::info!(partition = name, reason, "log partition expired");
+        Ok(())
+    }
+
+    /// Closes one partition that takes no more pages, if there is one.
+    pub(crate) fn close_one(&self, now: Timestamp) -> io::Result<()> {
+        let now = now.to_log_time();
+        let partitions = self.shared.partitions();
+        let has_later =
+            |one: &Partition| partitions.iter().any(|other| other.class == one.class && other.id > one.id);
+        let is_open = |one: &Partition| {
+            self.shared.open_pages().iter().any(|open| open.day == one.id.day && open.class == one.class)
+        };
+        let is_due = |one: &Partition| {
+            let is_past = one.id.day.end() < now.minus(CLOSE_AFTER);
+            !one.is_closed() && (has_later(one) || is_past) && !is_open(one)
+        };
+        let Some(partition) = partitions.iter().find(|partition| is_due(partition)) else { return Ok(()) };
+        *partition.is_over() = true;
+        self.join_small(partition)?;
+        partition.close(&*self.shared.disk)
+    }
+
+    /// Writes small pages that follow one another as one.
+    fn join_small(&self, partition: &Partition) -> io::Result<()> {
+        // Lines of a damaged page may come back out of the log: no other page may seem to have their records.
+        if !partition.lost().is_empty() {
+            return Ok(());
+        }
+        let mut pages = partition.pages();
+        pages.sort_by_key(|page| page.summary.sequences);
+        for run in small_runs(&pages) {
+            if let Err(error) = self.join(partition, run) {
+                match error {
+                    PageError::Read(error) => return Err(error),
+                    // Verifying finds it, and sets it aside.
+                    PageError::Damaged(_) => tracing::error!(%error, "log pages were not joined"),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn join(&self, partition: &Partition, run: &[Arc<PageFile>]) -> Result<(), PageError> {
+        let open = |page: &Arc<PageFile>| page.open(&*self.shared.disk, &self.shared.interned);
+        let sealed = run.iter().map(open).collect::<Result<Vec<Arc<SealedPage>>, _>>()?;
+        let joined = rewrite(&sealed, &mut |_| true)?;
+        let bytes = seal(&joined)?;
+        let page = partition.write(&*self.shared.disk, &self.shared.interned, &bytes)?;
+        let old: Vec<u32> = run.iter().map(|page| page.summary.number).collect();
+        partition.replace(&self.shared.disk, &old, Some(page));
+        Ok(())
+    }
+}
+
+/// Neighbours that are small and together no larger than a page may be.
+fn small_runs(pages: &[Arc<PageFile>]) -> Vec<&[Arc<PageFile>]> {
+    let is_small = |page: &PageFile| page.summary.rows < SMALL_ROWS && page.summary.raw_bytes < SMALL_BYTES;
+    let mut runs = Vec::new();
+    let mut start = 0;
+    while start < pages.len() {
+        let (mut end, mut rows, mut bytes) = (start, 0, 0);
+        while let Some(page) = pages.get(end).filter(|page| is_small(page)) {
+            rows += page.summary.rows;
+            bytes += page.summary.raw_bytes;
+            if rows > PAGE_MAX_ROWS as u64 || bytes > PAGE_MAX_BYTES as u64 {
+                break;
+            }
+            end += 1;
+        }
+        if end > start + 1 {
+            runs.push(&pages[start..end]);
+        }
+        start = end.max(start + 1);
+    }
+    runs
+}

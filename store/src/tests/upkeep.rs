@@ -1,0 +1,236 @@
+//! Partitions of logs over days: classes, joined pages, expiry.
+
+use binnacle_model::MatchOp;
+
+use super::*;
+use crate::logs::LogClass;
+
+const DAY_MS: i64 = 24 * HOUR_MS;
+
+fn class(name: &str, days: u64) -> LogClass {
+    let matchers = vec![Matcher::new("pod", MatchOp::Equal, name).unwrap()];
+    LogClass {
+        name: name.into(),
+        matchers,
+        retention: Duration::from_hours(24 * days),
+        retention_bytes: None,
+    }
+}
+
+fn options(classes: Vec<LogClass>) -> Options {
+    let retention = Duration::from_hours(24 * 7);
+    Options { logs: LogOptions { retention, classes, ..LogOptions::default() }, ..Options::default() }
+}
+
+fn open(
+    disk: &SimDisk,
+    clock: &Arc<TestClock>,
+    catalog: Catalog,
+    options: Options,
+) -> Result<Store, OpenError> {
+    let own: Arc<dyn Disk> = Arc::new(disk.clone());
+    let clock: Arc<dyn Clock> = Arc::clone(clock) as Arc<dyn Clock>;
+    Store::open_on(own, Path::new("/data"), options, clock, Telemetry::default(), catalog)
+}
+
+/// Lines of several files, in one push.
+fn pushed(files: &[&str], line: u64) -> LogPush {
+    LogPush { batches: files.iter().flat_map(|file| push(file, line..line + 1).batches).collect() }
+}
+
+fn partitions(disk: &SimDisk) -> Vec<String> {
+    disk.list(Path::new("/data/logs")).unwrap().into_iter().filter(|name| name.starts_with('p')).collect()
+}
+
+fn pages(disk: &SimDisk) -> usize {
+    let of = |name: &String| disk.list(&Path::new("/data/logs").join(name)).unwrap();
+    partitions(disk).iter().flat_map(of).filter(|file| file.strip_suffix(".page").is_some()).count()
+}
+
+/// Adds a line of each file every hour and seals it, so that every page is small.
+fn run_hours(store: &Store, clock: &TestClock, disk: &SimDisk, hours: std::ops::Range<i64>) -> Option<i64> {
+    for hour in hours {
+        clock.0.store(hour * HOUR_MS, Ordering::Relaxed);
+        let received = LogTime(hour * HOUR_MS * 1_000_000);
+        let push = pushed(&["audit", "dev", "shop"], hour as u64);
+        if LogAppender::append(store, push, received).is_err()
+            || !seal(store, disk)
+            || store.maintain().is_err()
+        {
+            return Some(hour);
+        }
+    }
+    None
+}
+
+/// Whether all lines are in sealed pages; a dead disk keeps them from that.
+fn seal(store: &Store, disk: &SimDisk) -> bool {
+    if !store.flush_logs() {
+        return false;
+    }
+    store.logs.ask_to_seal();
+    while !store.logs.is_sealed() {
+        if disk.has_died() {
+            return false;
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    true
+}
+
+#[test]
+fn each_class_is_kept_for_its_own_time() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let classes = options(vec![class("audit", 30), class("dev", 1)]);
+    let store = open(&disk, &clock, Catalog::in_memory(), classes).unwrap();
+    assert_eq!(run_hours(&store, &clock, &disk, 0..24 * 12), None);
+    let left = lines(&store);
+    let oldest = |file: &str| {
+        let numbers = left.iter().filter_map(|line| line.strip_suffix(&format!(" of {file}")));
+        numbers.filter_map(|line| line.strip_prefix("line ")?.parse::<u64>().ok()).min().unwrap() / 24
+    };
+    // The last line came on the twelfth day; a day goes once its end is older than the retention.
+    assert_eq!((oldest("audit"), oldest("shop"), oldest("dev")), (0, 4, 10));
+    store.close();
+}
+
+#[test]
+fn other_classes_at_the_next_start_double_nothing_and_lose_nothing() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let store = open(&disk, &clock, Catalog::in_memory(), options(vec![class("audit", 30)])).unwrap();
+    for line in 0..20 {
+        LogAppender::append(&store, pushed(&["audit", "dev", "shop"], line), LogTime(0)).unwrap();
+        if line == 7 {
+            store.logs.seal_now();
+        }
+    }
+    assert!(store.flush_logs());
+    let crashed = disk.crash(1);
+    for classes in [vec![class("dev", 30)], vec![class("shop", 2), class("audit", 4)], Vec::new()] {
+        let store = open(&crashed, &clock, Catalog::in_memory(), options(classes)).unwrap();
+        let found = lines(&store);
+        let unique: BTreeSet<&String> = found.iter().collect();
+        assert_eq!((found.len(), unique.len()), (60, 60));
+        store.close();
+    }
+}
+
+#[test]
+fn small_pages_are_joined_when_their_day_is_over() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let store = open(&disk, &clock, Catalog::in_memory(), options(Vec::new())).unwrap();
+    assert_eq!(run_hours(&store, &clock, &disk, 0..24 * 3), None);
+    clock.0.fetch_add(DAY_MS, Ordering::Relaxed);
+    (0..4).for_each(|_| store.maintain().unwrap());
+    assert_eq!((partitions(&disk).len(), pages(&disk)), (3, 3));
+    let before = lines(&store);
+    assert_eq!(before.len(), 3 * 72);
+    store.close();
+    let again = open(&disk.crash(3), &clock, Catalog::in_memory(), options(Vec::new())).unwrap();
+    assert_eq!(lines(&again), before);
+    again.close();
+}
+
+#[test]
+fn the_oldest_partitions_go_where_bytes_are_bounded() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let mut bounded = options(Vec::new());
+    bounded.logs.retention_bytes = Some(1);
+    let store = open(&disk, &clock, Catalog::in_memory(), bounded).unwrap();
+    assert_eq!(run_hours(&store, &clock, &disk, 0..50), None);
+    assert_eq!(partitions(&disk), ["p0000000002-000"], "what takes lines stays, however small the bound");
+    store.close();
+}
+
+#[test]
+fn a_full_disk_takes_the_last_class_first() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let mut bounded = options(vec![class("audit", 30), class("dev", 30)]);
+    bounded.logs.disk_max_share = Some(0.5);
+    let store = open(&disk, &clock, Catalog::in_memory(), bounded).unwrap();
+    assert_eq!(run_hours(&store, &clock, &disk, 0..72), None);
+    assert_eq!(partitions(&disk).len(), 9);
+    // The disk is suddenly as small as makes it fuller than wanted, until some partitions are gone.
+    let room = disk.room(Path::new("/data")).unwrap();
+    let used = room.total - room.free;
+    disk.set_capacity(Some(2 * used - 100));
+    store.maintain().unwrap();
+    let left = partitions(&disk);
+    assert!(left.len() < 9);
+    assert!(!left.contains(&"p0000000000-001-dev".to_owned()), "{left:?}");
+    assert!(left.contains(&"p0000000000-002".to_owned()), "{left:?}");
+    store.close();
+}
+
+#[test]
+fn a_clock_that_leaps_ahead_for_an_hour_takes_no_month_away() {
+    struct Leaping(TestClock, AtomicI64);
+    impl Clock for Leaping {
+        fn now_ns(&self) -> LogTime {
+            LogTime(self.0.now_ns().0 + self.1.load(Ordering::Relaxed))
+        }
+        fn elapsed(&self) -> Duration {
+            self.0.elapsed()
+        }
+    }
+    let disk = SimDisk::default();
+    let clock = Arc::new(Leaping(TestClock::default(), AtomicI64::default()));
+    let own: Arc<dyn Disk> = Arc::new(disk.clone());
+    let shared = Arc::clone(&clock) as Arc<dyn Clock>;
+    let catalog = Catalog::in_memory();
+    let store =
+        Store::open_on(own, Path::new("/data"), options(Vec::new()), shared, Telemetry::default(), catalog);
+    let store = store.unwrap();
+    assert_eq!(run_hours(&store, &clock.0, &disk, 0..48), None);
+    let year = 365 * DAY_MS * 1_000_000;
+    clock.1.store(year, Ordering::Relaxed);
+    for hour in 48..50 {
+        clock.0.0.store(hour * HOUR_MS, Ordering::Relaxed);
+        LogAppender::append(&store, pushed(&["shop"], hour as u64), clock.now_ns()).unwrap();
+        assert!(seal(&store, &disk));
+        store.maintain().unwrap();
+    }
+    assert_eq!(partitions(&disk).len(), 3, "two days, and that which lies a year ahead");
+    // If the clock goes on saying so, retention follows it by 24 days a day.
+    for hour in 50..24 * 5 {
+        clock.0.0.store(hour * HOUR_MS, Ordering::Relaxed);
+        store.maintain().unwrap();
+    }
+    assert_eq!(partitions(&disk).len(), 1);
+    store.close();
+}
+
+#[test]
+fn whatever_call_is_the_last_no_line_is_lost_or_doubled_by_joining() {
+    let clock = Arc::new(TestClock::default());
+    let run = |disk: &SimDisk| -> u64 {
+        let Ok(store) = open(disk, &clock, Catalog::in_memory(), options(vec![class("audit", 30)])) else {
+            return 0;
+        };
+        let acked = run_hours(&store, &clock, disk, 20..27).unwrap_or(27);
+        store.close();
+        acked as u64
+    };
+    let whole = SimDisk::default();
+    assert_eq!(run(&whole), 27);
+    assert_eq!(pages(&whole), 1 + 1 + 3 + 3, "one day was joined");
+    for step in 0..whole.steps() + 5 {
+        let disk = SimDisk::default();
+        disk.fail_after(step);
+        let acked = run(&disk);
+        let crashed = disk.crash(step);
+        let store = open(&crashed, &clock, Catalog::in_memory(), options(vec![class("audit", 30)])).unwrap();
+        let found = lines(&store);
+        let unique: BTreeSet<&String> = found.iter().collect();
+        assert_eq!(unique.len(), found.len(), "step {step}: a line came twice");
+        for line in 20..acked {
+            for file in ["audit", "dev", "shop"] {
+                assert!(
+                    found.contains(&format!("line {line} of {file}")),
+                    "step {step}: line {line} of {file}"
+                );
+            }
+        }
+        store.close();
+    }
+}
