@@ -31,6 +31,8 @@ pub struct Telemetry {
     pub pushes_retried: Counter,
     /// Native histograms that came by remote write and were not kept.
     pub histograms_dropped: Counter,
+    /// Attributes of log entries that were over the bounds, and are kept as text.
+    pub attributes_over: Counter,
     /// Writes refused because a queue was full.
     pub intake_shed: Counter,
 }
@@ -52,6 +54,8 @@ impl Telemetry {
         r.register("log_files_open", "Log files open", new.files_open.clone());
         r.register("log_pushes_retried", "Pushes tried again", new.pushes_retried.clone());
         r.register("intake_histograms_dropped", "Native histograms not kept", new.histograms_dropped.clone());
+        let help = "Attributes of log entries beyond the bounds, kept as text";
+        r.register("intake_attributes_overflowed", help, new.attributes_over.clone());
         r.register("intake_shed", "Writes answered with 429 or 503", new.intake_shed.clone());
         new
     }

@@ -103,17 +103,21 @@ fn without_colour(text: &str) -> Cow<'_, str> {
 fn level_of_value(value: &FieldValue) -> Option<&'static str> {
     match value {
         FieldValue::Text(text) => Some(level_of_word(text)).filter(|level| !level.is_empty()),
-        // Bunyan's and pino's numbers.
-        FieldValue::Int(number) => Some(match number {
-            10..20 => "trace",
-            20..30 => "debug",
-            30..40 => "info",
-            40..50 => "warn",
-            50..60 => "error",
-            60..70 => "fatal",
-            _ => return None,
-        }),
+        FieldValue::Int(number) => Some(level_numbered(*number)).filter(|level| !level.is_empty()),
         FieldValue::Float(_) | FieldValue::Bool(_) => None,
+    }
+}
+
+/// The level that a number names for bunyan and pino, or nothing.
+pub fn level_numbered(number: i64) -> &'static str {
+    match number {
+        10..20 => "trace",
+        20..30 => "debug",
+        30..40 => "info",
+        40..50 => "warn",
+        50..60 => "error",
+        60..70 => "fatal",
+        _ => "",
     }
 }
 

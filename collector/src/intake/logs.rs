@@ -9,6 +9,7 @@ use binnacle_model::push::LogPush;
 use prost::Message;
 use serde_json::{Value, json};
 
+use super::draft::bound;
 use super::{DECODED_MAX_BYTES, Intake, Refusal, body_length, header_text, read_body, unsnap, unsnapped_len};
 
 /// Lines, labels and fields of one body.
@@ -24,7 +25,7 @@ pub(super) async fn handle(
     let place = intake.place(length).await?;
     let body = read_body(request.into_body(), length).await?;
     let received = intake.clock.now_ns();
-    let logs = Arc::clone(&intake.logs);
+    let (logs, over) = (Arc::clone(&intake.logs), intake.telemetry.attributes_over.clone());
     let report = intake
         .run(place, body.len().max(unsnapped_len(&body)), move || {
             let plain = match encoding.as_str() {
@@ -42,9 +43,10 @@ pub(super) async fn handle(
                 let reason = format!("body has more than {MAX_PARTS} lines and fields; send less at once");
                 return Err(Refusal::TooLarge(reason));
             }
-            let push = LogPush::decode(&*plain)
+            let mut push = LogPush::decode(&*plain)
                 .map_err(|error| Refusal::Bad(format!("body is no LogPush: {error}")))?;
             check(&push)?;
+            over.inc_by(bound(&mut push));
             Ok(logs.append(push, received)?)
         })
         .await?;

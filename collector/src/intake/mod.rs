@@ -1,9 +1,11 @@
-//! The doors by which others write: remote write, OTLP, pages of text, Loki's pushes, and our own collectors' lines.
+//! The doors by which others write: remote write, OTLP's metrics and logs, pages of text, Loki's pushes, and our own
+//! collectors' lines.
 //!
 //! Every size is checked before anything is allocated for it. Writes wait for their place and for room in memory; where
 //! none comes free, the answer is 503 with `Retry-After`, which every sender takes to try again: Prometheus throws away
 //! what 429 refuses. Nothing is acknowledged before it is durable.
 
+mod draft;
 mod histogram;
 mod logs;
 mod loki;
@@ -31,7 +33,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use crate::Telemetry;
 
 pub use loki::try_read as try_read_loki;
-pub use otlp::{OtlpOptions, TranslationStrategy, try_read as try_read_otlp};
+pub use otlp::{
+    OtlpOptions, TranslationStrategy, try_read as try_read_otlp, try_read_logs as try_read_otlp_logs,
+};
 #[cfg(test)]
 pub(crate) use remote_write::WireLabels;
 pub(crate) use remote_write::put_labels;
@@ -182,6 +186,8 @@ pub fn router(intake: Arc<Intake>) -> Router {
     Router::new()
         .route("/api/v1/write", post(remote_write::handle))
         .route("/api/v1/otlp/v1/metrics", post(otlp::handle))
+        .route("/v1/logs", post(otlp::handle_logs))
+        .route("/otlp/v1/logs", post(otlp::handle_logs))
         .route("/api/v1/import/prometheus", post(text::handle).layer(DefaultBodyLimit::disable()))
         .route("/api/collect/logs", post(logs::handle))
         .route("/loki/api/v1/push", post(loki::handle))
@@ -217,9 +223,10 @@ impl From<AppendError> for Refusal {
     }
 }
 
-impl IntoResponse for Refusal {
-    fn into_response(self) -> Response {
-        let (status, reason, retry) = match self {
+impl Refusal {
+    /// The status, what to say, and after how many seconds to come again.
+    fn into_parts(self) -> (StatusCode, String, Option<u64>) {
+        match self {
             Self::Bad(reason) => (StatusCode::BAD_REQUEST, reason, None),
             Self::Unsupported(reason) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, reason, None),
             Self::TooLarge(reason) => (StatusCode::PAYLOAD_TOO_LARGE, reason, None),
@@ -230,13 +237,23 @@ impl IntoResponse for Refusal {
             }
             Self::Unavailable(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason, Some(5)),
             Self::Failed(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason, None),
-        };
-        let mut response = (status, reason + "\n").into_response();
-        if let Some(seconds) = retry {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
         }
-        response
     }
+}
+
+impl IntoResponse for Refusal {
+    fn into_response(self) -> Response {
+        let (status, reason, retry) = self.into_parts();
+        retry_after((status, reason + "\n").into_response(), retry)
+    }
+}
+
+/// Says after how many seconds to come again.
+fn retry_after(mut response: Response, seconds: Option<u64>) -> Response {
+    if let Some(seconds) = seconds {
+        response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
+    response
 }
 
 /// Reads a body, which must come within a time: it holds a place.

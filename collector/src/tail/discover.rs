@@ -221,7 +221,7 @@ fn pairs(of: &[(&str, &str)]) -> Vec<Pair> {
 
 /// The workload's name in a pod's name: without the suffixes that Deployments, DaemonSets and
 /// StatefulSets add. A guess, until the API server says it.
-fn app_of(pod: &str) -> &str {
+pub(crate) fn app_of(pod: &str) -> &str {
     // Names made by Kubernetes avoid vowels and look-alikes.
     let is_random =
         |part: &str| !part.is_empty() && part.bytes().all(|b| b"bcdfghjklmnpqrstvwxz2456789".contains(&b));

@@ -35,6 +35,7 @@ use checkpoint::Checkpoints;
 use discover::{Found, discover};
 use file::TailedFile;
 
+pub(crate) use discover::app_of;
 pub use discover::{Input, LineFormat};
 
 use crate::Telemetry;

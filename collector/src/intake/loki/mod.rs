@@ -23,6 +23,7 @@ use axum::http::StatusCode;
 use binnacle_model::meaning;
 use binnacle_model::push::{FileBatch, LogPush, PushEntry, PushField, PushValue};
 
+use super::draft::bound;
 use super::otlp::{gunzip, gunzipped_len};
 use super::{
     DECODED_MAX_BYTES, Intake, Refusal, body_length, header_text, read_body, unsnapped, unsnapped_len,
@@ -62,7 +63,7 @@ pub(super) async fn handle(
         (false, false) => unsnapped_len(&body),
     };
     let received = intake.clock.now_ns();
-    let logs = Arc::clone(&intake.logs);
+    let (logs, over) = (Arc::clone(&intake.logs), intake.telemetry.attributes_over.clone());
     intake
         .run(place, decoded, move || {
             let plain = if is_gzip { gunzip(&body, decoded)?.into() } else { body };
@@ -70,8 +71,9 @@ pub(super) async fn handle(
                 let reason = format!("decoded body has more than {DECODED_MAX_BYTES} bytes");
                 return Err(Refusal::TooLarge(reason));
             }
-            let push = if is_json { json::read(&plain)? } else { unsnapped(&plain, protobuf::read)? };
+            let mut push = if is_json { json::read(&plain)? } else { unsnapped(&plain, protobuf::read)? };
             drop(plain);
+            over.inc_by(bound(&mut push));
             if !push.batches.is_empty() {
                 logs.append(push, received)?;
             }

@@ -382,7 +382,7 @@ fn float_text(value: f64) -> String {
     if value == f64::INFINITY { "+Inf".to_owned() } else { value.to_string() }
 }
 
-fn to_json(value: &AnyValue) -> Option<serde_json::Value> {
+pub(super) fn to_json(value: &AnyValue) -> Option<serde_json::Value> {
     let json = |one: &AnyValue| to_json(one).unwrap_or_default();
     if let Some(text) = &value.string_value {
         return Some(text.clone().into());
@@ -428,7 +428,7 @@ fn exemplar(one: &Exemplar) -> Option<KeptExemplar> {
     Some(KeptExemplar { labels: exemplar_labels(pairs).ok()?, value, timestamp })
 }
 
-fn hexadecimal(bytes: &[u8]) -> String {
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
     let digit = |four: u8| char::from_digit(u32::from(four), 16).expect("four bits are a digit");
     bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }

@@ -1,6 +1,6 @@
-//! OTLP's messages for metrics, for both of its encodings: prost reads protobuf, serde reads JSON.
+//! OTLP's messages for metrics and logs, for both of its encodings: prost reads protobuf, serde reads JSON.
 //!
-//! Numbers and names are those of `opentelemetry/proto/metrics/v1/metrics.proto`. What is not used is left out, and
+//! Numbers and names are those of `opentelemetry/proto/{metrics,logs}/v1/*.proto`. What is not used is left out, and
 //! a `oneof` is several optional fields, which is the same on the wire. JSON is OTLP's own: 64-bit integers may be
 //! texts, identifiers of traces are hexadecimal, enums are numbers.
 
@@ -156,6 +156,43 @@ messages! {
         as_int: Option<i64> = [sfixed64, optional, tag = "6"],
         filtered_attributes: Vec<KeyValue> = [message, repeated, tag = "7"],
     }
+    /// `ExportLogsServiceRequest`.
+    LogsRequest {
+        resource_logs: Vec<ResourceLogs> = [message, repeated, tag = "1"],
+    }
+    ResourceLogs {
+        resource: Option<Resource> = [message, optional, tag = "1"],
+        scope_logs: Vec<ScopeLogs> = [message, repeated, tag = "2"],
+    }
+    ScopeLogs {
+        scope: Option<Scope> = [message, optional, tag = "1"],
+        log_records: Vec<LogRecord> = [message, repeated, tag = "2"],
+    }
+    Scope {
+        name: String = [string, tag = "1"],
+        version: String = [string, tag = "2"],
+        attributes: Vec<KeyValue> = [message, repeated, tag = "3"],
+    }
+    LogRecord {
+        #[serde(deserialize_with = "number")]
+        time_unix_nano: u64 = [fixed64, tag = "1"],
+        #[serde(deserialize_with = "severity")]
+        severity_number: i32 = [int32, tag = "2"],
+        severity_text: String = [string, tag = "3"],
+        body: Option<AnyValue> = [message, optional, tag = "5"],
+        attributes: Vec<KeyValue> = [message, repeated, tag = "6"],
+        #[serde(deserialize_with = "small")]
+        dropped_attributes_count: u32 = [uint32, tag = "7"],
+        #[serde(deserialize_with = "small")]
+        flags: u32 = [fixed32, tag = "8"],
+        #[serde(deserialize_with = "hexadecimal")]
+        trace_id: Vec<u8> = [bytes = "vec", tag = "9"],
+        #[serde(deserialize_with = "hexadecimal")]
+        span_id: Vec<u8> = [bytes = "vec", tag = "10"],
+        #[serde(deserialize_with = "number")]
+        observed_time_unix_nano: u64 = [fixed64, tag = "11"],
+        event_name: String = [string, tag = "12"],
+    }
     KeyValue {
         key: String = [string, tag = "1"],
         value: Option<AnyValue> = [message, optional, tag = "2"],
@@ -181,7 +218,7 @@ messages! {
 }
 
 /// A request in JSON, where `null` stands for what is left out.
-pub(super) fn from_json(body: &[u8]) -> serde_json::Result<Request> {
+pub(super) fn from_json<M: serde::de::DeserializeOwned>(body: &[u8]) -> serde_json::Result<M> {
     let mut value: serde_json::Value = serde_json::from_slice(body)?;
     leave_out_nulls(&mut value);
     serde_json::from_value(value)
@@ -198,7 +235,7 @@ fn leave_out_nulls(value: &mut serde_json::Value) {
     }
 }
 
-/// `ExportMetricsServiceResponse`.
+/// `ExportMetricsServiceResponse`, and that of logs.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Answer {
     #[prost(message, optional, tag = "1")]
@@ -209,7 +246,7 @@ pub(crate) struct Answer {
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct PartialSuccess {
     #[prost(int64, tag = "1")]
-    pub(crate) rejected_data_points: i64,
+    pub(crate) rejected: i64,
     #[prost(string, tag = "2")]
     pub(crate) error_message: String,
 }
@@ -293,6 +330,28 @@ fn temporality<'d, D: Deserializer<'d>>(from: D) -> Result<i32, D::Error> {
         },
         other => Ok(other.whole::<i64, D::Error>()?.clamp(0, 3) as i32),
     }
+}
+
+/// A number, or the name that the protocol gives it.
+fn severity<'d, D: Deserializer<'d>>(from: D) -> Result<i32, D::Error> {
+    let number = match Loose::deserialize(from)? {
+        Loose::Text(text) => match text.strip_prefix("SEVERITY_NUMBER_") {
+            Some(name) => severity_named(name),
+            None => text.parse().map_err(|_| D::Error::custom(format!("{text:?} is no severity")))?,
+        },
+        other => other.whole::<i64, D::Error>()?,
+    };
+    Ok(i32::try_from(number).unwrap_or(0))
+}
+
+/// `WARN3` is 15; zero for what is no name.
+fn severity_named(name: &str) -> i64 {
+    let (name, step) = match name.as_bytes() {
+        [rest @ .., digit @ b'2'..=b'4'] => (&name[..rest.len()], i64::from(digit - b'1')),
+        _ => (name, 0),
+    };
+    let names = ["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"];
+    names.iter().zip(0i64..).find(|(one, _)| **one == name).map_or(0, |(_, at)| at * 4 + 1 + step)
 }
 
 fn base64<'d, D: Deserializer<'d>>(from: D) -> Result<Option<Vec<u8>>, D::Error> {

@@ -39,15 +39,32 @@ static RESOURCE: Shape = Shape(&[(1, &PAIR)]);
 static RESOURCE_METRICS: Shape = Shape(&[(1, &RESOURCE), (2, &SCOPE)]);
 static REQUEST: Shape = Shape(&[(1, &RESOURCE_METRICS)]);
 
+static SCOPE_INFO: Shape = Shape(&[(3, &PAIR)]);
+static RECORD: Shape = Shape(&[(5, &VALUE), (6, &PAIR)]);
+static SCOPE_LOGS: Shape = Shape(&[(1, &SCOPE_INFO), (2, &RECORD)]);
+static RESOURCE_LOGS: Shape = Shape(&[(1, &RESOURCE), (2, &SCOPE_LOGS)]);
+static LOGS_REQUEST: Shape = Shape(&[(1, &RESOURCE_LOGS)]);
+
+/// What a body is a request of.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Of {
+    Metrics,
+    Logs,
+}
+
 /// Refuses a body of too many messages.
-pub(super) fn check(body: &[u8], is_json: bool) -> Result<(), String> {
+pub(super) fn check(body: &[u8], is_json: bool, of: Of) -> Result<(), String> {
+    let shape = match of {
+        Of::Metrics => &REQUEST,
+        Of::Logs => &LOGS_REQUEST,
+    };
     let mut weight = Weight::default();
     if is_json {
         // Every message is an object, or a list that stands for one; those within texts only make it too high.
         weight.messages = memchr::memchr2_iter(b'{', b'[', body).count();
         weight.numbers = memchr::memchr_iter(b',', body).count();
     } else {
-        count_messages(body, &REQUEST, MAX_DEPTH, &mut weight)?;
+        count_messages(body, shape, MAX_DEPTH, &mut weight)?;
     }
     if weight.messages > MAX_MESSAGES || weight.numbers > MAX_NUMBERS {
         return Err(TOO_MANY.to_owned());

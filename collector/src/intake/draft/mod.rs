@@ -1,0 +1,99 @@
+//! From what a sender says of a line to an entry: its stream, its level, its message and what comes beside.
+//!
+//! ```text
+//! OTLP's records ─┐            ┌ identity    namespace pod container node app service iostream
+//! syslog's lines ─┼─► Draft ───┤ level       said, or found in the message
+//! documents ──────┘            └ attributes  all else, bounded; what is over is text in `_overflow`
+//!                                   │
+//!                                   └─► Gathered ─► LogPush, one batch per stream
+//! ```
+//!
+//! Whatever the door, the same line becomes the same entry: names of OpenTelemetry, of Elastic's common schema, of
+//! Fluent Bit and of Vector for one thing are one label here, as tailed files have it.
+
+mod attributes;
+mod identity;
+#[cfg(test)]
+mod tests;
+
+use std::collections::HashMap;
+
+use binnacle_model::log::LEVELS;
+use binnacle_model::meaning;
+use binnacle_model::push::{FileBatch, LogPush, PushEntry, PushField, PushValue};
+
+pub(super) use attributes::{Attributes, bound};
+pub(super) use identity::{Identity, Names};
+
+/// Lines and attributes of one body: an empty line is a few bytes there and a hundred in memory.
+pub(super) const MAX_PARTS: usize = 2_000_000;
+
+/// An entry in the making.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Draft {
+    pub(super) identity: Identity,
+    /// Unix nanoseconds; `None` is now.
+    pub(super) time_ns: Option<i64>,
+    pub(super) message: Vec<u8>,
+    /// One of ours, or empty where nothing said so.
+    pub(super) level: &'static str,
+    pub(super) attributes: Attributes,
+}
+
+impl Draft {
+    pub(super) fn attribute(&mut self, name: &str, value: PushValue) {
+        self.attributes.add(name, value);
+    }
+}
+
+/// Entries of one body by their streams, in the order in which they came.
+#[derive(Debug, Default)]
+pub(super) struct Gathered {
+    pub(super) push: LogPush,
+    known: HashMap<Identity, usize>,
+    parts: usize,
+    /// Attributes that were over the bounds.
+    pub(super) over: u64,
+}
+
+impl Gathered {
+    /// Whether the entry was added: not past [`MAX_PARTS`] of one body.
+    pub(super) fn add(&mut self, draft: Draft, now_ns: i64) -> bool {
+        let Draft { mut identity, time_ns, message, level, attributes } = draft;
+        let (fields, over) = attributes.finish();
+        self.parts += 1 + fields.len();
+        if self.parts > MAX_PARTS {
+            return false;
+        }
+        self.over += over;
+        let iostream = identity.take_iostream();
+        let batches = &mut self.push.batches;
+        let number = *self.known.entry(identity).or_insert_with_key(|identity| {
+            batches.push(FileBatch { stream: identity.labels(), ..FileBatch::default() });
+            batches.len() - 1
+        });
+        let batch = &mut batches[number];
+        let level = if level.is_empty() { meaning::level(&message) } else { level };
+        debug_assert!(level.is_empty() || LEVELS.contains(&level), "{level:?} is no level");
+        batch.entries.push(PushEntry {
+            time_ns: time_ns.unwrap_or(now_ns),
+            // Keeps lines of one moment in their order.
+            offset: batch.entries.len() as u64,
+            message,
+            level: level.to_owned(),
+            iostream,
+            fields,
+        });
+        batch.to = batch.entries.len() as u64;
+        true
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.push.batches.iter().map(|batch| batch.entries.len()).sum()
+    }
+}
+
+/// A text beside the message.
+pub(super) fn text_field(name: &str, value: &str) -> PushField {
+    PushField { name: name.to_owned(), value: Some(PushValue::Text(value.to_owned())) }
+}
