@@ -123,6 +123,7 @@ fuzz:
 	cd collector && cargo +nightly fuzz run remote_write_v2 -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run otlp -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run otlp_logs -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run bulk -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run loki_push -- -max_total_time=60
 
 clean:

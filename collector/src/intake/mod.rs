@@ -1,11 +1,14 @@
-//! The doors by which others write: remote write, OTLP's metrics and logs, pages of text, Loki's pushes, and our own
-//! collectors' lines.
+//! The doors by which others write: remote write, OTLP's metrics and logs, pages of text, Loki's pushes, Elasticsearch's
+//! `_bulk`, and our own collectors' lines.
 //!
 //! Every size is checked before anything is allocated for it. Writes wait for their place and for room in memory; where
 //! none comes free, the answer is 503 with `Retry-After`, which every sender takes to try again: Prometheus throws away
 //! what 429 refuses. Nothing is acknowledged before it is durable.
 
+#[cfg(test)]
+mod doubles;
 mod draft;
+mod elastic;
 mod histogram;
 mod logs;
 mod loki;
@@ -24,7 +27,7 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::post;
+use axum::routing::{any, post};
 use binnacle_model::storage::{AppendError, Appender, LogAppender, Unsynced};
 use binnacle_model::time::Clock;
 use http_body_util::LengthLimitError;
@@ -32,6 +35,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Telemetry;
 
+pub use elastic::try_read as try_read_bulk;
 pub use loki::try_read as try_read_loki;
 pub use otlp::{
     OtlpOptions, TranslationStrategy, try_read as try_read_otlp, try_read_logs as try_read_otlp_logs,
@@ -191,6 +195,9 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/api/v1/import/prometheus", post(text::handle).layer(DefaultBodyLimit::disable()))
         .route("/api/collect/logs", post(logs::handle))
         .route("/loki/api/v1/push", post(loki::handle))
+        .route("/elastic", any(elastic::handle))
+        .route("/elastic/", any(elastic::handle))
+        .route("/elastic/{*path}", any(elastic::handle))
         .with_state(intake)
 }
 

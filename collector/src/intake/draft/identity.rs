@@ -134,6 +134,20 @@ impl Identity {
             || self.chosen.iter().any(|(key, chosen)| key == name && chosen == value)
     }
 
+    /// Sets a label as a request wishes, whatever was offered.
+    pub(in super::super) fn choose(&mut self, name: &str, value: &str) {
+        if !is_label(value) {
+            return;
+        }
+        if let Some((label, ..)) = known(Names::Any, name) {
+            (self.values[label], self.ranks[label]) = (Some(value.into()), 0);
+            return;
+        }
+        let at = self.chosen.partition_point(|(key, _)| key.as_str() < name);
+        self.chosen.insert(at, (name.to_owned(), value.to_owned()));
+        self.chosen.dedup_by(|a, b| a.0 == b.0);
+    }
+
     /// What is kept with the line instead of with its stream.
     pub(super) fn take_iostream(&mut self) -> String {
         // How a stream's labels were found does not tell it from another.

@@ -12,6 +12,7 @@
 //! Fluent Bit and of Vector for one thing are one label here, as tailed files have it.
 
 mod attributes;
+mod document;
 mod identity;
 #[cfg(test)]
 mod tests;
@@ -23,6 +24,7 @@ use binnacle_model::meaning;
 use binnacle_model::push::{FileBatch, LogPush, PushEntry, PushField, PushValue};
 
 pub(super) use attributes::{Attributes, bound};
+pub(super) use document::{Naming, read_document};
 pub(super) use identity::{Identity, Names};
 
 /// Lines and attributes of one body: an empty line is a few bytes there and a hundred in memory.
@@ -41,6 +43,15 @@ pub(super) struct Draft {
 }
 
 impl Draft {
+    /// Takes a text by which senders name the level; answers whether the level says all that it did.
+    pub(super) fn set_level(&mut self, said: &str) -> bool {
+        let level = meaning::level_named(said.trim());
+        if !level.is_empty() && self.level.is_empty() {
+            self.level = level;
+        }
+        !level.is_empty() && self.level.eq_ignore_ascii_case(said)
+    }
+
     pub(super) fn attribute(&mut self, name: &str, value: PushValue) {
         self.attributes.add(name, value);
     }

@@ -207,3 +207,60 @@ proptest! {
         }
     }
 }
+
+fn of_document(text: &str) -> Draft {
+    read_document(text.as_bytes(), &Naming::default()).unwrap()
+}
+
+#[test]
+fn times_are_read_in_the_forms_that_senders_write() {
+    let at = 1_700_000_000_000_000_000;
+    for (time, want) in [
+        ("\"2023-11-14T22:13:20Z\"", Some(at)),
+        ("\"2023-11-14T23:13:20.000+01:00\"", Some(at)),
+        ("\"2023-11-14T23:13:20+0100\"", Some(at)),
+        ("\"2023-11-14T22:13:20\"", Some(at)),
+        ("\"2023-11-14 22:13:20.5\"", Some(at + 500_000_000)),
+        ("1700000000", Some(at)),
+        ("1700000000.25", Some(at + 250_000_000)),
+        ("1700000000000", Some(at)),
+        ("\"1700000000000000000\"", Some(at)),
+        ("0", None),
+        ("\"yesterday\"", None),
+        ("{}", None),
+        ("null", None),
+    ] {
+        let draft = of_document(&format!("{{\"@timestamp\":{time},\"message\":\"m\"}}"));
+        assert_eq!(draft.time_ns, want, "{time}");
+    }
+    let took = of_document(r#"{"message":"m","time":0.25}"#);
+    assert_eq!((took.time_ns, names(&took.attributes.finish().0)), (None, vec!["time"]));
+}
+
+#[test]
+fn a_dot_in_a_name_and_an_object_mean_the_same() {
+    let both = [
+        r#"{"kubernetes.pod.name":"p","log.level":"warn","msg":"m","a.b":1}"#,
+        r#"{"kubernetes":{"pod":{"name":"p"}},"log":{"level":"warn"},"msg":"m","a":{"b":1}}"#,
+    ];
+    for text in both {
+        let draft = of_document(text);
+        assert_eq!((draft.level, &*draft.message), ("warn", &b"m"[..]));
+        assert!(draft.identity.holds(Names::Any, "pod", "p"));
+        assert_eq!(names(&draft.attributes.finish().0), ["a.b"], "{text}");
+    }
+    let numbered = of_document(r#"{"level":50,"msg":"m"}"#);
+    assert_eq!((numbered.level, names(&numbered.attributes.finish().0)), ("error", vec!["level"]));
+}
+
+#[test]
+fn a_document_of_too_many_values_is_refused_and_a_long_text_is_not() {
+    let many = format!("{{\"a\":[{}1]}}", "1,".repeat(200_000));
+    assert!(
+        read_document(many.as_bytes(), &Naming::default()).unwrap_err().contains("more than 100000 values")
+    );
+    let text = ",".repeat(200_000);
+    assert_eq!(of_document(&format!("{{\"message\":\"\\\"{text}\"}}")).message.len(), 200_001);
+    assert!(read_document(b"[]", &Naming::default()).is_err());
+    assert!(read_document(b"{", &Naming::default()).is_err());
+}

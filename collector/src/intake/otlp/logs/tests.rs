@@ -1,22 +1,12 @@
 use std::io::Write;
-use std::sync::Mutex;
 
 use axum::body::{Body, to_bytes};
-use binnacle_model::LogTime;
-use binnacle_model::push::LogPush;
-use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, LogAppendReport, LogAppender, Metadata, RawSeries, SeriesDecoder,
-};
-use binnacle_model::time::Clock;
 use proptest::prelude::*;
 use prost::Message;
 
-use super::super::super::{Intake, OtlpOptions};
 use super::super::message::{Answer, Status};
 use super::*;
-use crate::Telemetry;
-
-const NOW: i64 = 1_700_000_000_123_456_789;
+use crate::intake::doubles::{Kept, NOW, intake, shown};
 
 /// What two resources have to say.
 const REQUEST: &str = r#"{"resourceLogs":[
@@ -37,30 +27,6 @@ const REQUEST: &str = r#"{"resourceLogs":[
   {"resource":{"attributes":[{"key":"service.name","value":{"stringValue":"pay"}},{"key":"host.name","value":{"stringValue":"h"}}]},
    "scopeLogs":[{"logRecords":[{"body":{"stringValue":"WARN low"}},{"severityNumber":10,"body":{"bytesValue":"/wA="}},{}]}]}]}"#;
 
-fn shown(push: &LogPush) -> Vec<String> {
-    let mut out = Vec::new();
-    for batch in &push.batches {
-        let labels: Vec<String> =
-            batch.stream.iter().map(|pair| format!("{}={}", pair.name, pair.value)).collect();
-        out.push(labels.join(","));
-        for entry in &batch.entries {
-            let fields = entry.fields.iter().map(|field| match field.value.as_ref().unwrap() {
-                PushValue::Text(text) => format!("{}={text}", field.name),
-                other => format!("{}={other:?}", field.name),
-            });
-            out.push(format!(
-                "{} {} {:?} {:?} {}",
-                entry.time_ns,
-                entry.level,
-                entry.iostream,
-                entry.message.escape_ascii().to_string(),
-                fields.collect::<Vec<_>>().join(","),
-            ));
-        }
-    }
-    out
-}
-
 #[test]
 fn records_become_the_entries_that_tailed_lines_are() {
     let request = read(Encoding::Json, REQUEST.as_bytes()).unwrap();
@@ -69,15 +35,15 @@ fn records_become_the_entries_that_tailed_lines_are() {
     let gathered = gather(request, NOW).unwrap();
     let want = [
         "app=cart,container=web,namespace=shop,node=n1,pod=cart-7d9f8b6c5-x2x4z,service=cart",
-        "1700000000000000001 error \"stderr\" \"a \\\\\\\"b\\\\\\\"\\\\n\\\\t\\\\xc3\\\\xbc\" \
-         trace_id=0af7651916cd43dd8448eb211c80319c,span_id=b7ad6b7169203331,trace_flags=01,http.status=Int(503),\
-         tags=x,tags=Bool(true),app=not a label,otel.scope.name=lib,otel.scope.version=1,k8s.pod.uid=u1",
-        "1700000000000000002 warn \"\" \"{\\\\\\\"msg\\\\\\\":\\\\\\\"m\\\\\\\",\\\\\\\"n\\\\\\\":1}\" \
-         severity_text=Warning,event.name=e,otel.scope.name=lib,otel.scope.version=1,k8s.pod.uid=u1",
+        "1700000000000000001|error|stderr|a \"b\"\n\tü|trace_id=0af7651916cd43dd8448eb211c80319c,\
+         span_id=b7ad6b7169203331,trace_flags=01,http.status=503i,tags=x,tags=trueb,app=not a label,\
+         otel.scope.name=lib,otel.scope.version=1,k8s.pod.uid=u1",
+        "1700000000000000002|warn||{\"msg\":\"m\",\"n\":1}|severity_text=Warning,event.name=e,\
+         otel.scope.name=lib,otel.scope.version=1,k8s.pod.uid=u1",
         "app=pay,node=h,service=pay",
-        "1700000000123456789 warn \"\" \"WARN low\" ",
-        "1700000000123456789 info \"\" \"\\\\xff\\\\x00\" severity_number=Int(10)",
-        "1700000000123456789  \"\" \"\" ",
+        "1700000000123456789|warn||WARN low|",
+        "1700000000123456789|info||\\xff\\x00|severity_number=10i",
+        "1700000000123456789||||",
     ];
     assert_eq!(shown(&gathered.push), want);
 }
@@ -96,49 +62,14 @@ fn severities_are_numbers_or_names() {
     assert_eq!(level(r#""severityNumber":1,"severityText":"debug""#), "trace");
 }
 
-#[derive(Default)]
-struct Kept {
-    pushes: Mutex<Vec<LogPush>>,
-    is_full: bool,
-}
-
-impl LogAppender for Kept {
-    fn append(&self, push: LogPush, _: LogTime) -> Result<LogAppendReport, AppendError> {
-        if self.is_full {
-            return Err(AppendError::Full { what: "queue", retry_after: std::time::Duration::from_secs(7) });
-        }
-        self.pushes.lock().unwrap().push(push);
-        Ok(LogAppendReport::default())
-    }
-}
-
-struct NoMetrics;
-
-impl Appender for NoMetrics {
-    fn append(&self, _: &[RawSeries<'_>], _: &dyn SeriesDecoder) -> Result<AppendReport, AppendError> {
-        Ok(AppendReport::default())
-    }
-    fn append_metadata(&self, _: &[(String, Metadata)]) {}
-}
-
-struct Noon;
-
-impl Clock for Noon {
-    fn now_ns(&self) -> LogTime {
-        LogTime(NOW)
-    }
-}
-
 /// Status, content type, `Retry-After`, body, and how many entries were kept.
 async fn sent(
     headers: &[(&str, &str)],
     body: Vec<u8>,
     is_full: bool,
 ) -> (u16, String, String, Vec<u8>, usize) {
-    let kept = Arc::new(Kept { is_full, ..Kept::default() });
-    let logs: Arc<dyn LogAppender> = kept.clone();
-    let intake =
-        Intake::new(Arc::new(NoMetrics), logs, Arc::new(Noon), Telemetry::default(), OtlpOptions::default());
+    let kept = if is_full { Kept::full() } else { Arc::default() };
+    let intake = intake(&kept);
     let mut request = Request::builder().header("content-length", body.len());
     for (name, value) in headers {
         request = request.header(*name, *value);
@@ -149,9 +80,7 @@ async fn sent(
         |name: &str| answer.headers().get(name).map_or("", |value| value.to_str().unwrap()).to_owned();
     let (status, kind, retry) = (answer.status().as_u16(), header("content-type"), header("retry-after"));
     let body = to_bytes(answer.into_body(), 1 << 20).await.unwrap().to_vec();
-    let kept =
-        kept.pushes.lock().unwrap().iter().flat_map(|push| &push.batches).map(|one| one.entries.len()).sum();
-    (status, kind, retry, body, kept)
+    (status, kind, retry, body, kept.entries())
 }
 
 #[tokio::test]

@@ -1,0 +1,95 @@
+//! Stores and a clock for tests of doors.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use binnacle_model::LogTime;
+use binnacle_model::push::{LogPush, PushValue};
+use binnacle_model::storage::{
+    AppendError, AppendReport, Appender, LogAppendReport, LogAppender, Metadata, RawSeries, SeriesDecoder,
+};
+use binnacle_model::time::Clock;
+
+use super::{Intake, OtlpOptions};
+use crate::Telemetry;
+
+/// What every clock shows: 2023-11-14T22:13:20.123456789Z.
+pub(crate) const NOW: i64 = 1_700_000_000_123_456_789;
+
+/// Keeps what comes, or is full for seven seconds more.
+#[derive(Default)]
+pub(crate) struct Kept {
+    pub(crate) pushes: Mutex<Vec<LogPush>>,
+    pub(crate) is_full: std::sync::atomic::AtomicBool,
+}
+
+impl LogAppender for Kept {
+    fn append(&self, push: LogPush, _: LogTime) -> Result<LogAppendReport, AppendError> {
+        if self.is_full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(AppendError::Full { what: "queue", retry_after: Duration::from_secs(7) });
+        }
+        self.pushes.lock().unwrap().push(push);
+        Ok(LogAppendReport::default())
+    }
+}
+
+impl Kept {
+    pub(crate) fn full() -> Arc<Self> {
+        Arc::new(Self { is_full: true.into(), ..Self::default() })
+    }
+
+    /// A line for each stream, with a line for each entry behind it.
+    pub(crate) fn shown(&self) -> Vec<String> {
+        self.pushes.lock().unwrap().iter().flat_map(shown).collect()
+    }
+
+    pub(crate) fn entries(&self) -> usize {
+        let pushes = self.pushes.lock().unwrap();
+        pushes.iter().flat_map(|push| &push.batches).map(|batch| batch.entries.len()).sum()
+    }
+}
+
+struct NoMetrics;
+
+impl Appender for NoMetrics {
+    fn append(&self, _: &[RawSeries<'_>], _: &dyn SeriesDecoder) -> Result<AppendReport, AppendError> {
+        Ok(AppendReport::default())
+    }
+    fn append_metadata(&self, _: &[(String, Metadata)]) {}
+}
+
+pub(crate) struct Noon;
+
+impl Clock for Noon {
+    fn now_ns(&self) -> LogTime {
+        LogTime(NOW)
+    }
+}
+
+pub(crate) fn intake(logs: &Arc<Kept>) -> Arc<Intake> {
+    let logs: Arc<dyn LogAppender> = Arc::clone(logs) as Arc<dyn LogAppender>;
+    Intake::new(Arc::new(NoMetrics), logs, Arc::new(Noon), Telemetry::default(), OtlpOptions::default())
+}
+
+/// `labels`, then `time|level|output|message|attributes` of each entry.
+pub(crate) fn shown(push: &LogPush) -> Vec<String> {
+    let mut out = Vec::new();
+    for batch in &push.batches {
+        let labels: Vec<String> =
+            batch.stream.iter().map(|pair| format!("{}={}", pair.name, pair.value)).collect();
+        out.push(labels.join(","));
+        for entry in &batch.entries {
+            let fields = entry.fields.iter().map(|field| match field.value.as_ref().unwrap() {
+                PushValue::Text(text) => format!("{}={text}", field.name),
+                PushValue::Int(whole) => format!("{}={whole}i", field.name),
+                PushValue::Float(float) => format!("{}={float}f", field.name),
+                PushValue::Bool(flag) => format!("{}={flag}b", field.name),
+            });
+            let fields = fields.collect::<Vec<_>>().join(",");
+            let text = String::from_utf8(entry.message.clone())
+                .unwrap_or_else(|error| error.as_bytes().escape_ascii().to_string());
+            out.push(format!("{}|{}|{}|{text}|{fields}", entry.time_ns, entry.level, entry.iostream));
+        }
+    }
+    out
+}

@@ -1,0 +1,69 @@
+//! Answers in Elasticsearch's words.
+
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use super::super::{Refusal, retry_after};
+
+/// Why an item was refused; shippers do not send it again.
+const BAD_REQUEST: u16 = 400;
+
+/// What became of an action, in the order of the request.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct Item {
+    /// As the request named it.
+    pub(super) action: &'static str,
+    /// `None` is the request's own.
+    pub(super) index: Option<String>,
+    /// `None` is one that nobody chose.
+    pub(super) id: Option<String>,
+    /// The kind of the error, and its reason.
+    pub(super) refused: Option<(&'static str, String)>,
+}
+
+/// Answers a request of which all that is not refused was kept.
+///
+/// Ids that nobody chose are made of `seed` and the item's place.
+pub(super) fn items(items: &[Item], index: &str, took_ms: i64, seed: i64) -> Response {
+    let has_errors = items.iter().any(|item| item.refused.is_some());
+    let mut body = format!("{{\"took\":{took_ms},\"errors\":{has_errors},\"items\":[");
+    for (at, item) in items.iter().enumerate() {
+        if at > 0 {
+            body.push(',');
+        }
+        let index = Value::from(item.index.as_deref().unwrap_or(index));
+        let id = item.id.clone().unwrap_or_else(|| format!("{seed:x}-{at:x}"));
+        let id = Value::from(id);
+        body.push_str(&format!("{{\"{}\":{{\"_index\":{index},\"_id\":{id},", item.action));
+        match &item.refused {
+            None => body.push_str("\"_version\":1,\"result\":\"created\",\"status\":201}}"),
+            Some((kind, reason)) => {
+                let error = json!({ "type": kind, "reason": reason });
+                body.push_str(&format!("\"status\":{BAD_REQUEST},\"error\":{error}}}}}"));
+            }
+        }
+    }
+    body.push_str("]}");
+    (StatusCode::OK, [(header::CONTENT_TYPE, "application/json")], body).into_response()
+}
+
+/// Refuses a whole request.
+pub(super) fn refuse(refusal: Refusal) -> Response {
+    let (status, reason, seconds) = refusal.into_parts();
+    let kind = match status {
+        StatusCode::PAYLOAD_TOO_LARGE => "content_too_long_exception",
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => "media_type_header_exception",
+        StatusCode::SERVICE_UNAVAILABLE => "es_rejected_execution_exception",
+        StatusCode::INTERNAL_SERVER_ERROR => "exception",
+        _ => "illegal_argument_exception",
+    };
+    retry_after(error(status, kind, &reason), seconds)
+}
+
+pub(super) fn error(status: StatusCode, kind: &str, reason: &str) -> Response {
+    let cause = json!({ "type": kind, "reason": reason });
+    let mut whole = cause.clone();
+    whole["root_cause"] = json!([cause]);
+    (status, axum::Json(json!({ "error": whole, "status": status.as_u16() }))).into_response()
+}

@@ -1,0 +1,174 @@
+//! `_bulk`: lines of JSON, an action and then its document.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use binnacle_model::push::PushValue;
+use serde_json::Value;
+
+use super::super::draft::{Gathered, Naming, read_document};
+use super::super::otlp::{gunzip, gunzipped_len};
+use super::super::{DECODED_MAX_BYTES, Intake, Refusal, body_length, header_text, read_body};
+use super::answer::{self, Item};
+
+/// Of one request: the answer has a line for each.
+const MAX_ACTIONS: usize = 250_000;
+
+/// Longest line that says what to do.
+const ACTION_MAX_BYTES: usize = 64 * 1024;
+
+/// The index of documents that name none.
+const DEFAULT_INDEX: &str = "logs";
+
+/// What a body says.
+#[derive(Debug, Default)]
+pub(super) struct Read {
+    pub(super) gathered: Gathered,
+    pub(super) items: Vec<Item>,
+}
+
+pub(super) async fn handle(intake: &Intake, index: Option<&str>, request: Request) -> Response {
+    let received = intake.clock.now_ns();
+    match take(intake, index, request).await {
+        Ok(items) => {
+            let took_ms = (intake.clock.now_ns().0 - received.0).max(0) / 1_000_000;
+            answer::items(&items, index.unwrap_or(DEFAULT_INDEX), took_ms, received.0)
+        }
+        Err(refusal) => answer::refuse(refusal),
+    }
+}
+
+async fn take(intake: &Intake, index: Option<&str>, request: Request) -> Result<Vec<Item>, Refusal> {
+    let is_gzip = match header_text(request.headers(), "content-encoding") {
+        "" | "identity" => false,
+        "gzip" => true,
+        other => {
+            return Err(Refusal::Unsupported(format!(
+                "Content-Encoding {other:?} is not taken; send gzip or none"
+            )));
+        }
+    };
+    let naming = Naming::of_query(request.uri().query().unwrap_or_default())?;
+    let length = body_length(request.headers());
+    let place = intake.place(length).await?;
+    let body = read_body(request.into_body(), length).await?;
+    let decoded = if is_gzip { gunzipped_len(&body) } else { body.len() };
+    let received = intake.clock.now_ns();
+    let (logs, over) = (Arc::clone(&intake.logs), intake.telemetry.attributes_over.clone());
+    let index = index.map(str::to_owned);
+    let work = move || {
+        let plain = if is_gzip { gunzip(&body, decoded)?.into() } else { body };
+        if plain.len() > DECODED_MAX_BYTES {
+            return Err(Refusal::TooLarge(format!("decoded body has more than {DECODED_MAX_BYTES} bytes")));
+        }
+        let Read { gathered, items } = read(&plain, index.as_deref(), &naming, received.0)?;
+        drop(plain);
+        over.inc_by(gathered.over);
+        if gathered.len() > 0 {
+            logs.append(gathered.push, received)?;
+        }
+        Ok(items)
+    };
+    intake.run(place, decoded, work).await
+}
+
+/// Lines of a body that hold something, with their numbers from 1.
+fn lines(body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let all = (1..).zip(body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii));
+    all.filter(|(_, line)| !line.is_empty())
+}
+
+/// Reads a body. A line that is no action is an error of the whole: what follows could be anything.
+pub(super) fn read(body: &[u8], index: Option<&str>, naming: &Naming, now_ns: i64) -> Result<Read, Refusal> {
+    let mut read = Read::default();
+    let mut lines = lines(body);
+    while let Some((number, line)) = lines.next() {
+        if read.items.len() >= MAX_ACTIONS {
+            let reason = format!("body has more than {MAX_ACTIONS} actions; send less at once");
+            return Err(Refusal::TooLarge(reason));
+        }
+        let mut item = action(line).map_err(|reason| {
+            Refusal::Bad(format!(
+                "Malformed action/metadata line [{number}], {reason}; nothing of the body was kept"
+            ))
+        })?;
+        let mut document = || {
+            lines.next().map(|(_, line)| line).ok_or_else(|| {
+                Refusal::Bad(format!("line {number}: its document is missing; nothing of the body was kept"))
+            })
+        };
+        if item.action != "delete" {
+            let document = document()?;
+            if item.action != "update" {
+                keep(document, &mut item, index, naming, now_ns, &mut read.gathered)?;
+            }
+        }
+        if matches!(item.action, "update" | "delete") {
+            let reason = format!("{} is not possible: entries of logs do not change", item.action);
+            item.refused = Some(("illegal_argument_exception", reason));
+        }
+        read.items.push(item);
+    }
+    if read.items.is_empty() {
+        return Err(Refusal::Bad("request body is required: it has no action".to_owned()));
+    }
+    Ok(read)
+}
+
+/// What to do: `{"create":{"_index":"a","_id":"1"}}`.
+fn action(line: &[u8]) -> Result<Item, String> {
+    if line.len() > ACTION_MAX_BYTES {
+        return Err(format!("it has more than {ACTION_MAX_BYTES} bytes"));
+    }
+    let value: Value = serde_json::from_slice(line).map_err(|error| format!("it is not JSON: {error}"))?;
+    let Value::Object(object) = value else { return Err("expected an object".to_owned()) };
+    let mut members = object.into_iter();
+    let (Some((name, meta)), None) = (members.next(), members.next()) else {
+        return Err("expected one action".to_owned());
+    };
+    let actions = ["index", "create", "update", "delete"];
+    let Some(action) = actions.into_iter().find(|action| *action == name) else {
+        let shown: String = name.chars().take(30).collect();
+        return Err(format!("{shown:?} is no action, expected one of [index, create, update, delete]"));
+    };
+    let text = |name: &str| match meta.get(name) {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(Value::Number(number)) => Some(number.to_string()),
+        _ => None,
+    };
+    Ok(Item { action, index: text("_index"), id: text("_id"), refused: None })
+}
+
+fn keep(
+    document: &[u8],
+    item: &mut Item,
+    index: Option<&str>,
+    naming: &Naming,
+    now_ns: i64,
+    gathered: &mut Gathered,
+) -> Result<(), Refusal> {
+    let mut draft = match read_document(document, naming) {
+        Ok(draft) => draft,
+        Err(reason) => {
+            item.refused = Some(("document_parsing_exception", reason));
+            return Ok(());
+        }
+    };
+    let beside = [("_index", item.index.as_deref().or(index)), ("_id", item.id.as_deref())];
+    for (name, value) in beside {
+        if let Some(value) = value.filter(|value| !value.is_empty()) {
+            draft.attribute(name, PushValue::Text(value.to_owned()));
+        }
+    }
+    if gathered.add(draft, now_ns) {
+        return Ok(());
+    }
+    Err(Refusal::TooLarge("body has more than 2000000 entries and attributes; send less at once".to_owned()))
+}
+
+/// Reads a body as the handler does, for what throws foreign bytes at it. Answers how many lines it has.
+#[doc(hidden)]
+pub fn try_read(body: &[u8]) -> usize {
+    read(body, Some("index"), &Naming::default(), 0).map_or(0, |read| read.gathered.len())
+}
