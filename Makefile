@@ -124,6 +124,7 @@ fuzz:
 	cd collector && cargo +nightly fuzz run otlp -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run otlp_logs -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run bulk -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run ndjson -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run loki_push -- -max_total_time=60
 
 clean:

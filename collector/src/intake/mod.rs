@@ -1,5 +1,5 @@
 //! The doors by which others write: remote write, OTLP's metrics and logs, pages of text, Loki's pushes, Elasticsearch's
-//! `_bulk`, and our own collectors' lines.
+//! `_bulk`, lines of JSON, and our own collectors' lines.
 //!
 //! Every size is checked before anything is allocated for it. Writes wait for their place and for room in memory; where
 //! none comes free, the answer is 503 with `Retry-After`, which every sender takes to try again: Prometheus throws away
@@ -12,6 +12,7 @@ mod elastic;
 mod histogram;
 mod logs;
 mod loki;
+mod ndjson;
 mod otlp;
 mod remote_write;
 mod text;
@@ -37,6 +38,7 @@ use crate::Telemetry;
 
 pub use elastic::try_read as try_read_bulk;
 pub use loki::try_read as try_read_loki;
+pub use ndjson::try_read as try_read_ndjson;
 pub use otlp::{
     OtlpOptions, TranslationStrategy, try_read as try_read_otlp, try_read_logs as try_read_otlp_logs,
 };
@@ -195,6 +197,7 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/api/v1/import/prometheus", post(text::handle).layer(DefaultBodyLimit::disable()))
         .route("/api/collect/logs", post(logs::handle))
         .route("/loki/api/v1/push", post(loki::handle))
+        .route("/api/logs/ndjson", post(ndjson::handle))
         .route("/elastic", any(elastic::handle))
         .route("/elastic/", any(elastic::handle))
         .route("/elastic/{*path}", any(elastic::handle))

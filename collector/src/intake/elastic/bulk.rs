@@ -7,9 +7,9 @@ use axum::response::Response;
 use binnacle_model::push::PushValue;
 use serde_json::Value;
 
-use super::super::draft::{Gathered, Naming, read_document};
-use super::super::otlp::{gunzip, gunzipped_len};
-use super::super::{DECODED_MAX_BYTES, Intake, Refusal, body_length, header_text, read_body};
+use super::super::draft::{Gathered, MAX_PARTS, Naming, read_document};
+use super::super::otlp::{gunzip, gunzipped_len, is_gzip};
+use super::super::{DECODED_MAX_BYTES, Intake, Refusal, body_length, read_body};
 use super::answer::{self, Item};
 
 /// Of one request: the answer has a line for each.
@@ -40,15 +40,7 @@ pub(super) async fn handle(intake: &Intake, index: Option<&str>, request: Reques
 }
 
 async fn take(intake: &Intake, index: Option<&str>, request: Request) -> Result<Vec<Item>, Refusal> {
-    let is_gzip = match header_text(request.headers(), "content-encoding") {
-        "" | "identity" => false,
-        "gzip" => true,
-        other => {
-            return Err(Refusal::Unsupported(format!(
-                "Content-Encoding {other:?} is not taken; send gzip or none"
-            )));
-        }
-    };
+    let is_gzip = is_gzip(request.headers())?;
     let naming = Naming::of_query(request.uri().query().unwrap_or_default())?;
     let length = body_length(request.headers());
     let place = intake.place(length).await?;
@@ -164,7 +156,8 @@ fn keep(
     if gathered.add(draft, now_ns) {
         return Ok(());
     }
-    Err(Refusal::TooLarge("body has more than 2000000 entries and attributes; send less at once".to_owned()))
+    let reason = format!("body has more than {MAX_PARTS} entries and attributes; send less at once");
+    Err(Refusal::TooLarge(reason))
 }
 
 /// Reads a body as the handler does, for what throws foreign bytes at it. Answers how many lines it has.

@@ -129,7 +129,7 @@ struct Outcome {
 }
 
 /// Whether the body is gzip.
-fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
+pub(super) fn is_gzip(headers: &HeaderMap) -> Result<bool, Refusal> {
     match header_text(headers, "content-encoding") {
         "" | "identity" => Ok(false),
         "gzip" => Ok(true),
