@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients clean
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -110,6 +110,16 @@ clients: build
 	for _ in $$(seq 100); do curl -sf http://$(CLIENTS_LISTEN)/-/ready >/dev/null && break; sleep 0.1; done; \
 	$(CLIENTS)/check.sh --prom-url http://$(CLIENTS_LISTEN)
 
+# Clients in Python, pinned, that cmd/tests/it/shippers.rs sends with; without them it says that it is skipped.
+SHIPPERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/binnacle/shippers
+
+shippers: $(SHIPPERS)/.installed
+
+$(SHIPPERS)/.installed: cmd/tests/shippers/requirements.txt
+	python3 -m venv $(SHIPPERS)
+	$(SHIPPERS)/bin/pip install --quiet --requirement $<
+	touch $@
+
 # Needs nightly and cargo-fuzz; a minute for each target.
 fuzz:
 	cd store && cargo +nightly fuzz run wal_replay -- -max_total_time=60
@@ -125,6 +135,7 @@ fuzz:
 	cd collector && cargo +nightly fuzz run otlp_logs -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run bulk -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run ndjson -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run syslog -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run loki_push -- -max_total_time=60
 
 clean:

@@ -97,6 +97,8 @@ struct ServeArgs {
     /// Address to listen on.
     #[arg(long, alias = "web.listen-address", default_value = "127.0.0.1:9090")]
     listen: SocketAddr,
+    #[command(flatten)]
+    doors: DoorArgs,
     /// Binnacle's file or a plain prometheus.yml.
     #[arg(long, alias = "config.file")]
     config: Option<PathBuf>,
@@ -114,6 +116,20 @@ struct ServeArgs {
     enable_admin_api: bool,
     #[command(flatten)]
     limits: LimitArgs,
+}
+
+/// Addresses for what does not speak HTTP. Without one, nobody listens.
+#[derive(Debug, Clone, Default, Args)]
+struct DoorArgs {
+    /// Address for syslog over TCP, such as 0.0.0.0:6514; it is not encrypted.
+    #[arg(long = "listen-syslog-tcp")]
+    syslog_tcp: Option<SocketAddr>,
+    /// Address for syslog over UDP, such as 0.0.0.0:514.
+    #[arg(long = "listen-syslog-udp")]
+    syslog_udp: Option<SocketAddr>,
+    /// Address for OTLP over gRPC, such as 0.0.0.0:4317; it is not encrypted.
+    #[arg(long = "listen-otlp-grpc")]
+    otlp_grpc: Option<SocketAddr>,
 }
 
 /// What one query may use, by Prometheus's names.

@@ -16,7 +16,7 @@ use binnacle_alerting::notify::{AlertSink, Dispatcher, Sender, SentAlert};
 use binnacle_alerting::rules::{Evaluator, Settings};
 use binnacle_alerting::{AlertDb, http as alert_http};
 use binnacle_collector::forward::RemoteStore;
-use binnacle_collector::intake::Intake;
+use binnacle_collector::intake::{Intake, SyslogListeners, grpc_router};
 use binnacle_collector::remote_write::{RemoteWrite, Telemetry as RemoteTelemetry};
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
 use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
@@ -26,15 +26,17 @@ use binnacle_query::http::{ApiError, Gate, Params, ReadApi, Usage};
 use binnacle_query::promql::{Features, Limits, parse_selector};
 use binnacle_store::{Maintenance, MetricOptions, Options, ReplayProgress, Store, Telemetry};
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+use tower_http::catch_panic::CatchPanicLayer;
 
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::notifications::Notifications;
 use crate::stage::{Stage, healthy};
 use crate::status::{self, Status};
-use crate::{CollectArgs, ServeArgs, memory, own_page, self_metrics, server, web};
+use crate::{CollectArgs, DoorArgs, ServeArgs, memory, own_page, self_metrics, server, web};
 
 const SELF_INTERVAL: Duration = Duration::from_secs(15);
 const SELF_TIMEOUT: Duration = Duration::from_secs(10);
@@ -131,6 +133,7 @@ pub(crate) async fn start(
     check_rules(&config, features)?;
     let status = Arc::new(status_of(&args, &config, &stop));
     let listener = server::bind(args.listen).await?;
+    let doors = Doors::bind(&args.doors).await?;
     let url = format!("http://{}", listener.local_addr().context("cannot listen")?);
     let external_url = args.external_url.clone().unwrap_or_else(|| url.clone());
     let mut registry = Registry::with_prefix("binnacle");
@@ -157,10 +160,7 @@ pub(crate) async fn start(
     let appender: Arc<dyn Appender> = store.clone();
     scraper.start(&appender, &clock, &collector, &producers, &produce);
     let log_store: Arc<dyn LogAppender> = store.clone();
-    let inputs = config.container_logs.iter().cloned().map(Input::Containers).collect();
-    let node = config.node.clone().unwrap_or_else(hostname);
-    let places = args.data.join("collector");
-    let tailers = Tailers::start(inputs, &places, &node, &log_store, &clock, &collector)?;
+    let tailers = Tailers::of_config(&config, &args.data, &log_store, &clock, &collector)?;
 
     let (evaluator, db) = start_alerting(
         &config,
@@ -176,6 +176,8 @@ pub(crate) async fn start(
     rules.spawn(save_usage(Arc::clone(&api), Arc::clone(&store), evaluate.clone()));
     let intake =
         Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone(), config.otlp.clone());
+    doors.syslog.start(&log_store, &clock, &collector, &producers, &produce);
+    start_grpc(doors.grpc, &intake, &producers, &produce);
     let router = Router::new()
         .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry)))
         .merge(binnacle_query::http::router(api))
@@ -196,6 +198,40 @@ pub(crate) async fn start(
     rules.wait().await;
     remotes.stop().await;
     close(maintenance, store).await
+}
+
+/// Listeners beside the one for HTTP, bound before the store is opened so that a port in use is said at once.
+struct Doors {
+    syslog: SyslogListeners,
+    grpc: Option<TcpListener>,
+}
+
+impl Doors {
+    async fn bind(args: &DoorArgs) -> anyhow::Result<Self> {
+        let syslog = SyslogListeners::bind(args.syslog_tcp, args.syslog_udp).await;
+        let syslog =
+            syslog.context("choose another address with --listen-syslog-tcp or --listen-syslog-udp")?;
+        let grpc = match args.otlp_grpc {
+            Some(address) => Some(TcpListener::bind(address).await.with_context(|| {
+                format!("cannot listen on {address}; choose another address with --listen-otlp-grpc")
+            })?),
+            None => None,
+        };
+        Ok(Self { syslog, grpc })
+    }
+}
+
+/// Takes gRPC until `stop` fires, if it has an address.
+fn start_grpc(
+    grpc: Option<TcpListener>,
+    intake: &Arc<Intake>,
+    tasks: &TaskTracker,
+    stop: &CancellationToken,
+) {
+    if let Some(listener) = grpc {
+        let router = grpc_router(Arc::clone(intake)).layer(CatchPanicLayer::new());
+        tasks.spawn(server::serve_http2(listener, Stage::of(router), stop.clone()));
+    }
 }
 
 /// What sends to other servers. It stops after whatever is stored.
@@ -435,6 +471,19 @@ struct Tailers {
 }
 
 impl Tailers {
+    /// Of containers' logs that the file names; their checkpoints lie beside the data.
+    fn of_config(
+        config: &Config,
+        data: &std::path::Path,
+        store: &Arc<dyn LogAppender>,
+        clock: &Arc<dyn Clock>,
+        telemetry: &binnacle_collector::Telemetry,
+    ) -> anyhow::Result<Self> {
+        let inputs = config.container_logs.iter().cloned().map(Input::Containers).collect();
+        let node = config.node.clone().unwrap_or_else(hostname);
+        Self::start(inputs, &data.join("collector"), &node, store, clock, telemetry)
+    }
+
     fn start(
         inputs: Vec<Input>,
         state_dir: &std::path::Path,

@@ -33,6 +33,11 @@ const MAX_CONNECTIONS: usize = 512;
 const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 const HEAD_MAX_BYTES: usize = 32 * 1024;
 const MAX_HEADERS: usize = 100;
+/// For a connection's first request. Some clients open one before they have it.
+const FIRST_TIMEOUT: Duration = Duration::from_mins(2);
+/// Requests of one connection of HTTP/2 at once.
+const MAX_STREAMS: u32 = 32;
+const PING_INTERVAL: Duration = Duration::from_mins(1);
 /// Requests under way may end after the stop.
 const DRAIN: Duration = Duration::from_secs(10);
 
@@ -74,9 +79,23 @@ where
 
 /// Serves until `stop` fires; then lets requests under way end.
 pub(crate) async fn serve(listener: TcpListener, stage: Stage, stop: CancellationToken) {
+    serve_with(listener, connection_builder(), stage, stop).await;
+}
+
+/// As [`serve`], for clients that begin with HTTP/2, as those of gRPC do.
+pub(crate) async fn serve_http2(listener: TcpListener, stage: Stage, stop: CancellationToken) {
+    serve_with(listener, http2_builder(), stage, stop).await;
+}
+
+async fn serve_with(
+    listener: TcpListener,
+    builder: Builder<TokioExecutor>,
+    stage: Stage,
+    stop: CancellationToken,
+) {
     let tracker = TaskTracker::new();
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
-    let builder = Arc::new(connection_builder());
+    let builder = Arc::new(builder);
     loop {
         let place = tokio::select! {
             () = stop.cancelled() => break,
@@ -98,7 +117,10 @@ pub(crate) async fn serve(listener: TcpListener, stage: Stage, stop: Cancellatio
             },
         };
         let stage = stage.clone();
+        let asked = CancellationToken::new();
+        let first = asked.clone();
         let service = service_fn(move |mut request: Request<Incoming>| {
+            first.cancel();
             request.extensions_mut().insert(Peer(from.ip()));
             stage.router().oneshot(request)
         });
@@ -107,6 +129,16 @@ pub(crate) async fn serve(listener: TcpListener, stage: Stage, stop: Cancellatio
             let _place = place;
             let _ = stream.set_nodelay(true);
             let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
+            // Whoever opens a connection has something to ask; HTTP/2 alone would wait for it without a limit.
+            let is_asked = tokio::select! {
+                done = connection.as_mut() => return log_end(done.err()),
+                () = asked.cancelled() => true,
+                () = tokio::time::sleep(FIRST_TIMEOUT) => false,
+                () = stop.cancelled() => true,
+            };
+            if !is_asked {
+                return;
+            }
             let done = tokio::select! {
                 done = connection.as_mut() => done,
                 () = stop.cancelled() => {
@@ -114,9 +146,7 @@ pub(crate) async fn serve(listener: TcpListener, stage: Stage, stop: Cancellatio
                     connection.await
                 }
             };
-            if let Err(error) = done {
-                tracing::debug!(%error, "connection ended");
-            }
+            log_end(done.err());
         });
     }
     drop(listener);
@@ -124,6 +154,25 @@ pub(crate) async fn serve(listener: TcpListener, stage: Stage, stop: Cancellatio
     if tokio::time::timeout(DRAIN, tracker.wait()).await.is_err() {
         tracing::warn!(connections = tracker.len(), "connections were still open at the stop");
     }
+}
+
+fn log_end(error: Option<Box<dyn std::error::Error + Send + Sync>>) {
+    if let Some(error) = error {
+        tracing::debug!(%error, "connection ended");
+    }
+}
+
+/// HTTP/2 alone: a client that says nothing for long is asked whether it is there.
+fn http2_builder() -> Builder<TokioExecutor> {
+    let mut builder = Builder::new(TokioExecutor::new()).http2_only();
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(PING_INTERVAL)
+        .keep_alive_timeout(HEAD_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(HEAD_MAX_BYTES as u32);
+    builder
 }
 
 /// HTTP/1 only: telling HTTP/2 apart would mean to wait, without a limit, for a client's first bytes.

@@ -44,10 +44,14 @@ pub(crate) fn router(status: Arc<Status>) -> Router {
 /// Flags by name, as text.
 pub(crate) fn flags_of(args: &ServeArgs) -> Map<String, Value> {
     let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|path| path.display().to_string());
+    let address = |address: Option<std::net::SocketAddr>| address.map(|address| address.to_string());
     let duration = binnacle_model::time::format_duration;
     let pairs = [
         ("data", Some(args.data.display().to_string())),
         ("listen", Some(args.listen.to_string())),
+        ("listen-syslog-tcp", address(args.doors.syslog_tcp)),
+        ("listen-syslog-udp", address(args.doors.syslog_udp)),
+        ("listen-otlp-grpc", address(args.doors.otlp_grpc)),
         ("config", path(&args.config)),
         ("alertmanager-config", path(&args.alertmanager_config)),
         ("external-url", args.external_url.as_ref().map(|url| without_password(url).unwrap_or(url.clone()))),

@@ -33,6 +33,14 @@ pub struct Telemetry {
     pub histograms_dropped: Counter,
     /// Attributes of log entries that were over the bounds, and are kept as text.
     pub attributes_over: Counter,
+    /// Lines of syslog that were stored.
+    pub syslog_lines: Counter,
+    /// Lines of syslog that were not: datagrams while the store took nothing.
+    pub syslog_dropped: Counter,
+    /// Lines of syslog longer than the limit; their beginning is kept.
+    pub syslog_truncated: Counter,
+    /// Connections of syslog's senders.
+    pub syslog_connections: Gauge,
     /// Writes refused because a queue was full.
     pub intake_shed: Counter,
 }
@@ -56,6 +64,10 @@ impl Telemetry {
         r.register("intake_histograms_dropped", "Native histograms not kept", new.histograms_dropped.clone());
         let help = "Attributes of log entries beyond the bounds, kept as text";
         r.register("intake_attributes_overflowed", help, new.attributes_over.clone());
+        r.register("syslog_lines", "Lines of syslog stored", new.syslog_lines.clone());
+        r.register("syslog_dropped", "Lines of syslog not kept", new.syslog_dropped.clone());
+        r.register("syslog_truncated", "Lines of syslog cut at the limit", new.syslog_truncated.clone());
+        r.register("syslog_connections", "Connections of syslog", new.syslog_connections.clone());
         r.register("intake_shed", "Writes answered with 429 or 503", new.intake_shed.clone());
         new
     }

@@ -95,6 +95,7 @@ fn plan(args: &DemoArgs, shop: &shop::Shop, logs_dir: &Path) -> anyhow::Result<P
     let args = ServeArgs {
         data: args.data.clone(),
         listen: args.listen,
+        doors: crate::DoorArgs::default(),
         config: None,
         alertmanager_config: None,
         external_url: None,

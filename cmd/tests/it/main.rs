@@ -16,4 +16,5 @@ mod peers;
 mod real;
 mod remote_write;
 mod scrape;
+mod shippers;
 mod support;

@@ -1,5 +1,5 @@
 //! The doors by which others write: remote write, OTLP's metrics and logs, pages of text, Loki's pushes, Elasticsearch's
-//! `_bulk`, lines of JSON, and our own collectors' lines.
+//! `_bulk`, lines of JSON, syslog, and our own collectors' lines.
 //!
 //! Every size is checked before anything is allocated for it. Writes wait for their place and for room in memory; where
 //! none comes free, the answer is 503 with `Retry-After`, which every sender takes to try again: Prometheus throws away
@@ -15,6 +15,7 @@ mod loki;
 mod ndjson;
 mod otlp;
 mod remote_write;
+mod syslog;
 mod text;
 mod wire;
 mod write_v2;
@@ -40,12 +41,14 @@ pub use elastic::try_read as try_read_bulk;
 pub use loki::try_read as try_read_loki;
 pub use ndjson::try_read as try_read_ndjson;
 pub use otlp::{
-    OtlpOptions, TranslationStrategy, try_read as try_read_otlp, try_read_logs as try_read_otlp_logs,
+    OtlpOptions, TranslationStrategy, grpc_router, try_read as try_read_otlp,
+    try_read_logs as try_read_otlp_logs,
 };
 #[cfg(test)]
 pub(crate) use remote_write::WireLabels;
 pub(crate) use remote_write::put_labels;
 pub use remote_write::{encode_write_request, write_request};
+pub use syslog::{SyslogListeners, try_read as try_read_syslog};
 pub use wire::WireError;
 pub(crate) use wire::{put_bytes, put_varint};
 pub use write_v2::write_request_v2;

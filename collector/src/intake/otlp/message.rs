@@ -258,6 +258,31 @@ pub(crate) struct Status {
     pub(crate) code: i32,
     #[prost(string, tag = "2")]
     pub(crate) message: String,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) details: Vec<Any>,
+}
+
+/// `google.protobuf.Any`.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Any {
+    #[prost(string, tag = "1")]
+    pub(crate) type_url: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub(crate) value: Vec<u8>,
+}
+
+/// `google.rpc.RetryInfo`: after how long to come again.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct RetryInfo {
+    #[prost(message, optional, tag = "1")]
+    pub(crate) retry_delay: Option<Delay>,
+}
+
+/// `google.protobuf.Duration`, in whole seconds.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Delay {
+    #[prost(int64, tag = "1")]
+    pub(crate) seconds: i64,
 }
 
 /// A number as JSON has it, or in a text.

@@ -1,4 +1,5 @@
-//! `POST /api/v1/otlp/v1/metrics` and `POST /v1/logs`: OpenTelemetry's metrics and logs, as protobuf or JSON.
+//! `POST /api/v1/otlp/v1/metrics` and `POST /v1/logs`: OpenTelemetry's metrics and logs, as protobuf or JSON; and the
+//! same over gRPC.
 //!
 //! ```text
 //! body ─► gunzip ─► weigh (messages counted, nothing made) ─► message ─┬─► convert (names, kinds) ─► store
@@ -10,6 +11,7 @@
 //! `Status` in the request's encoding.
 
 mod convert;
+mod grpc;
 mod logs;
 mod message;
 mod names;
@@ -32,6 +34,7 @@ use serde_json::json;
 use super::remote_write::WireLabels;
 use super::{Intake, Place, Refusal, body_length, header_text, read_body, retry_after};
 use convert::{Converted, convert};
+pub use grpc::grpc_router;
 pub(super) use logs::handle as handle_logs;
 pub use logs::try_read as try_read_logs;
 use message::{Answer, PartialSuccess, Status};
@@ -115,7 +118,10 @@ impl Encoding {
             _ => INVALID_ARGUMENT,
         };
         let json = json!({ "code": code, "message": message });
-        retry_after(self.respond(status, Status { code, message }.encode_to_vec(), json), seconds)
+        retry_after(
+            self.respond(status, Status { code, message, details: Vec::new() }.encode_to_vec(), json),
+            seconds,
+        )
     }
 }
 
