@@ -1,5 +1,6 @@
 //! Lines by every door, sent with programs that nobody here wrote, and read back byte for byte.
 
+use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
@@ -102,6 +103,14 @@ async fn clients_in_python_are_understood() {
     server.kill();
 }
 
+fn has_rsyslog() -> bool {
+    let asked = Command::new("rsyslogd").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status();
+    if asked.is_err() {
+        println!("SKIPPED 1: rsyslogd is not installed");
+    }
+    asked.is_ok()
+}
+
 /// Ends with the test.
 struct Rsyslog(Child);
 
@@ -149,12 +158,68 @@ input(type="imfile" file="{input}" tag="{service}:" severity="warning" facility=
     Rsyslog(child)
 }
 
+/// Answers 503 to the first two requests, and hands the others on.
+fn busy_at_first(server: &Server) -> String {
+    let target = server.url.trim_start_matches("http://").to_owned();
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("http://{}", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for (number, stream) in (0..).zip(listener.incoming()) {
+            let Ok(mut client) = stream else { return };
+            // As the server answers when its queue is full: `collector::intake::elastic::answer`.
+            if number < 2 {
+                let mut head = [0; 4096];
+                let _ = client.read(&mut head);
+                let body = "too many writes at once\n";
+                let _ = write!(
+                    client,
+                    "HTTP/1.1 503 Service Unavailable\r\ncontent-type: text/plain\r\nretry-after: 1\r\n\
+                     content-length: {}\r\nconnection: close\r\n\r\n{body}",
+                    body.len()
+                );
+                continue;
+            }
+            let Ok(mut upstream) = std::net::TcpStream::connect(&target) else { return };
+            let (mut from_client, mut to_upstream) =
+                (client.try_clone().unwrap(), upstream.try_clone().unwrap());
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut from_client, &mut to_upstream);
+            });
+            std::thread::spawn(move || {
+                let _ = std::io::copy(&mut upstream, &mut client);
+            });
+        }
+    });
+    address
+}
+
+/// rsyslog repeats lines of its own accord when it tries again; none is lost.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rsyslog_keeps_what_a_busy_server_does_not_take() {
+    if !has_rsyslog() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(&dir.path().join("data"), &[]);
+    let action = format!(
+        r#"action(type="omelasticsearch" server="{}/elastic" bulkmode="on" searchIndex="texts" template="document"
+  action.resumeRetryCount="-1" action.resumeInterval="1")"#,
+        busy_at_first(&server)
+    );
+    let sent: Vec<String> = (0..20).map(|number| format!("line {number:02}")).collect();
+    let _rsyslog = rsyslog(dir.path(), "rs-busy", &sent, &action);
+    let all = poll("all lines", async || {
+        let mut found = kept(&server, "rs-busy").await;
+        found.dedup();
+        Some(found).filter(|found| found.len() >= sent.len())
+    });
+    assert_eq!(all.await, sent);
+    server.kill();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rsyslog_is_understood_by_three_ways() {
-    let is_there =
-        Command::new("rsyslogd").arg("-v").stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok();
-    if !is_there {
-        println!("SKIPPED 1: rsyslogd is not installed");
+    if !has_rsyslog() {
         return;
     }
     let dir = tempfile::tempdir().unwrap();

@@ -51,14 +51,17 @@ pub(super) fn items(items: &[Item], index: &str, took_ms: i64, seed: i64) -> Res
 /// Refuses a whole request.
 pub(super) fn refuse(refusal: Refusal) -> Response {
     let (status, reason, seconds) = refusal.into_parts();
+    if status.is_server_error() {
+        // Shippers go by the status, but for rsyslog's omelasticsearch: it throws away what an answer in JSON is about
+        // that has no items, and keeps what one that it cannot read is about.
+        return retry_after((status, reason + "\n").into_response(), seconds);
+    }
     let kind = match status {
         StatusCode::PAYLOAD_TOO_LARGE => "content_too_long_exception",
         StatusCode::UNSUPPORTED_MEDIA_TYPE => "media_type_header_exception",
-        StatusCode::SERVICE_UNAVAILABLE => "es_rejected_execution_exception",
-        StatusCode::INTERNAL_SERVER_ERROR => "exception",
         _ => "illegal_argument_exception",
     };
-    retry_after(error(status, kind, &reason), seconds)
+    error(status, kind, &reason)
 }
 
 pub(super) fn error(status: StatusCode, kind: &str, reason: &str) -> Response {
