@@ -228,6 +228,12 @@ impl Store {
         let metrics = metrics.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone());
         metrics.finish_deletions();
         let logs = logs.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone()).map_err(io)?;
+        // Whoever is told that the store is open finds all that was acknowledged.
+        if !logs.flush() {
+            tracing::warn!(
+                "some log lines of the last process can be found only once the disk takes writes again"
+            );
+        }
         let dir = dir.to_path_buf();
         Ok(Self { clock, disk, wal, metrics, logs, catalog, space, telemetry, dir, lock: None })
     }

@@ -41,7 +41,7 @@ pub(crate) use reader::PageReader;
 pub(crate) use rewrite::rewrite;
 pub(crate) use seal::{MINUTE_NS, key_of_number, seal};
 pub(crate) use sealed::{SealedPage, Shared, Source};
-pub(crate) use tables::Texts;
+pub(crate) use tables::{Texts, has_escape};
 
 use super::split::{Cell, Lookup, decode};
 use super::template::{Template, ValueKind};

@@ -8,7 +8,7 @@ use binnacle_model::log::FileId;
 use binnacle_model::{Labels, LogTime};
 
 use super::seal::{HolePlace, PLACE_BYTES, Run, SectionPlace, WORDS, section};
-use super::tables::Texts;
+use super::tables::{Texts, has_escape};
 use super::{Fuse, Minute, PageError, PageTemplate, ints};
 use crate::bytes::Reader;
 use crate::fs::ReadFile;
@@ -514,7 +514,8 @@ fn decode_texts(plain: &[u8]) -> Option<Texts> {
         ends.push(end);
     }
     let bytes = reader.rest().to_vec();
-    (bytes.len() == end as usize).then_some(Texts { bytes, ends })
+    let has_escape = has_escape(&bytes);
+    (bytes.len() == end as usize).then_some(Texts { bytes, ends, has_escape })
 }
 
 fn unpack_signed(bytes: &[u8], count: usize) -> Result<Vec<i64>, PageError> {

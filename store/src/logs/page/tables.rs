@@ -11,6 +11,13 @@ pub(crate) struct Texts {
     pub(crate) bytes: Vec<u8>,
     /// Where each ends.
     pub(crate) ends: Vec<u32>,
+    /// Whether one has a sign that makes other characters mean something else: a backslash, or an escape.
+    pub(crate) has_escape: bool,
+}
+
+/// Whether some of the bytes may say something else than they are: escapes of JSON and logfmt, colours.
+pub(crate) fn has_escape(bytes: &[u8]) -> bool {
+    memchr::memchr2(b'\\', 0x1b, bytes).is_some()
 }
 
 impl Texts {
@@ -26,6 +33,7 @@ impl Texts {
 
     pub(crate) fn push(&mut self, text: &[u8]) -> u32 {
         self.bytes.extend_from_slice(text);
+        self.has_escape |= has_escape(text);
         self.ends.push(self.bytes.len() as u32);
         self.ends.len() as u32 - 1
     }

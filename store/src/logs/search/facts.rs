@@ -14,7 +14,7 @@ use crate::logs::page::{Fuse, PageError, PageView, key_of, key_of_number};
 const MONTHS: &str = "/Jan/Feb/Mar/Apr/May/Jun/Jul/Aug/Sep/Oct/Nov/Dec/";
 
 /// For each condition, some bits. Of words: the `n`th says whether word `n` may stand in a variable. Of needles: whether
-/// one may. Of times: 0 no row, 1 every row, 2 some. Of the level: whether a stream has a label of its name.
+/// one may. Of words in a field: as of words, and [`ESCAPES`]. Of times: 0 no row, 1 every row, 2 some. Of the level: whether a stream has a label of its name.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) bits: Vec<u64>,
@@ -34,6 +34,10 @@ impl Facts {
             LogQuery::Line(LineTest::Regex(_)) => {
                 needles(leaf.needs.as_ref().map_or(&[], |needs| &needs.one_of), page)
             }
+            LogQuery::Value { field: Field::Parsed(_), test } => match plain_phrase(test) {
+                Some(phrase) => Ok(words(phrase, page)? & !ESCAPES | escapes(page)?),
+                None => Ok(0),
+            },
             LogQuery::Time { low, high } => Ok(times(*low, *high, page.span())),
             LogQuery::Label(matcher) if loki_alias(&matcher.name) == "level" => {
                 Ok(u64::from(page.streams().iter().any(|stream| stream.get("level").is_some())))
@@ -46,6 +50,29 @@ impl Facts {
         });
         Ok(Self { bits: bits.collect::<Result<_, _>>()? })
     }
+}
+
+/// Of a word in a field: whether variables of the page may say something else than they are.
+pub(super) const ESCAPES: u64 = 1 << 63;
+
+fn escapes(page: &dyn PageView) -> Result<u64, PageError> {
+    let has_escape = page.has_bodies() || page.texts()?.has_escape;
+    Ok(if has_escape { ESCAPES } else { 0 })
+}
+
+/// The phrase that a field must have, if a field of JSON or logfmt that has its words is in a message that has them, too,
+/// unless there are escapes in it.
+pub(super) fn plain_phrase(test: &Test) -> Option<&Phrase> {
+    match test {
+        Test::Phrase(phrase) if phrase.words().iter().any(|word| is_plain_word(word)) => Some(phrase),
+        _ => None,
+    }
+}
+
+/// Whether a word is in a field's value only if it stands in the message: numbers are written in many ways.
+pub(super) fn is_plain_word(word: &str) -> bool {
+    let has_letter = word.bytes().any(|byte| byte.is_ascii_lowercase() && byte != b'e');
+    has_letter && word.is_ascii() && !matches!(word, "inf" | "infinity" | "nan")
 }
 
 fn times(low: Bound<LogTime>, high: Bound<LogTime>, (first, last): (LogTime, LogTime)) -> u64 {

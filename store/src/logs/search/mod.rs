@@ -177,11 +177,12 @@ impl Shared {
         new: &(dyn Fn() -> S + Sync),
         visit: &VisitAll<'_, S>,
     ) -> Result<(Vec<S>, Vec<String>), StorageError> {
-        let mut warnings = self.losses(request.start, request.end);
+        let mut warnings = Vec::new();
         let (mut plan, mut state) = (Plan::new(request), new());
         let candidates = self.see_open(request.start, request.end, &mut warnings, &mut |page| {
             visit(&mut state, &mut plan, page, None)
         })?;
+        warnings.extend(self.losses(request.start, request.end));
         let (next, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = |plan: &mut Plan, state: &mut S| -> Result<Vec<String>, StorageError> {
             let mut warnings = Vec::new();

@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use binnacle_model::log::{Field, loki_alias};
 use binnacle_model::log_query::{LineTest, LogQuery, LogRegex, Test};
-use binnacle_model::storage::LogRequest;
+use binnacle_model::storage::{Deadline, LogRequest, StorageError};
 use binnacle_model::{Label, Labels, MatchOp, Matcher};
 
-use super::facts::Facts;
+use super::facts::{ESCAPES, Facts, is_plain_word, plain_phrase};
 use super::needle::{self, Verdict};
 use super::phrase::{self, Item};
 use super::regexes::Needs;
-use crate::logs::page::{PageTemplate, level_name};
+use crate::logs::page::{PageTemplate, has_escape, level_name};
 use crate::logs::template::{Template, ValueKind};
 
 /// Kinds of streams and of pages for which answers are kept.
@@ -21,6 +21,9 @@ const VERDICTS_MAX: usize = 32;
 
 /// Answers about a condition and a template that are kept: a query may have a thousand conditions.
 const KNOWN_MAX: usize = 500_000;
+
+/// Conditions asked of templates between two looks at the deadline.
+const JUDGED_PER_CHECK: usize = 4096;
 
 /// A query whose conditions are numbers.
 #[derive(Debug)]
@@ -59,6 +62,8 @@ pub(super) struct Plan {
     of_stream: HashMap<*const Label, u16, foldhash::fast::FixedState>,
     /// Keeps the streams where they are.
     streams: Vec<Labels>,
+    /// Conditions asked of templates since the deadline was looked at.
+    judged: usize,
 }
 
 impl Plan {
@@ -77,6 +82,7 @@ impl Plan {
             signatures: Vec::new(),
             of_stream: HashMap::default(),
             streams: Vec::new(),
+            judged: 0,
         }
     }
 
@@ -103,7 +109,13 @@ impl Plan {
     }
 
     /// What the whole query says of rows of a kind of stream, for each template of a page.
-    pub(super) fn judge_all(&mut self, kind: u16, templates: &[PageTemplate], facts: &Facts) -> Vec<Verdict> {
+    pub(super) fn judge_all(
+        &mut self,
+        kind: u16,
+        templates: &[PageTemplate],
+        facts: &Facts,
+        deadline: &Deadline,
+    ) -> Result<Vec<Verdict>, StorageError> {
         let signature = &*Arc::clone(&self.signatures[usize::from(kind)]);
         let key = (kind, facts.bits.clone());
         let mut known = self.verdicts.remove(&key).unwrap_or_default();
@@ -115,7 +127,16 @@ impl Plan {
                 1 => Verdict::Yes,
                 2 => Verdict::No,
                 3 => Verdict::Look,
-                _ => self.judge(signature, &one.template, facts),
+                _ => {
+                    self.judged += self.leaves.len();
+                    if self.judged >= JUDGED_PER_CHECK {
+                        self.judged = 0;
+                        if deadline.is_over() {
+                            return Err(StorageError::Deadline);
+                        }
+                    }
+                    self.judge(signature, &one.template, facts)
+                }
             };
             if let (0, Some(number)) = (seen, number) {
                 if known.len() <= number {
@@ -133,7 +154,7 @@ impl Plan {
             self.verdicts.clear();
         }
         self.verdicts.insert(key, known);
-        all
+        Ok(all)
     }
 
     /// What the whole query says of rows of a stream and a template.
@@ -238,6 +259,20 @@ impl Plan {
                     !template.text.is_empty() || (!template.cuts.is_empty() && !template.is_whole());
                 if is_certain { Verdict::Yes } else { Verdict::Look.unless_empty(template) }
             }
+            LogQuery::Value { field: Field::Parsed(name), test } if is_as_written(template, name, bits) => {
+                let phrase = plain_phrase(test).cloned();
+                let items = self.items(template);
+                let may_be = |(at, word): (usize, &String)| {
+                    let is_constant = || items.iter().any(|item| *item == Item::Word(word.clone()));
+                    let may_vary = !template.cuts.is_empty() && (at >= 63 || bits >> at & 1 == 1);
+                    !is_plain_word(word) || may_vary || is_constant()
+                };
+                let fits = phrase.is_none_or(|phrase| {
+                    let last = phrase.words().len() - usize::from(phrase.is_prefix());
+                    phrase.words()[..last].iter().enumerate().all(may_be)
+                });
+                if fits { Verdict::Look } else { Verdict::No }
+            }
             LogQuery::Value { field: Field::Parsed(name), .. } | LogQuery::Exists(Field::Parsed(name)) => {
                 if may_have_field(template, name) {
                     Verdict::Look
@@ -334,6 +369,16 @@ fn may_have_field(template: &Template, name: &str) -> bool {
         return memchr::memmem::find(&template.text, last.as_bytes()).is_some();
     }
     true
+}
+
+/// Whether messages of the template have what their fields say as it is written. `bits` are those of a word in a field.
+pub(super) fn is_as_written(template: &Template, name: &str, bits: u64) -> bool {
+    let is_attribute = template.attributes.iter().any(|(key, _)| **key == *name);
+    bits & ESCAPES == 0
+        && !is_attribute
+        && !template.is_whole()
+        && !has_escape(&template.text)
+        && may_have_field(template, name)
 }
 
 /// What each condition says of a stream; `None` where the stream does not decide it.

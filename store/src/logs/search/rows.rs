@@ -10,9 +10,10 @@ use binnacle_model::log_query::{EntryView, LineTest, LogQuery, Test};
 use binnacle_model::storage::{Deadline, StorageError};
 use binnacle_model::tokens::words;
 
-use super::facts::{Facts, may_be_of_time};
+use super::facts::{Facts, may_be_of_time, plain_phrase};
 use super::needle::{Verdict, stays_within_of};
-use super::plan::{Leaf, Node, Plan, Signature};
+use super::phrase::{Item, items};
+use super::plan::{Leaf, Node, Plan, Signature, is_as_written};
 use super::regexes::Needs;
 use super::{Broken, fail};
 use crate::logs::page::{self, PageError, PageView};
@@ -21,6 +22,9 @@ use crate::logs::template::{Template, ValueKind};
 
 /// Rows between two looks at the deadline.
 const ROWS_PER_CHECK: usize = 1024;
+
+/// Conditions asked of rows between two looks at the deadline.
+const ASKED_PER_CHECK: usize = 256;
 
 /// What a query finds in a page.
 #[derive(Debug, Default)]
@@ -77,7 +81,7 @@ pub(super) fn find(plan: &mut Plan, page: &dyn PageView, deadline: &Deadline) ->
         return Ok(Found::default());
     }
     let facts = Facts::of(plan, page)?;
-    let (groups, of_stream) = groups(plan, page, &facts);
+    let (groups, of_stream) = groups(plan, page, &facts, deadline)?;
     let is_whole = start <= first && last < end;
     if groups.iter().all(|group| group.is_out) {
         return Ok(Found::default());
@@ -97,7 +101,7 @@ pub(super) fn find(plan: &mut Plan, page: &dyn PageView, deadline: &Deadline) ->
     let runs =
         page.runs().unwrap_or_else(|| page.stream_column().iter().map(|stream| (*stream, 1)).collect());
     let times = if is_whole { None } else { Some(page.time_column()?) };
-    let mut looker = Looker::new(plan, page, &facts);
+    let mut looker = Looker::new(plan, page, &facts, deadline);
     let (mut row, mut looked) = (0, 0);
     for (stream, count) in runs {
         let group = &groups[usize::from(of_stream[stream as usize])];
@@ -133,20 +137,27 @@ fn yes_templates(group: &Group) -> Vec<u32> {
 }
 
 /// What the query says of each template, for each kind of stream; and which kind each stream is.
-fn groups(plan: &mut Plan, page: &dyn PageView, facts: &Facts) -> (Vec<Group>, Vec<u16>) {
+fn groups(
+    plan: &mut Plan,
+    page: &dyn PageView,
+    facts: &Facts,
+    deadline: &Deadline,
+) -> Result<(Vec<Group>, Vec<u16>), StorageError> {
     let mut groups: Vec<Group> = Vec::new();
     let mut of_stream = Vec::with_capacity(page.streams().len());
     for stream in page.streams() {
         let kind = plan.kind_of(stream);
-        let number = groups.iter().position(|group| group.kind == kind).unwrap_or_else(|| {
-            let verdicts = plan.judge_all(kind, page.templates(), facts);
+        let number = if let Some(known) = groups.iter().position(|group| group.kind == kind) {
+            known
+        } else {
+            let verdicts = plan.judge_all(kind, page.templates(), facts, deadline)?;
             let is_out = verdicts.iter().all(|verdict| *verdict == Verdict::No);
             groups.push(Group { kind, signature: plan.signature(kind), verdicts, is_out });
             groups.len() - 1
-        });
+        };
         of_stream.push(number as u16);
     }
-    (groups, of_stream)
+    Ok((groups, of_stream))
 }
 
 /// Looks at rows that no template decides.
@@ -161,17 +172,21 @@ struct Looker<'a> {
     /// By condition: what was found out about cells.
     cells: Vec<HashMap<u64, bool, foldhash::fast::FixedState>>,
     message: Vec<u8>,
+    deadline: &'a Deadline,
+    /// Conditions that were asked of rows.
+    asked: usize,
 }
 
 impl<'a> Looker<'a> {
-    fn new(plan: &'a mut Plan, page: &'a dyn PageView, facts: &'a Facts) -> Self {
+    fn new(plan: &'a mut Plan, page: &'a dyn PageView, facts: &'a Facts, deadline: &'a Deadline) -> Self {
         let cells = plan.leaves.iter().map(|_| HashMap::default()).collect();
         let prefixes = vec![Vec::new(); plan.leaves.len()];
-        Self { plan, page, facts, columns: HashMap::default(), prefixes, cells, message: Vec::new() }
+        let (columns, message) = (HashMap::default(), Vec::new());
+        Self { plan, page, facts, columns, prefixes, cells, message, deadline, asked: 0 }
     }
 
     /// Whether the query finds a row.
-    fn holds(&mut self, row: usize, signature: &Signature) -> Result<bool, PageError> {
+    fn holds(&mut self, row: usize, signature: &Signature) -> Result<bool, Broken> {
         let number = self.page.template_column()?[row];
         let template = Arc::clone(&self.page.templates()[number as usize].template);
         let root = std::mem::replace(&mut self.plan.root, Node::All);
@@ -181,7 +196,7 @@ impl<'a> Looker<'a> {
         holds
     }
 
-    fn node(&mut self, node: &Node, at: &mut Row<'_>) -> Result<bool, PageError> {
+    fn node(&mut self, node: &Node, at: &mut Row<'_>) -> Result<bool, Broken> {
         Ok(match node {
             Node::All => true,
             Node::Not(part) => !self.node(part, at)?,
@@ -210,19 +225,29 @@ impl<'a> Looker<'a> {
     }
 
     /// Whether a condition holds for a row whose template does not decide it.
-    fn look(&mut self, leaf: usize, at: &mut Row<'_>) -> Result<bool, PageError> {
+    fn look(&mut self, leaf: usize, at: &mut Row<'_>) -> Result<bool, Broken> {
+        self.asked += 1;
+        if self.asked.is_multiple_of(ASKED_PER_CHECK) && self.deadline.is_over() {
+            return Err(StorageError::Deadline.into());
+        }
         if let LogQuery::Time { low, high } = &self.plan.leaves[leaf].query {
             return Ok((*low, *high).contains(&LogTime(self.page.time_column()?[at.place])));
         }
         let key = (leaf, at.number);
         if !self.columns.contains_key(&key) {
+            if self.deadline.is_over() {
+                return Err(StorageError::Deadline.into());
+            }
             let column = self.column(leaf, at)?;
             self.columns.insert(key, column);
         }
         if let Some(Some(column)) = self.columns.get(&key) {
             let occurrence = self.page.occurrence_column()?[at.place] as usize;
-            // Of an expression the column says where what it needs may be.
-            if !column[occurrence] || !is_regex(&self.plan.leaves[leaf].query) {
+            // Of an expression the column says where what it needs may be, of a field where its word is.
+            let query = &self.plan.leaves[leaf].query;
+            let decides =
+                !is_regex(query) && !matches!(query, LogQuery::Value { field: Field::Parsed(_), .. });
+            if !column[occurrence] || decides {
                 return Ok(column[occurrence]);
             }
         }
@@ -239,7 +264,7 @@ impl<'a> Looker<'a> {
                     words(&String::from_utf8_lossy(&self.message)).map(|word| word.text).collect();
                 Ok(test.of_words(&found).unwrap_or(false))
             }
-            _ => self.look_at_entry(leaf, at),
+            _ => Ok(self.look_at_entry(leaf, at)?),
         }
     }
 
@@ -269,6 +294,12 @@ impl<'a> Looker<'a> {
         let rows = self.page.templates()[at.number as usize].rows as usize;
         let holes = match &self.plan.leaves[leaf].query {
             LogQuery::Value { field: Field::Message, test } if is_of_one_word(test) => 0..template.cuts.len(),
+            LogQuery::Value { field: Field::Parsed(name), test }
+                if is_as_written(template, name, self.facts.bits[leaf])
+                    && is_variable_word(test, template) =>
+            {
+                0..template.cuts.len()
+            }
             LogQuery::Line(LineTest::Contains(needle))
                 if stays_within_of(needle, template) && !template.is_whole() =>
             {
@@ -469,6 +500,13 @@ fn holds_for(query: &LogQuery, text: &[u8]) -> bool {
         }
         _ => false,
     }
+}
+
+/// Whether one word must be in a variable of the template if the test holds for a field of the message.
+fn is_variable_word(test: &Test, template: &Template) -> bool {
+    let Some(phrase) = plain_phrase(test) else { return false };
+    let [word] = phrase.words() else { return false };
+    !phrase.is_prefix() && !items(template).contains(&Item::Word(word.clone()))
 }
 
 /// Whether one word decides the test, so that it holds for a message if it holds for one of its variables.
