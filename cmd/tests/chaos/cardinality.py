@@ -6,7 +6,8 @@ import struct
 import urllib.error
 from pathlib import Path
 
-from load import HEADERS, field, snappy, varint
+from load import field, snappy, varint
+from samples import HEADERS
 from server import Server
 
 GROUPS = Path("/sys/fs/cgroup")
