@@ -236,6 +236,11 @@ impl Gate {
         true
     }
 
+    /// How long a query may take that asks for so much time.
+    pub fn timeout(&self, asked: Option<Duration>) -> Duration {
+        asked.map_or(self.limits.timeout, |asked| asked.min(self.limits.timeout))
+    }
+
     /// Runs `work` on a thread of its own once there is a place. Its deadline is over after
     /// `timeout`, or the gate's if that is shorter, when the caller goes away, and when it is killed.
     ///
@@ -267,8 +272,7 @@ impl Gate {
             drop(place);
             result
         });
-        let timeout = timeout.map_or(self.limits.timeout, |timeout| timeout.min(self.limits.timeout));
-        let joined = if let Ok(joined) = tokio::time::timeout(timeout, &mut task).await {
+        let joined = if let Ok(joined) = tokio::time::timeout(self.timeout(timeout), &mut task).await {
             joined
         } else {
             ticket.deadline.expire();

@@ -1,7 +1,8 @@
 //! A page of entries, at once or in pieces.
 //!
 //! In pieces, the newest slice of time comes first, and slices become wider: what was logged a minute ago is there while the
-//! rest of the month is still being read. All pieces together hold the entries of the page that comes at once.
+//! rest of the month is still being read. All pieces together hold the entries of the page that comes at once, and together
+//! have the time that one search has; what a slow client takes between them does not count.
 //!
 //! ```text
 //! answer := slice* (end | error)        each a line of JSON, told apart by "type"
@@ -9,7 +10,7 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::body::Body;
 use axum::extract::State;
@@ -133,6 +134,8 @@ struct Progress {
     page: PageRequest,
     /// The next one last.
     slices: Vec<(LogTime, LogTime)>,
+    /// For all pieces that are still to come.
+    left: Duration,
     total: u64,
     last: Option<String>,
     more: bool,
@@ -143,6 +146,25 @@ struct Progress {
 }
 
 impl Progress {
+    fn new(api: Arc<ReadApi>, question: Question, page: PageRequest) -> Self {
+        let mut slices = slices(question.request.start, question.request.end, page.order);
+        slices.reverse();
+        let left = api.gate.timeout(question.timeout);
+        Self {
+            api,
+            question,
+            page,
+            slices,
+            left,
+            total: 0,
+            last: None,
+            more: false,
+            warnings: Vec::new(),
+            is_over: false,
+            held: None,
+        }
+    }
+
     /// The next piece: a line of JSON.
     async fn piece(&mut self) -> Result<Option<String>, ApiError> {
         if self.is_over {
@@ -154,10 +176,16 @@ impl Progress {
             self.is_over = true;
             return Ok(Some(self.end()));
         };
+        if self.left.is_zero() {
+            return Err(StorageError::Deadline.into());
+        }
         let mut question = self.question.clone();
         (question.request.start, question.request.end) = (start, end);
+        question.timeout = Some(self.left);
         self.held = None;
+        let began = Instant::now();
         let mut found = found(&self.api, &question, self.page).await?;
+        self.left = self.left.saturating_sub(began.elapsed());
         self.page.limit -= found.entries.len();
         self.total += found.total.unwrap_or(0);
         self.more |= found.more;
@@ -195,20 +223,7 @@ impl Progress {
 }
 
 async fn progressive(api: Arc<ReadApi>, question: Question, page: PageRequest) -> Result<Response, ApiError> {
-    let mut slices = slices(question.request.start, question.request.end, page.order);
-    slices.reverse();
-    let mut progress = Progress {
-        api,
-        question,
-        page,
-        slices,
-        total: 0,
-        last: None,
-        more: false,
-        warnings: Vec::new(),
-        is_over: false,
-        held: None,
-    };
+    let mut progress = Progress::new(api, question, page);
     // What is wrong with the request is told by a status.
     let first = progress.piece().await?.unwrap_or_default();
     let rest = stream::unfold(progress, |mut progress| async move {
@@ -222,4 +237,27 @@ async fn progressive(api: Arc<ReadApi>, question: Question, page: PageRequest) -
     let pieces = stream::iter([first]).chain(rest).fuse();
     let body = Body::from_stream(pieces.map(Ok::<_, Infallible>));
     Ok(([(header::CONTENT_TYPE, "application/x-ndjson")], body).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use binnacle_model::storage::PageRequest;
+
+    use super::super::tests::{bench, question};
+    use super::*;
+    use crate::promql::EvalError;
+
+    #[tokio::test]
+    async fn pieces_share_the_time_of_one_search() {
+        let bench = bench(Vec::new());
+        let mut question = question(&bench.api, "start=now-60d");
+        question.timeout = Some(Duration::from_secs(30));
+        let page = PageRequest { limit: 1, counts: true, ..PageRequest::default() };
+        let mut progress = Progress::new(Arc::clone(&bench.api), question, page);
+        assert!(progress.piece().await.unwrap().is_some());
+        assert!(progress.left < Duration::from_secs(30));
+        progress.left = Duration::ZERO;
+        let error = progress.piece().await.unwrap_err();
+        assert!(matches!(error, ApiError::Eval(EvalError::Storage(StorageError::Deadline))), "{error}");
+    }
 }

@@ -104,13 +104,14 @@ fn entries() -> Vec<(LogCursor, LogEntry)> {
     (0..280).map(one).collect()
 }
 
-struct Bench {
+pub(super) struct Bench {
+    pub(super) api: Arc<ReadApi>,
     logs: NaiveLogs,
     feed: Arc<Feed>,
     router: Router,
 }
 
-fn bench(logs: Vec<(LogCursor, LogEntry)>) -> Bench {
+pub(super) fn bench(logs: Vec<(LogCursor, LogEntry)>) -> Bench {
     let feed = Arc::new(Feed::default());
     let limits = GateLimits {
         places: 4,
@@ -133,7 +134,12 @@ fn bench(logs: Vec<(LogCursor, LogEntry)>) -> Bench {
         external_labels: Labels::default(),
         version: "test",
     };
-    Bench { logs: NaiveLogs(logs), feed, router: router(Arc::new(api)) }
+    let api = Arc::new(api);
+    Bench { api: Arc::clone(&api), logs: NaiveLogs(logs), feed, router: router(api) }
+}
+
+pub(super) fn question(api: &ReadApi, parameters: &str) -> Question {
+    Question::read(api, &Params::from_query(parameters)).unwrap()
 }
 
 impl Bench {
