@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -82,6 +82,12 @@ chaos-metrics: build
 # installed, days go by for the server, so that partitions are closed.
 chaos-logs: build
 	python3 cmd/tests/chaos/chaos.py --of logs --binnacle $(CARGO_TARGET)/binnacle $(ARGS)
+
+# A hundred questions that no server can answer, over ten million lines and 200,000 series, beside a small one; some five
+# minutes. The load generator lies outside of this repository.
+chaos-queries: ui
+	cargo build --profile bench --bin binnacle --locked
+	python3 cmd/tests/chaos/queries.py --bench $(BENCH) --binnacle $(or $(CARGO_TARGET_DIR),target)/release/binnacle $(ARGS)
 
 # Every real expression and 2,000 made ones, to Binnacle and to Prometheus 3; BINNACLE_SEED repeats a run.
 differential: ui peers

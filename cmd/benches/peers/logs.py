@@ -176,10 +176,7 @@ def main():
     if not options.bench.is_dir():
         sys.exit(f"the load generator is not at {options.bench}: say --bench DIR")
     bench = Bench(options.bench, options.cache)
-    folder = options.cache / "bench" / f"l{options.lines // 1_000_000}m"
-    if not (folder / "meta.json").exists():
-        bench.run("gen-logs", "--templates", options.bench.parent / "real/logs/loghub", "--out", folder,
-                  "--lines", options.lines, "--forms", "cri,loki")
+    folder = bench.logs(options.lines)
     meta = json.loads((folder / "meta.json").read_text())
     codecs = json.loads(bench.run("floor", "--logs", folder))["codecs"]
     decode = codecs["zstd1_1m"]["decompress_mb_per_s"]

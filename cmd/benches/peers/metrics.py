@@ -166,6 +166,14 @@ class Bench:
                  "--duration", duration, "--start", moment)
         return folder
 
+    def logs(self, lines):
+        """Lines of logs as files of a node and as bodies of Loki's push."""
+        folder = self.cache / f"l{lines // 1_000_000}m"
+        if not (folder / "meta.json").exists():
+            self.run("gen-logs", "--templates", self.source.parent / "real/logs/loghub", "--out", folder,
+                     "--lines", lines, "--forms", "cri,loki")
+        return folder
+
     def usage(self, server, *more):
         return json.loads(self.run("usage", "--pid", server.process.pid, *more))
 

@@ -21,11 +21,15 @@ class NotStarted(Exception):
 
 
 class Server:
-    def __init__(self, binary, data, log):
-        self.binary, self.data, self.log = str(binary), Path(data), Path(log)
+    def __init__(self, binary, data, log, more=()):
+        self.binary, self.data, self.log, self.more = str(binary), Path(data), Path(log), list(more)
         self.process, self.port = None, None
         # By so much the server's clock is ahead of ours, if there is a library for that.
         self.days_ahead = 0
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.port}"
 
     def environment(self):
         if not self.days_ahead or not FAKETIME.exists():
@@ -41,6 +45,7 @@ class Server:
             self.port = free.getsockname()[1]
         with open(self.log, "ab") as log:
             arguments = [self.binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)]
+            arguments += self.more
             self.process = subprocess.Popen(arguments, stdout=log, stderr=log, preexec_fn=before,
                                             env=self.environment())
         began = time.monotonic()
@@ -74,10 +79,10 @@ class Server:
             self.process = None
 
     def get(self, path):
-        return self.answer(f"http://127.0.0.1:{self.port}{path}")
+        return self.answer(self.url + path)
 
     def post(self, path, body, headers):
-        return self.answer(urllib.request.Request(f"http://127.0.0.1:{self.port}{path}", body, headers))
+        return self.answer(urllib.request.Request(self.url + path, body, headers))
 
     def answer(self, request):
         with urllib.request.urlopen(request, timeout=60) as answer:
