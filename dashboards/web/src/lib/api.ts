@@ -94,23 +94,20 @@ export interface Answer<T> {
   notes: string[];
 }
 
+/** Parameters of a request; those that are undefined are left out, each of several values is one. */
+type Params = Record<string, string | string[] | undefined>;
+
 /** Asks and answers `data`; an error has the server's own words. */
-export async function ask<T>(
-  path: string,
-  params: Record<string, string | undefined> = {},
-  signal?: AbortSignal,
-): Promise<T> {
+export async function ask<T>(path: string, params: Params = {}, signal?: AbortSignal): Promise<T> {
   return (await askWithNotes<T>(path, params, signal)).data;
 }
 
 /** As `ask`, with warnings and infos. */
-export async function askWithNotes<T>(
-  path: string,
-  params: Record<string, string | undefined> = {},
-  signal?: AbortSignal,
-): Promise<Answer<T>> {
+export async function askWithNotes<T>(path: string, params: Params = {}, signal?: AbortSignal): Promise<Answer<T>> {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(params)) if (value !== undefined) query.set(name, value);
+  for (const [name, value] of Object.entries(params)) {
+    for (const one of [value].flat()) if (one !== undefined) query.append(name, one);
+  }
   const response = await fetch(`${path}?${query}`, { signal });
   let body: { status?: string; error?: string; data?: T; warnings?: string[]; infos?: string[] };
   try {

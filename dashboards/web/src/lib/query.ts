@@ -9,13 +9,29 @@ export function quoted(value: string): string {
 
 /** Adds a condition on a field, or its opposite; takes away the same one if it is there. */
 export function withField(query: string, field: string, value: string, exclude: boolean): string {
-  const condition = `${field.replace(/([\\:()" ])/g, '\\$1')}:${quoted(value)}`;
+  return withCondition(query, `${field.replace(/([\\:()" ])/g, '\\$1')}:${quoted(value)}`, exclude);
+}
+
+/** Adds that an entry has, or has not, a field. */
+export function withMissing(query: string, field: string, exclude: boolean): string {
+  return withCondition(query, `_exists_:${field.replace(/([\\:()" ])/g, '\\$1')}`, !exclude);
+}
+
+/** Adds the constant text of a pattern, as phrases, or its opposite. */
+export function withPattern(query: string, pattern: string, exclude: boolean): string {
+  const texts = pattern.split('<_>').filter((text) => /[\p{L}\p{N}]/u.test(text));
+  const phrases = texts.map((text) => `"${text.trim().replace(/\\/g, '\\\\').replace(/"/g, '\\"')}"`);
+  if (phrases.length === 0) return query;
+  return withCondition(query, phrases.length === 1 ? phrases.join('') : `(${phrases.join(' AND ')})`, exclude);
+}
+
+function withCondition(query: string, condition: string, exclude: boolean): string {
   const wanted = exclude ? `-${condition}` : condition;
   const opposite = exclude ? condition : `-${condition}`;
   const kept = query.trim();
   if (` ${kept} `.includes(` ${wanted} `)) return kept;
   if (` ${kept} `.includes(` ${opposite} `)) {
-    return ` ${kept} `.replace(` ${opposite} `, ` ${wanted} `).trim();
+    return ` ${kept} `.replace(` ${opposite} `, () => ` ${wanted} `).trim();
   }
   // An OR on the top level would swallow the new condition.
   const needsParens = / OR | \|\| /.test(kept) && !/^\(.*\)$/.test(kept);
