@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use binnacle_model::push::{FileBatch, LogPush, Pair, PushEntry};
+use prost::Message;
 use reqwest::Method;
 use serde_json::{Map, Value, json};
 
@@ -27,7 +29,7 @@ fn described(document: &Value) -> BTreeMap<String, BTreeSet<String>> {
     paths.collect()
 }
 
-/// Paths under `/api/v1` that the sources register, without it.
+/// Paths under `/api/v1` and `/api/logs` that the sources register, without `/api`.
 fn registered() -> BTreeSet<String> {
     let mut found = BTreeSet::new();
     for krate in ["query", "alerting", "collector", "cmd"] {
@@ -41,7 +43,9 @@ fn registered() -> BTreeSet<String> {
             for call in code.split(".route(").skip(1) {
                 let path = call.trim_start().strip_prefix('"').and_then(|rest| rest.split('"').next());
                 let path = path.unwrap_or_else(|| panic!("{}: a path that is no literal", file.display()));
-                found.extend(path.strip_prefix("/api/v1").map(str::to_owned));
+                let path = path.strip_prefix("/api").unwrap_or_default();
+                let is_described = path.starts_with("/v1/") || path.starts_with("/logs/");
+                found.extend(is_described.then(|| path.to_owned()));
             }
         }
     }
@@ -180,7 +184,34 @@ fn every_route_is_described_and_every_reference_leads_somewhere() {
     }
 }
 
-/// A server with something to show: a target that is up, a rule with an alert, a result.
+/// Lines of a file that the document's examples name.
+async fn push_lines(url: &str) {
+    // A time that cannot be: the server takes its own.
+    let entry = |n: u64| PushEntry {
+        time_ns: -1,
+        offset: n * 10,
+        message: format!(r#"{{"msg":"done","n":{n},"ok":true}}"#).into_bytes(),
+        level: "info".into(),
+        ..PushEntry::default()
+    };
+    let batch = FileBatch {
+        file: "node-1/example".into(),
+        from: 0,
+        to: 30,
+        stream: vec![Pair { name: "pod".into(), value: "web".into() }],
+        entries: (0..3).map(entry).collect(),
+    };
+    let body = LogPush { batches: vec![batch] }.encode_to_vec();
+    let sent = client().post(format!("{url}/api/collect/logs")).body(body).send().await.unwrap();
+    assert_eq!(sent.status().as_u16(), 200);
+    poll("the lines", async || {
+        let (_, found) = get(&format!("{url}/api/logs/search?q=pod:web")).await;
+        (found["data"]["total"] == 3).then_some(())
+    })
+    .await;
+}
+
+/// A server with something to show: a target that is up, a rule with an alert, a result, lines.
 async fn busy_server(dir: &std::path::Path, first: &Server) -> Server {
     let rules = "groups: [{name: g, interval: 1s, rules: [{record: up:one, expr: vector(1)}, \
         {alert: A, expr: vector(1), labels: {team: red}, annotations: {summary: s}}]}]";
@@ -199,6 +230,7 @@ async fn busy_server(dir: &std::path::Path, first: &Server) -> Server {
         (status == 200 && alerts["data"]["alerts"].get(0).is_some()).then_some(())
     })
     .await;
+    push_lines(&server.url).await;
     server
 }
 
@@ -207,7 +239,7 @@ async fn routes_take_the_methods_and_give_the_answers_that_are_described() {
     let dir = tempfile::tempdir().unwrap();
     let first = Server::start(&dir.path().join("first"), &[]);
     let server = busy_server(dir.path(), &first).await;
-    let base = format!("{}/api/v1", server.url);
+    let base = format!("{}/api", server.url);
     let document = document();
     for (path, methods) in described(&document) {
         let refused = client().request(Method::TRACE, format!("{base}{path}")).send().await.unwrap();
@@ -231,7 +263,7 @@ async fn routes_take_the_methods_and_give_the_answers_that_are_described() {
             fits(&document, &media["schema"], &body, &asked).unwrap();
         }
     }
-    let newer = client().get(format!("{base}/openapi.yaml?openapi_version=3.2")).send().await.unwrap();
+    let newer = client().get(format!("{base}/v1/openapi.yaml?openapi_version=3.2")).send().await.unwrap();
     assert_eq!(newer.headers()["content-type"], "application/yaml; charset=utf-8");
     assert!(newer.text().await.unwrap().starts_with("openapi: 3.2.0\ninfo:"));
     server.kill();
