@@ -18,7 +18,7 @@ from disk import LoopDisk
 from fills import fill_rounds
 from flips import flip_bits
 from load import Writer, wait_until_gone
-from server import NotStarted, Server
+from server import FAKETIME, NotStarted, Server
 
 import lines
 import samples
@@ -109,6 +109,8 @@ def main():
     options.fills = kind.FILLS if options.fills is None else options.fills
     options.flips = kind.FLIPS if options.flips is None else options.flips
     print(f"seed {options.seed}", flush=True)
+    if kind is lines and not FAKETIME.exists():
+        print(f"SKIPPED 1: no partition is closed, {FAKETIME} is not there (apt install libfaketime)", flush=True)
     random_ = random.Random(options.seed)
     folder = Path(tempfile.mkdtemp(prefix="binnacle-chaos-"))
     bad = 0

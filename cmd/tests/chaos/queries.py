@@ -41,6 +41,7 @@ GIANTS, GIANT_BYTES = 1500, 200_000
 READERS, READER_SECONDS = 60, 20
 # Of an answer; a client that has enough goes.
 READ_MAX = 256 << 20
+IN_THE_ANSWER = "at its end"
 
 
 class Data:
@@ -111,8 +112,9 @@ def ask(port, path, parameters, user):
         while size < READ_MAX and (piece := answer.read(1 << 20)):
             size += len(piece)
             last = piece
-        if status == 200 and last.rstrip().endswith(b'"type":"error"}'):
-            status = "failed in the middle"
+        # What comes in pieces says at its end that there is no more of it.
+        if status == 200 and last.rstrip().rsplit(b"\n", 1)[-1].startswith(b'{"type":"error"'):
+            status = IN_THE_ANSWER
         return status, time.monotonic() - began, size
     except (OSError, http.client.HTTPException) as error:
         return f"no answer: {error!r}"[:80], time.monotonic() - began, size
@@ -205,7 +207,8 @@ def judge(options, server, outcomes, lights, readers):
     statuses = collections.Counter(str(status) for _, status, _, _ in outcomes)
     name, _, worst, _ = max(outcomes, key=lambda outcome: outcome[2])
     faults = [f"{name}: {status}" for name, status, _, _ in outcomes
-              if not isinstance(status, int) or status >= 500 and status not in (503, 504)]
+              if isinstance(status, str) and status != IN_THE_ANSWER
+              or isinstance(status, int) and status >= 500 and status not in (503, 504)]
     faults += [f"{name}: {took:.1f} s" for name, _, took, _ in outcomes if took > TIMEOUT_SECONDS + OVERRUN_SECONDS]
     if server.process.poll() is not None:
         return [*faults, f"the server ended: {server.last_lines()}"]
