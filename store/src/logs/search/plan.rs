@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use binnacle_model::log::{Field, loki_alias};
-use binnacle_model::log_query::{LineTest, LogQuery, LogRegex, Test};
+use binnacle_model::log_query::{LineTest, LogQuery, LogRegex, Phrase, Test};
 use binnacle_model::storage::{Deadline, LogRequest, StorageError};
 use binnacle_model::{Label, Labels, MatchOp, Matcher};
 
@@ -261,17 +261,8 @@ impl Plan {
             }
             LogQuery::Value { field: Field::Parsed(name), test } if is_as_written(template, name, bits) => {
                 let phrase = plain_phrase(test).cloned();
-                let items = self.items(template);
-                let may_be = |(at, word): (usize, &String)| {
-                    let is_constant = || items.iter().any(|item| *item == Item::Word(word.clone()));
-                    let may_vary = !template.cuts.is_empty() && (at >= 63 || bits >> at & 1 == 1);
-                    !is_plain_word(word) || may_vary || is_constant()
-                };
-                let fits = phrase.is_none_or(|phrase| {
-                    let last = phrase.words().len() - usize::from(phrase.is_prefix());
-                    phrase.words()[..last].iter().enumerate().all(may_be)
-                });
-                if fits { Verdict::Look } else { Verdict::No }
+                let may_hold = phrase.is_none_or(|phrase| self.may_have_words(&phrase, template, bits));
+                if may_hold { Verdict::Look } else { Verdict::No }
             }
             LogQuery::Value { field: Field::Parsed(name), .. } | LogQuery::Exists(Field::Parsed(name)) => {
                 if may_have_field(template, name) {
@@ -311,6 +302,18 @@ impl Plan {
             }
             LogQuery::All | LogQuery::And(_) | LogQuery::Or(_) | LogQuery::Not(_) => Verdict::Look,
         }
+    }
+
+    /// Whether messages of the template may have each plain word of a phrase. `bits` says which may be in variables.
+    fn may_have_words(&mut self, phrase: &Phrase, template: &Arc<Template>, bits: u64) -> bool {
+        let items = self.items(template);
+        let may_be = |(at, word): (usize, &String)| {
+            let is_constant = || items.iter().any(|item| *item == Item::Word(word.clone()));
+            let may_vary = !template.cuts.is_empty() && (at >= 63 || bits >> at & 1 == 1);
+            !is_plain_word(word) || may_vary || is_constant()
+        };
+        let whole = phrase.words().len() - usize::from(phrase.is_prefix());
+        phrase.words()[..whole].iter().enumerate().all(may_be)
     }
 
     fn judge_regex(&self, leaf: usize, regex: &LogRegex, template: &Template, bits: u64) -> Verdict {
