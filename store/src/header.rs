@@ -17,8 +17,12 @@ pub(crate) const MAGIC_BLOCK: [u8; 4] = *b"bblk";
 pub(crate) const MAGIC_CHECKPOINT: [u8; 4] = *b"bchk";
 /// A page of log lines.
 pub(crate) const MAGIC_LOG_PAGE: [u8; 4] = *b"blpg";
+/// The index of a partition of log lines.
+pub(crate) const MAGIC_LOG_INDEX: [u8; 4] = *b"blix";
 /// The newest version of log pages.
 pub(crate) const LOG_PAGE_VERSION: u8 = 2;
+/// The newest version of indexes of partitions.
+pub(crate) const LOG_INDEX_VERSION: u8 = 2;
 /// The newest version of WAL files.
 pub(crate) const WAL_VERSION: u8 = 1;
 /// The newest version of blocks.

@@ -16,6 +16,7 @@
 //! - A search sees a page open or sealed, never both.
 
 mod class;
+mod index;
 mod indexer;
 mod marks;
 mod page;

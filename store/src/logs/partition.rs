@@ -5,6 +5,7 @@
 //! logs/p0000020780-001-audit/  one of the same day for lines of a class of retention
 //!   000000.page …              sealed pages, numbered in the order in which they were written
 //!   closed                     once nothing is added any more: what each page holds
+//!   index                      which of the pages may have a word, an id, a label
 //! ```
 //!
 //! A page whose records of the log all lie within those of a page with a higher number was written anew as part of that
@@ -19,6 +20,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use binnacle_model::LogTime;
 
 use super::class::{ClassName, is_class_name};
+use super::index::{self, IndexBuilder, PartitionIndex};
 use super::page::{PageError, PageReader, SealedPage, Shared, Source};
 use crate::bytes::{Reader, put_varint, put_zigzag};
 use crate::fs::{Disk, read_all, write_atomic};
@@ -200,6 +202,7 @@ pub(crate) struct Partition {
     is_over: Mutex<bool>,
     /// Whether `closed` says what each page holds.
     is_closed: AtomicBool,
+    index: RwLock<Option<Arc<PartitionIndex>>>,
 }
 
 /// What opening a partition found.
@@ -228,6 +231,7 @@ impl Partition {
             next: AtomicU32::new(0),
             is_over: Mutex::new(false),
             is_closed: AtomicBool::new(false),
+            index: RwLock::default(),
         })
     }
 
@@ -276,8 +280,10 @@ impl Partition {
         let pages = remove_superseded(disk, pages)?.into_iter().map(Arc::new).collect();
         let (pages, lost) = (RwLock::new(pages), RwLock::new(lost));
         let (next, is_over) = (AtomicU32::new(next), Mutex::new(is_closed));
+        let index = if is_closed { open_index(disk, &dir)? } else { None };
+        let index = RwLock::new(index.map(Arc::new));
         let is_closed = AtomicBool::new(is_closed);
-        let partition = Self { id, class, dir, pages, lost, next, is_over, is_closed };
+        let partition = Self { id, class, dir, pages, lost, next, is_over, is_closed, index };
         Ok(Opened { partition, damaged })
     }
 
@@ -289,6 +295,33 @@ impl Partition {
     /// Whether it is closed: it takes no more pages, and small ones were joined.
     pub(super) fn is_closed(&self) -> bool {
         self.is_closed.load(Ordering::Relaxed)
+    }
+
+    /// Which of its pages may have something, if that is known.
+    pub(super) fn index(&self) -> Option<Arc<PartitionIndex>> {
+        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Makes the index of its pages anew. Of a damaged page nothing is left out.
+    pub(super) fn make_index(&self, disk: &dyn Disk, shared: &Mutex<Shared>) -> io::Result<()> {
+        let mut builder = IndexBuilder::new()?;
+        for page in self.pages() {
+            let added = page.open(disk, shared).and_then(|sealed| builder.add(page.summary.number, &sealed));
+            page.forget();
+            match added {
+                Ok(()) => {}
+                Err(PageError::Read(error)) => return Err(error),
+                Err(error) => tracing::error!(page = %page.path().display(), %error, "not in the index"),
+            }
+        }
+        let index = builder.finish(disk, &self.dir)?;
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(index));
+        Ok(())
+    }
+
+    /// Does without the index, which is damaged, until it is made anew.
+    pub(super) fn lose_index(&self) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     /// Bytes of its files of pages.
@@ -387,6 +420,19 @@ impl Partition {
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
+    }
+}
+
+/// The index of a closed partition. A damaged one is made anew.
+fn open_index(disk: &dyn Disk, dir: &Path) -> io::Result<Option<PartitionIndex>> {
+    match PartitionIndex::open(disk, dir) {
+        Ok(index) => Ok(index),
+        Err(PageError::Read(error)) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+        Err(error) => {
+            tracing::error!(dir = %dir.display(), %error, "the index of a log partition is made anew");
+            disk.remove_file(&dir.join(index::FILE))?;
+            Ok(None)
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! What is done to partitions beside the writing: closed ones are joined, old ones go, all are verified in turn.
 //!
 //! ```text
-//! partition that takes no more pages ─► small pages joined ─► `closed`
+//! partition that takes no more pages ─► small pages joined ─► `index` ─► `closed`
 //! too old, too many bytes of its class, too little room on the disk ─► gone
 //! ```
 
@@ -199,10 +199,38 @@ impl Logs {
             let is_past = one.id.day.end() < now.minus(CLOSE_AFTER);
             !one.is_closed() && (has_later(one) || is_past) && !is_open(one)
         };
-        let Some(partition) = partitions.iter().find(|partition| is_due(partition)) else { return Ok(()) };
+        if let Some(partition) = partitions.iter().find(|partition| is_due(partition)) {
+            return self.close_partition(partition);
+        }
+        // One that an earlier release closed, or of which the index was damaged.
+        let lacks_index = |one: &&Arc<Partition>| one.is_closed() && one.index().is_none();
+        match partitions.iter().rev().find(lacks_index) {
+            Some(partition) => partition.make_index(&*self.shared.disk, &self.shared.interned),
+            None => Ok(()),
+        }
+    }
+
+    fn close_partition(&self, partition: &Partition) -> io::Result<()> {
         *partition.is_over() = true;
         self.join_small(partition)?;
+        partition.make_index(&*self.shared.disk, &self.shared.interned)?;
         partition.close(&*self.shared.disk)
+    }
+
+    /// Makes an index of the pages that there are.
+    #[cfg(test)]
+    pub(crate) fn index_all(&self) {
+        for partition in self.shared.partitions() {
+            partition.make_index(&*self.shared.disk, &self.shared.interned).unwrap();
+        }
+    }
+
+    /// Closes all partitions, as if their days were over.
+    #[cfg(test)]
+    pub(crate) fn close_all(&self) {
+        for partition in self.shared.partitions().iter().filter(|partition| !partition.is_closed()) {
+            self.close_partition(partition).unwrap();
+        }
     }
 
     /// Writes small pages that follow one another as one.

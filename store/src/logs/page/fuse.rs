@@ -19,7 +19,7 @@ pub(crate) struct Fuse {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Layout {
+pub(crate) struct Layout {
     seed: u64,
     /// A power of two.
     segment: u32,
@@ -37,24 +37,80 @@ impl Layout {
         Self { seed, segment, segments }
     }
 
-    fn places(self) -> usize {
+    pub(crate) fn places(self) -> usize {
         ((self.segments + 2) * self.segment) as usize
     }
 
-    fn hash(self, key: u64) -> u64 {
+    pub(crate) fn hash(self, key: u64) -> u64 {
         let mut hash = key ^ self.seed;
         hash = (hash ^ hash >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
         hash = (hash ^ hash >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
         hash ^ hash >> 33
     }
 
-    fn places_of(self, hash: u64) -> [usize; 3] {
+    pub(crate) fn places_of(self, hash: u64) -> [usize; 3] {
         let first = ((u128::from(hash) * u128::from(self.segments * self.segment)) >> 64) as u64;
         let mask = u64::from(self.segment - 1);
         let second = first + u64::from(self.segment);
         let third = second + u64::from(self.segment);
         [first as usize, (second ^ hash >> 18 & mask) as usize, (third ^ hash & mask) as usize]
     }
+
+    pub(crate) fn encode(self, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.seed.to_le_bytes());
+        put_varint(out, u64::from(self.segment.trailing_zeros()));
+        put_varint(out, u64::from(self.segments));
+    }
+
+    pub(crate) fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let seed = reader.u64()?;
+        let segment = 1u32 << u32::try_from(reader.varint()?).ok().filter(|bits| *bits <= 18)?;
+        let segments = u32::try_from(reader.varint()?).ok().filter(|segments| *segments > 0)?;
+        let places = u64::from(segments).checked_add(2)?.checked_mul(u64::from(segment))?;
+        u32::try_from(places).is_ok().then_some(Self { seed, segment, segments })
+    }
+}
+
+/// A layout for keys, which are sorted and each there once afterwards, and for each key its hash and one of its places,
+/// which no key before it has: fingerprints are set from the last to the first.
+pub(crate) fn arrange(keys: &mut Vec<u64>) -> Option<(Layout, Vec<(u64, u32)>)> {
+    keys.sort_unstable();
+    keys.dedup();
+    (0..SEEDS_MAX).find_map(|seed| {
+        let layout = Layout::of(keys.len(), seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+        Some((layout, peel(keys, layout)?))
+    })
+}
+
+/// Takes away keys that are alone at one of their places, until none is left.
+fn peel(keys: &[u64], layout: Layout) -> Option<Vec<(u64, u32)>> {
+    let mut counts = vec![0u8; layout.places()];
+    let mut sums = vec![0u64; layout.places()];
+    for key in keys {
+        let hash = layout.hash(*key);
+        for place in layout.places_of(hash) {
+            counts[place] = counts[place].checked_add(1)?;
+            sums[place] ^= hash;
+        }
+    }
+    let mut alone: Vec<u32> =
+        (0..layout.places() as u32).filter(|place| counts[*place as usize] == 1).collect();
+    let mut order = Vec::with_capacity(keys.len());
+    while let Some(place) = alone.pop() {
+        if counts[place as usize] != 1 {
+            continue;
+        }
+        let hash = sums[place as usize];
+        order.push((hash, place));
+        for other in layout.places_of(hash) {
+            counts[other] -= 1;
+            sums[other] ^= hash;
+            if counts[other] == 1 {
+                alone.push(other as u32);
+            }
+        }
+    }
+    (order.len() == keys.len()).then_some(order)
 }
 
 fn fingerprint(hash: u64) -> u8 {
@@ -64,45 +120,7 @@ fn fingerprint(hash: u64) -> u8 {
 impl Fuse {
     /// The filter of keys, which are sorted and each there once afterwards.
     pub(crate) fn build(keys: &mut Vec<u64>) -> Option<Self> {
-        keys.sort_unstable();
-        keys.dedup();
-        (0..SEEDS_MAX).find_map(|seed| {
-            Self::try_build(keys, Layout::of(keys.len(), seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
-        })
-    }
-
-    /// Takes away keys that are alone at one of their places, until none is left; then sets fingerprints in the
-    /// opposite order.
-    fn try_build(keys: &[u64], layout: Layout) -> Option<Self> {
-        let mut counts = vec![0u8; layout.places()];
-        let mut sums = vec![0u64; layout.places()];
-        for key in keys {
-            let hash = layout.hash(*key);
-            for place in layout.places_of(hash) {
-                counts[place] = counts[place].checked_add(1)?;
-                sums[place] ^= hash;
-            }
-        }
-        let mut alone: Vec<u32> =
-            (0..layout.places() as u32).filter(|place| counts[*place as usize] == 1).collect();
-        let mut order = Vec::with_capacity(keys.len());
-        while let Some(place) = alone.pop() {
-            if counts[place as usize] != 1 {
-                continue;
-            }
-            let hash = sums[place as usize];
-            order.push((hash, place));
-            for other in layout.places_of(hash) {
-                counts[other] -= 1;
-                sums[other] ^= hash;
-                if counts[other] == 1 {
-                    alone.push(other as u32);
-                }
-            }
-        }
-        if order.len() != keys.len() {
-            return None;
-        }
+        let (layout, order) = arrange(keys)?;
         let mut fingerprints = vec![0; layout.places()];
         for (hash, place) in order.into_iter().rev() {
             let others = layout.places_of(hash).into_iter().filter(|other| *other != place as usize);
@@ -123,22 +141,15 @@ impl Fuse {
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {
-        out.extend_from_slice(&self.layout.seed.to_le_bytes());
-        put_varint(out, u64::from(self.layout.segment.trailing_zeros()));
-        put_varint(out, u64::from(self.layout.segments));
+        self.layout.encode(out);
         out.extend_from_slice(&self.fingerprints);
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader::new(bytes);
-        let seed = reader.u64()?;
-        let segment = 1u32 << u32::try_from(reader.varint()?).ok().filter(|bits| *bits <= 18)?;
-        let segments = u32::try_from(reader.varint()?).ok().filter(|segments| *segments > 0)?;
-        let places = u64::from(segments).checked_add(2)?.checked_mul(u64::from(segment))?;
+        let layout = Layout::decode(&mut reader)?;
         let fingerprints = reader.rest();
-        let is_whole = fingerprints.len() as u64 == places && u32::try_from(places).is_ok();
-        is_whole
-            .then(|| Self { layout: Layout { seed, segment, segments }, fingerprints: fingerprints.to_vec() })
+        (fingerprints.len() == layout.places()).then(|| Self { layout, fingerprints: fingerprints.to_vec() })
     }
 
     /// Bytes of memory.

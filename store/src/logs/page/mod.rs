@@ -20,6 +20,7 @@ mod cells;
 mod fuse;
 mod fuzzing;
 mod ints;
+mod keys;
 mod open;
 mod reader;
 mod rewrite;
@@ -33,7 +34,7 @@ use std::sync::Arc;
 use binnacle_model::log::{FieldValue, FileId, LEVELS, LogEntry, Origin};
 use binnacle_model::{Labels, LogTime};
 
-pub(crate) use fuse::{Fuse, key_of};
+pub(crate) use fuse::{Fuse, Layout, arrange, key_of};
 #[doc(hidden)]
 pub use fuzzing::try_log_page;
 pub(crate) use open::{Miner, OpenPage, PAGE_MAX_BYTES, PAGE_MAX_ROWS, offset_of};
@@ -223,4 +224,4 @@ pub(crate) fn entry(page: &dyn PageView, row: usize) -> Result<LogEntry, PageErr
 }
 
 #[cfg(test)]
-mod tests;
+pub(in crate::logs) mod tests;

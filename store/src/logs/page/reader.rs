@@ -70,7 +70,7 @@ impl PageReader {
         self.offset_column()?;
         // Else a disk that refuses would look like a cell that leads nowhere.
         self.ids()?;
-        once(&self.bodies, || self.page.bodies())?;
+        self.bodies()?;
         let (mut message, mut hash) = (Vec::new(), 0u64);
         for (row, number) in numbers.iter().enumerate() {
             message.clear();
@@ -80,6 +80,10 @@ impl PageReader {
         (hash == self.page.hash)
             .then_some(())
             .ok_or(PageError::Damaged("the messages are not those that came"))
+    }
+
+    pub(super) fn bodies(&self) -> Result<&Texts, PageError> {
+        once(&self.bodies, || self.page.bodies())
     }
 
     fn frame(&self, number: u32) -> Result<&[u8], PageError> {
@@ -97,7 +101,7 @@ impl Lookup for PageReader {
         self.page.texts().ok()?.get(number)
     }
     fn body(&self, number: usize) -> Option<&[u8]> {
-        once(&self.bodies, || self.page.bodies()).ok()?.get(number)
+        self.bodies().ok()?.get(number)
     }
     fn id16(&self, number: usize) -> Option<u64> {
         self.ids().ok()?.0.get(number).copied()

@@ -246,8 +246,14 @@ fn write_cells(
         frames.flush(writer, FRAME_BYTES)?;
     }
     frames.flush(writer, 0)?;
+    note_ids(&page.tables.id32, &forms, keys);
+    Ok((places, bodies))
+}
+
+/// The keys of ids of 32 digits, in the forms in which they come: bit 0 as digits, bit 1 as a UUID.
+pub(super) fn note_ids(ids: &[u128], forms: &[u8], keys: &mut Vec<u64>) {
     let mut text = Vec::new();
-    for (id, forms) in page.tables.id32.iter().zip(forms) {
+    for (id, forms) in ids.iter().zip(forms) {
         for is_uuid in [false, true].into_iter().filter(|is_uuid| forms & if *is_uuid { 2 } else { 1 } != 0) {
             text.clear();
             write_id32(*id, is_uuid, &mut text);
@@ -257,7 +263,6 @@ fn write_cells(
             }
         }
     }
-    Ok((places, bodies))
 }
 
 /// Bodies are numbered anew in the order of the rows, so that those of a stream lie together.
@@ -270,7 +275,7 @@ fn number_body(cell: &mut u64, bodies: &mut Vec<u32>) {
 }
 
 /// Numbers go into the filter; texts, ids and bodies do so from their tables.
-fn note_keys(column: &[u64], keys: &mut Vec<u64>, forms: &mut [u8]) {
+pub(super) fn note_keys(column: &[u64], keys: &mut Vec<u64>, forms: &mut [u8]) {
     let mut last = u64::MAX;
     for cell in column.iter().filter(|cell| std::mem::replace(&mut last, **cell) != **cell) {
         let cell = Cell(*cell);
@@ -280,7 +285,9 @@ fn note_keys(column: &[u64], keys: &mut Vec<u64>, forms: &mut [u8]) {
             // What stands behind the point is short, and looked for without the filter.
             Some(Kind::Decimal) => cell.whole(),
             Some(kind @ (Kind::Id32 | Kind::Uuid)) => {
-                forms[cell.value() as usize] |= if kind == Kind::Uuid { 2 } else { 1 };
+                if let Some(form) = forms.get_mut(cell.value() as usize) {
+                    *form |= if kind == Kind::Uuid { 2 } else { 1 };
+                }
                 continue;
             }
             _ => continue,
@@ -297,7 +304,7 @@ pub(crate) fn key_of_number(number: u64) -> u64 {
     product as u64 ^ (product >> 64) as u64
 }
 
-fn note_words(text: &[u8], keys: &mut Vec<u64>) {
+pub(super) fn note_words(text: &[u8], keys: &mut Vec<u64>) {
     let text = String::from_utf8_lossy(text);
     keys.extend(words(&text).map(|word| key_of(word.text.as_bytes())));
 }

@@ -62,7 +62,7 @@ fn escapes(page: &dyn PageView) -> Result<u64, PageError> {
 
 /// The phrase that a field must have, if a field of JSON or logfmt that has its words is in a message that has them, too,
 /// unless there are escapes in it.
-pub(super) fn plain_phrase(test: &Test) -> Option<&Phrase> {
+pub(in crate::logs) fn plain_phrase(test: &Test) -> Option<&Phrase> {
     match test {
         Test::Phrase(phrase) if phrase.words().iter().any(|word| is_plain_word(word)) => Some(phrase),
         _ => None,
@@ -70,7 +70,7 @@ pub(super) fn plain_phrase(test: &Test) -> Option<&Phrase> {
 }
 
 /// Whether a word is in a field's value only if it stands in the message: numbers are written in many ways.
-pub(super) fn is_plain_word(word: &str) -> bool {
+pub(in crate::logs) fn is_plain_word(word: &str) -> bool {
     let has_letter = word.bytes().any(|byte| byte.is_ascii_lowercase() && byte != b'e');
     has_letter && word.is_ascii() && !matches!(word, "inf" | "infinity" | "nan")
 }
@@ -124,7 +124,7 @@ fn word_may_vary(word: &str, filter: &Fuse) -> bool {
 }
 
 /// Whether a timestamp may have such a word: `23t10`, `345z`, `nov`.
-fn is_of_time(word: &str) -> bool {
+pub(in crate::logs) fn is_of_time(word: &str) -> bool {
     let bytes = word.as_bytes();
     let is_digit = |byte: &u8| byte.is_ascii_digit();
     let is_day = bytes.len() == 5 && bytes[2] == b't' && bytes[..2].iter().chain(&bytes[3..]).all(is_digit);

@@ -12,9 +12,10 @@
 //! those of a scan (`model::storage::NaiveLogs`).
 
 mod answers;
-mod facts;
+mod candidates;
+pub(super) mod facts;
 mod groups;
-mod needle;
+pub(super) mod needle;
 mod phrase;
 mod plan;
 mod regexes;
@@ -22,7 +23,6 @@ mod rows;
 #[cfg(test)]
 mod tests;
 
-use std::cmp::Reverse;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
@@ -32,6 +32,7 @@ use binnacle_model::storage::{Deadline, LogOrder, LogRequest, StorageError};
 use super::Shared;
 use super::page::{OpenPage, PageError, PageReader, PageView, SealedPage};
 use super::partition::{PageFile, Summary};
+use candidates::Candidates;
 use plan::Plan;
 
 /// Why a page gave no answer.
@@ -76,24 +77,21 @@ impl Shared {
         let mut warnings = self.losses(plan.request.start, plan.request.end);
         let (start, end) = (plan.request.start, plan.request.end);
         let mut candidates = self.see_open(start, end, &mut warnings, &mut |page| visit(plan, page, None))?;
-        match order {
-            LogOrder::NewestFirst => {
-                candidates.sort_by_key(|page| Reverse((page.summary.last, page.summary.sequences.1)));
-            }
-            LogOrder::OldestFirst => {
-                candidates.sort_by_key(|page| (page.summary.first, page.summary.sequences.0));
-            }
-        }
+        candidates.sort(order);
         let held = AtomicUsize::new(0);
-        for page in candidates {
+        for at in 0..candidates.len() {
+            let page = candidates.page(at);
             if deadline.is_over() {
                 return Err(StorageError::Deadline);
             }
             if !goes_on(&page.summary) {
                 break;
             }
-            self.see(&page, plan, visit, &mut warnings)?;
-            self.keep_or_forget(&page, &held);
+            if candidates.is_excluded(at, &*self.disk, &plan.request.query) {
+                continue;
+            }
+            self.see(page, plan, visit, &mut warnings)?;
+            self.keep_or_forget(page, &held);
         }
         self.trim_cache();
         Ok(warnings)
@@ -106,7 +104,7 @@ impl Shared {
         end: LogTime,
         warnings: &mut Vec<String>,
         visit: &mut dyn FnMut(&dyn PageView) -> Result<(), Broken>,
-    ) -> Result<Vec<Arc<PageFile>>, StorageError> {
+    ) -> Result<Candidates, StorageError> {
         let mut see = |page: &OpenPage| match visit(page) {
             Ok(()) => Ok(()),
             Err(Broken::Query(error)) => Err(error),
@@ -121,7 +119,7 @@ impl Shared {
             let (over, taking): (Vec<_>, Vec<_>) = open.iter().rev().partition(|one| one.is_over());
             taking.into_iter().try_for_each(|one| see(&one.page))?;
             let over: Vec<Arc<OpenPage>> = over.into_iter().map(|one| Arc::clone(&one.page)).collect();
-            (over, self.candidates(start, end))
+            (over, Candidates::new(self.partitions(), start, end))
         };
         over.iter().try_for_each(|page| see(page))?;
         Ok(candidates)
@@ -186,10 +184,18 @@ impl Shared {
         let (next, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let work = |plan: &mut Plan, state: &mut S| -> Result<Vec<String>, StorageError> {
             let mut warnings = Vec::new();
-            while let Some(page) = candidates.get(next.fetch_add(1, Ordering::Relaxed)) {
+            loop {
+                let at = next.fetch_add(1, Ordering::Relaxed);
+                if at >= candidates.len() {
+                    break;
+                }
                 if deadline.is_over() {
                     return Err(StorageError::Deadline);
                 }
+                if candidates.is_excluded(at, &*self.disk, &request.query) {
+                    continue;
+                }
+                let page = candidates.page(at);
                 self.see(
                     page,
                     plan,
@@ -243,12 +249,6 @@ impl Shared {
             }
         }
         warnings
-    }
-
-    /// Sealed pages that may have rows of a time.
-    fn candidates(&self, start: LogTime, end: LogTime) -> Vec<Arc<PageFile>> {
-        let pages = self.partitions().into_iter().flat_map(|partition| partition.pages());
-        pages.filter(|page| page.summary.last >= start && page.summary.first < end).collect()
     }
 
     /// Lets go of what was read of pages, oldest first, until the rest fits.

@@ -40,7 +40,7 @@ fn is_time_byte(byte: u8, has_stroke: bool) -> bool {
 const TIME_MAX_BYTES: usize = 40;
 
 /// The tokens of a needle that have something of it on both sides: where they begin and end.
-pub(super) fn inner_tokens(needle: &[u8]) -> Vec<(usize, usize)> {
+pub(in crate::logs) fn inner_tokens(needle: &[u8]) -> Vec<(usize, usize)> {
     let mut tokens = Vec::new();
     let mut start = None;
     for (at, byte) in needle.iter().enumerate() {

@@ -309,8 +309,24 @@ fn query() -> impl Strategy<Value = LogQuery> {
     })
 }
 
+/// What is done to the partition after a push.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    Nothing,
+    /// The open page is sealed.
+    Seal,
+    /// And the pages are in an index, each for itself.
+    Index,
+    /// And the partition is closed: small pages are one, and what comes later is in another one.
+    Close,
+}
+
+fn then() -> impl Strategy<Value = Then> {
+    select(vec![Then::Nothing, Then::Nothing, Then::Seal, Then::Seal, Then::Index, Then::Close])
+}
+
 /// A store with the pushes, sealed after some of them, and the same entries to be scanned.
-fn stores(pushes: &[LogPush], seals: &[bool]) -> (Store, NaiveLogs) {
+fn stores(pushes: &[LogPush], seals: &[Then]) -> (Store, NaiveLogs) {
     let disk = Arc::new(SimDisk::default());
     let store = Store::open_on(
         disk,
@@ -341,8 +357,14 @@ fn stores(pushes: &[LogPush], seals: &[bool]) -> (Store, NaiveLogs) {
         }
         LogAppender::append(&store, push, received).unwrap();
         assert!(store.flush_logs());
-        if seals.get(at).copied().unwrap_or(false) {
+        let then = seals.get(at).copied().unwrap_or(Then::Nothing);
+        if then != Then::Nothing {
             store.logs.seal_now();
+        }
+        match then {
+            Then::Close => store.logs.close_all(),
+            Then::Index => store.logs.index_all(),
+            Then::Nothing | Then::Seal => {}
         }
     }
     (store, naive)
@@ -417,7 +439,7 @@ proptest! {
     #[test]
     fn pages_answer_what_a_scan_answers(
         pushes in prop::collection::vec(push(), 1..6),
-        seals in prop::collection::vec(any::<bool>(), 6),
+        seals in prop::collection::vec(then(), 6),
         queries in prop::collection::vec((query(), 1usize..12, (0i64..8 * MINUTE, 10 * MINUTE..20 * MINUTE), any::<bool>()), 1..24),
     ) {
         let (store, naive) = stores(&pushes, &seals);
