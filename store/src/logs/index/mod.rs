@@ -27,13 +27,13 @@ use binnacle_model::tokens;
 use tantivy::directory::OwnedBytes;
 
 use super::page::{PageError, PageReader, PageView, SealedPage, has_escape, key_of};
-use super::template::Template;
+use super::template::{Template, ValueKind};
 use crate::bytes::{Reader, put_text, put_varint};
 use crate::fs::{Disk, ReadFile, write_atomic};
 use crate::header::{self, HEADER_BYTES, LOG_INDEX_VERSION, MAGIC_LOG_INDEX};
 use filter::Filter;
 pub(super) use pages::may_exclude;
-use words::{Builder, ESCAPES, PageTerms, Words};
+use words::{Builder, ESCAPES, ODD, PageTerms, Words};
 
 /// The name of the file.
 pub(super) const FILE: &str = "index";
@@ -114,7 +114,10 @@ impl IndexBuilder {
         if template.is_whole() || has_escape(&template.text) {
             terms.attributes.insert(ESCAPES.to_owned());
         }
-        for (name, _) in &*template.attributes {
+        for (name, kind) in &*template.attributes {
+            if !matches!(kind, ValueKind::Text | ValueKind::Int) {
+                terms.attributes.insert(format!("{ODD}{name}"));
+            }
             terms.attributes.insert(name.to_string());
             terms.attributes.insert(loki_name(name).into_owned());
         }

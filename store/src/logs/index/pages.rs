@@ -8,7 +8,7 @@ use binnacle_model::log::{Field, loki_alias};
 use binnacle_model::log_query::{LineTest, LogQuery, Phrase, Test};
 use roaring::RoaringBitmap;
 
-use super::words::{ESCAPES, Words};
+use super::words::{ESCAPES, ODD, Words};
 use super::{PageError, PartitionIndex};
 use crate::fs::{Disk, ReadFile};
 use crate::logs::page::{key_of, key_of_number};
@@ -162,8 +162,8 @@ impl Look<'_> {
         let Some(pages) = self.with_words(plain)? else { return Ok(None) };
         let words = self.words()?;
         let of_label = words.with_label(name, &mut |value| test.of_text_value(value)).map_err(damaged)?;
-        let others =
-            words.with_attribute(name).map_err(damaged)? | words.with_attribute(ESCAPES).map_err(damaged)?;
+        let odd = words.with_attribute(&format!("{ODD}{name}")).map_err(damaged)?;
+        let others = odd | words.with_attribute(ESCAPES).map_err(damaged)?;
         Ok(Some(pages | of_label | others))
     }
 

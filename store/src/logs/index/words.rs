@@ -23,6 +23,9 @@ const LONG: &str = "\u{1}long";
 /// Among the attributes: the page may say something else than what is written in it.
 pub(super) const ESCAPES: &str = "\u{1}escapes";
 
+/// Before the name of an attribute whose values are no words.
+pub(super) const ODD: char = '\u{2}';
+
 #[derive(Debug, Clone, Copy)]
 struct Fields {
     words: Field,

@@ -309,7 +309,7 @@ impl Plan {
         let items = self.items(template);
         let may_be = |(at, word): (usize, &String)| {
             let is_constant = || items.iter().any(|item| *item == Item::Word(word.clone()));
-            let may_vary = !template.cuts.is_empty() && (at >= 63 || bits >> at & 1 == 1);
+            let may_vary = template.holes() > 0 && (at >= 63 || bits >> at & 1 == 1);
             !is_plain_word(word) || may_vary || is_constant()
         };
         let whole = phrase.words().len() - usize::from(phrase.is_prefix());
@@ -376,9 +376,11 @@ fn may_have_field(template: &Template, name: &str) -> bool {
 
 /// Whether messages of the template have what their fields say as it is written. `bits` are those of a word in a field.
 pub(super) fn is_as_written(template: &Template, name: &str, bits: u64) -> bool {
-    let is_attribute = template.attributes.iter().any(|(key, _)| **key == *name);
+    // Words of other kinds of attributes are in no filter.
+    let is_odd = |kind: ValueKind| !matches!(kind, ValueKind::Text | ValueKind::Int);
+    let is_odd = template.attributes.iter().any(|(key, kind)| **key == *name && is_odd(*kind));
     bits & ESCAPES == 0
-        && !is_attribute
+        && !is_odd
         && !template.is_whole()
         && !has_escape(&template.text)
         && may_have_field(template, name)

@@ -10,7 +10,7 @@ use binnacle_model::log_query::{EntryView, LineTest, LogQuery, Test};
 use binnacle_model::storage::{Deadline, StorageError};
 use binnacle_model::tokens::words;
 
-use super::facts::{Facts, may_be_of_time, plain_phrase};
+use super::facts::{Facts, is_of_time, may_be_of_time, plain_phrase};
 use super::needle::{Verdict, stays_within_of};
 use super::phrase::{Item, items};
 use super::plan::{Leaf, Node, Plan, Signature, is_as_written};
@@ -172,6 +172,7 @@ struct Looker<'a> {
     /// By condition: what was found out about cells.
     cells: Vec<HashMap<u64, bool, foldhash::fast::FixedState>>,
     message: Vec<u8>,
+    rows: RowsOf,
     deadline: &'a Deadline,
     /// Conditions that were asked of rows.
     asked: usize,
@@ -182,7 +183,8 @@ impl<'a> Looker<'a> {
         let cells = plan.leaves.iter().map(|_| HashMap::default()).collect();
         let prefixes = vec![Vec::new(); plan.leaves.len()];
         let (columns, message) = (HashMap::default(), Vec::new());
-        Self { plan, page, facts, columns, prefixes, cells, message, deadline, asked: 0 }
+        let rows = RowsOf::default();
+        Self { plan, page, facts, columns, prefixes, cells, message, rows, deadline, asked: 0 }
     }
 
     /// Whether the query finds a row.
@@ -292,26 +294,27 @@ impl<'a> Looker<'a> {
     fn column(&mut self, leaf: usize, at: &Row<'_>) -> Result<Option<Vec<bool>>, PageError> {
         let template = &at.template;
         let rows = self.page.templates()[at.number as usize].rows as usize;
-        let holes = match &self.plan.leaves[leaf].query {
-            LogQuery::Value { field: Field::Message, test } if is_of_one_word(test) => 0..template.cuts.len(),
+        let cuts = template.cuts.len();
+        let holes: Vec<usize> = match &self.plan.leaves[leaf].query {
+            LogQuery::Value { field: Field::Message, test } if is_of_one_word(test) => (0..cuts).collect(),
             LogQuery::Value { field: Field::Parsed(name), test }
                 if is_as_written(template, name, self.facts.bits[leaf])
                     && is_variable_word(test, template) =>
             {
-                0..template.cuts.len()
+                (0..cuts).collect()
             }
             LogQuery::Line(LineTest::Contains(needle))
                 if stays_within_of(needle, template) && !template.is_whole() =>
             {
-                0..template.cuts.len()
+                (0..cuts).collect()
             }
             query if is_regex(query) => match &self.plan.leaves[leaf].needs {
                 // Where no constant text has what it needs, a variable must.
-                Some(needs) if may_only_vary(needs, template) => 0..template.cuts.len(),
+                Some(needs) if may_only_vary(needs, template) => (0..cuts).collect(),
                 _ => return Ok(None),
             },
             LogQuery::Label(matcher) => match attribute_of(template, &matcher.name) {
-                Some(attribute) => template.cuts.len() + attribute..template.cuts.len() + attribute + 1,
+                Some(attribute) => vec![cuts + attribute],
                 None => return Ok(None),
             },
             _ => return Ok(None),
@@ -322,10 +325,7 @@ impl<'a> Looker<'a> {
             if self.page.kinds(at.number as usize, hole) & may == 0 {
                 continue;
             }
-            let kind =
-                hole.checked_sub(template.cuts.len()).map(|attribute| template.attributes[attribute].1);
-            let cells = self.page.cells(at.number as usize, hole)?;
-            self.column_of_hole(leaf, cells, kind, may, &mut column, at)?;
+            self.column_of_hole(leaf, hole, may, &mut column, at)?;
         }
         Ok(Some(column))
     }
@@ -333,25 +333,32 @@ impl<'a> Looker<'a> {
     fn column_of_hole(
         &mut self,
         leaf: usize,
-        cells: &[u64],
-        attribute: Option<ValueKind>,
+        hole: usize,
         may: u16,
         column: &mut [bool],
         at: &Row<'_>,
     ) -> Result<(), PageError> {
+        let attribute =
+            hole.checked_sub(at.template.cuts.len()).map(|attribute| at.template.attributes[attribute].1);
+        let cells = self.page.cells(at.number as usize, hole)?;
         let tables = self.page.tables()?;
         let texts = self.page.texts()?;
         let of_leaf = &self.plan.leaves[leaf];
         let query = &of_leaf.query;
         let needles = needles_of(of_leaf);
+        let word = word_without_digits(query);
         let prefixes = &mut self.prefixes[leaf];
-        if !needles.is_empty() && prefixes.is_empty() {
+        if (!needles.is_empty() || word.is_some()) && prefixes.is_empty() {
             prefixes.resize(texts.len(), 0);
         }
         let known = &mut self.cells[leaf];
         let mut text = Vec::new();
         let mut last = (u64::MAX, false);
-        let mut rows = Vec::new();
+        let has_times = self.page.kinds(at.number as usize, hole) & may & 1 << Kind::Time as u16 != 0;
+        let times = if has_times { self.page.time_column()? } else { &[] };
+        if has_times {
+            self.rows.fill(self.page)?;
+        }
         for (occurrence, cell) in cells.iter().enumerate() {
             if column[occurrence] || may >> (cell >> 60) & 1 == 0 {
                 continue;
@@ -360,12 +367,14 @@ impl<'a> Looker<'a> {
                 column[occurrence] = last.1;
                 continue;
             }
-            if !needles.is_empty() && Cell(*cell).kind() == Some(Kind::Prefixed) {
+            if (!needles.is_empty() || word.is_some()) && Cell(*cell).kind() == Some(Kind::Prefixed) {
                 let number = Cell(*cell).prefix();
                 let slot =
                     prefixes.get_mut(number).ok_or(PageError::Damaged("a variable that leads nowhere"))?;
                 if *slot == 0 {
-                    *slot = judge_prefix(texts.get(number).unwrap_or_default(), &needles);
+                    let text = texts.get(number).unwrap_or_default();
+                    *slot = word
+                        .map_or_else(|| judge_prefix(text, &needles), |word| judge_prefix_word(text, word));
                 }
                 if *slot < 3 {
                     column[occurrence] = *slot == 2;
@@ -384,10 +393,7 @@ impl<'a> Looker<'a> {
                 continue;
             }
             text.clear();
-            if is_time && rows.is_empty() {
-                rows = rows_of(self.page, at.number)?;
-            }
-            let time = if is_time { self.page.time_column()?[rows[occurrence]] } else { 0 };
+            let time = if is_time { times[self.rows.row(at.number, occurrence)?] } else { 0 };
             let holds = if let (LogQuery::Label(matcher), Some(kind)) = (query, attribute) {
                 matcher.matches(&page::attribute(kind, Cell(*cell), tables, time)?.to_string())
             } else if !decode(Cell(*cell), tables, time, &mut text) {
@@ -407,10 +413,37 @@ impl<'a> Looker<'a> {
     }
 }
 
-/// The rows of a template.
-fn rows_of(page: &dyn PageView, template: u32) -> Result<Vec<usize>, PageError> {
-    let rows = page.template_column()?.iter().enumerate().filter(|(_, number)| **number == template);
-    Ok(rows.map(|(row, _)| row).collect())
+/// The rows of each template of a page, once somebody wants them.
+#[derive(Debug, Default)]
+struct RowsOf {
+    /// Where those of each template begin in `rows`.
+    starts: Vec<usize>,
+    rows: Vec<u32>,
+}
+
+impl RowsOf {
+    fn fill(&mut self, page: &dyn PageView) -> Result<(), PageError> {
+        if !self.starts.is_empty() {
+            return Ok(());
+        }
+        let mut start = 0;
+        for template in page.templates() {
+            self.starts.push(start);
+            start += template.rows as usize;
+        }
+        let (numbers, occurrences) = (page.template_column()?, page.occurrence_column()?);
+        self.rows = vec![0; start];
+        for (row, (number, occurrence)) in (0..).zip(numbers.iter().zip(occurrences)) {
+            let place = self.starts[*number as usize] + *occurrence as usize;
+            *self.rows.get_mut(place).ok_or(PageError::Damaged("a template with too many rows"))? = row;
+        }
+        Ok(())
+    }
+
+    fn row(&self, template: u32, occurrence: usize) -> Result<usize, PageError> {
+        let row = self.rows.get(self.starts[template as usize] + occurrence);
+        row.map(|row| *row as usize).ok_or(PageError::Damaged("a template with too few rows"))
+    }
 }
 
 /// Bits of the kinds of cells for which a condition on one variable may hold.
@@ -421,11 +454,35 @@ fn kinds_that_may_hold(leaf: &Leaf) -> u16 {
             needles_of(leaf).iter().fold(0, |kinds, needle| kinds | kinds_with(needle))
         }
         LogQuery::Value { test: Test::Phrase(phrase), .. } if !phrase.is_prefix() => match phrase.words() {
-            // Ids are in lower case, as words are; the letters of timestamps are not.
-            [word] => kinds_with(word.as_bytes()) | 1 << Kind::Time as u16,
+            [word] => kinds_with_word(word),
             _ => u16::MAX,
         },
+        LogQuery::Value { test, .. } if !may_be_of_a_time(test) => !(1 << Kind::Time as u16),
         _ => u16::MAX,
+    }
+}
+
+/// Bits of the kinds of cells that may have a word, which is in lower case.
+fn kinds_with_word(word: &str) -> u16 {
+    // Ids are in lower case, as words are; the letters of timestamps are not.
+    let may_be_time = is_of_time(word) || word.bytes().all(|byte| byte.is_ascii_digit());
+    kinds_with(word.as_bytes()) & !(1 << Kind::Time as u16) | u16::from(may_be_time) << Kind::Time as u16
+}
+
+/// Whether a word of a timestamp may pass the test. Months are its longest runs of letters.
+fn may_be_of_a_time(test: &Test) -> bool {
+    match test {
+        Test::Wildcard(wildcard) => {
+            let has_run =
+                |text: &str| text.as_bytes().windows(4).any(|four| four.iter().all(u8::is_ascii_alphabetic));
+            !wildcard.literals().any(has_run)
+        }
+        Test::Fuzzy { word, distance } => {
+            let letters = word.bytes().filter(u8::is_ascii_alphabetic).count();
+            let most = *distance as usize;
+            letters <= most + 1 || word.len() <= most + 3
+        }
+        _ => true,
     }
 }
 
@@ -449,6 +506,44 @@ fn judge_prefix(text: &[u8], needles: &[&[u8]]) -> u8 {
         digits > 0 && text.ends_with(&needle[..needle.len() - digits])
     };
     if needles.iter().any(may) { 3 } else { 1 }
+}
+
+/// The one word of a condition that no number has in it.
+fn word_without_digits(query: &LogQuery) -> Option<&str> {
+    match query {
+        LogQuery::Value { test: Test::Phrase(phrase), .. } if !phrase.is_prefix() => match phrase.words() {
+            [word] if !word.bytes().any(|byte| byte.is_ascii_digit()) => Some(word),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// As [`judge_prefix`], of a word without digits.
+fn judge_prefix_word(text: &[u8], word: &str) -> u8 {
+    if text.last().is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_' || !byte.is_ascii()) {
+        // The number goes on with its last word.
+        return 3;
+    }
+    if has_word(text, word) { 2 } else { 1 }
+}
+
+/// Whether a text has a word, which is in lower case.
+fn has_word(text: &[u8], word: &str) -> bool {
+    if text.is_ascii() && word.is_ascii() {
+        if text.len() < word.len() {
+            return false;
+        }
+        let Ok(text) = std::str::from_utf8(text) else { return false };
+        let mut found = words(text);
+        while let Some(span) = found.next_span() {
+            if text[span].eq_ignore_ascii_case(word) {
+                return true;
+            }
+        }
+        return false;
+    }
+    words(&String::from_utf8_lossy(text)).any(|found| found.text == word)
 }
 
 /// Whether the condition is an expression over the message.
@@ -494,6 +589,11 @@ fn kinds_with(needle: &[u8]) -> u16 {
 fn holds_for(query: &LogQuery, text: &[u8]) -> bool {
     match query {
         LogQuery::Line(test) => test.matches(text),
+        LogQuery::Value { test: Test::Phrase(phrase), .. }
+            if phrase.words().len() == 1 && !phrase.is_prefix() =>
+        {
+            has_word(text, &phrase.words()[0])
+        }
         LogQuery::Value { test, .. } => {
             let found: Vec<String> = words(&String::from_utf8_lossy(text)).map(|word| word.text).collect();
             test.of_words(&found).unwrap_or(false)
