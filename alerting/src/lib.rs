@@ -14,8 +14,10 @@
 //! - An evaluation that fails changes no state.
 
 pub mod http;
+pub mod log_metrics;
 pub mod notify;
 pub mod rules;
+mod series;
 pub mod slo;
 mod state;
 mod telemetry;

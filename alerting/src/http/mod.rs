@@ -1,5 +1,7 @@
 //! `/api/v1/rules`, `/api/v1/alerts`, and what was sent: `/api/history`.
 
+pub mod log_metrics;
+
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, State};

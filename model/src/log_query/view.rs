@@ -40,6 +40,22 @@ impl<'a> EntryView<'a> {
         self.parsed.get_or_init(|| meaning::fields(&self.entry.message))
     }
 
+    /// The first value of a field as text, as [`crate::storage::LogKey::Field`] groups by it; empty for what is absent.
+    pub fn text_of<'b>(&'b self, field: &'b Field) -> Cow<'b, str> {
+        match field {
+            Field::Message => Cow::Borrowed(self.text()),
+            Field::Stream(name) => Cow::Borrowed(self.entry.stream_field(name)),
+            Field::Parsed(name) => match self.entry.stream.get(name) {
+                Some(value) => Cow::Borrowed(value),
+                None => match self.values(name).next() {
+                    Some(FieldValue::Text(text)) => Cow::Borrowed(text),
+                    Some(value) => Cow::Owned(value.to_string()),
+                    None => Cow::Borrowed(""),
+                },
+            },
+        }
+    }
+
     pub(super) fn any_value(&self, field: &Field, test: &Test) -> bool {
         match field {
             Field::Message => match test.of_words(self.words()) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use binnacle_model::labels::{LabelsError, METRIC_NAME};
-use binnacle_model::storage::{Appender, Deadline, HistogramSample, Queryable, RawSeries, SeriesDecoder};
+use binnacle_model::labels::METRIC_NAME;
+use binnacle_model::storage::{Appender, Deadline, HistogramSample, Queryable, RawSeries};
 use binnacle_model::time::Clock;
 use binnacle_model::{Labels, STALE_NAN, Sample, Timestamp};
 use binnacle_query::promql::{self, Engine, Limits, Output};
@@ -17,6 +17,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::alert::{Alert, AlertState};
 use super::file::{Rule, RuleGroup, RuleKind};
 use crate::notify::{AlertSink, SentAlert};
+use crate::series::{RuleLabels, to_bytes};
 use crate::state::AlertDb;
 use crate::telemetry::Telemetry;
 use crate::template::{Context, expand};
@@ -494,40 +495,6 @@ fn alert_samples(alerts: &BTreeMap<Labels, Alert>, at: Timestamp) -> Vec<(Labels
         samples.push((since, Recorded::float(at, value)));
     }
     samples
-}
-
-/// Labels as bytes that [`RuleLabels`] reads: names and values, each with its length before it.
-fn to_bytes(labels: &Labels) -> Vec<u8> {
-    let mut out = Vec::new();
-    for label in labels {
-        for part in [&label.name, &label.value] {
-            out.extend_from_slice(&(part.len() as u32).to_le_bytes());
-            out.extend_from_slice(part.as_bytes());
-        }
-    }
-    out
-}
-
-struct RuleLabels;
-
-impl SeriesDecoder for RuleLabels {
-    fn salt(&self) -> u64 {
-        // Of no meaning but to differ from other senders'.
-        0x7275_6c65_735f_3031
-    }
-
-    fn decode(&self, raw: &[u8]) -> Result<Labels, LabelsError> {
-        let malformed = || LabelsError::Malformed("not as the rules wrote them".to_owned());
-        let mut parts = Vec::new();
-        let mut rest = raw;
-        while let Some((length, after)) = rest.split_first_chunk::<4>() {
-            let length = u32::from_le_bytes(*length) as usize;
-            let (part, after) = after.split_at_checked(length).ok_or_else(malformed)?;
-            parts.push(std::str::from_utf8(part).map_err(|_| malformed())?);
-            rest = after;
-        }
-        Labels::new(parts.chunks_exact(2).map(|pair| (pair[0], pair[1])))
-    }
 }
 
 fn percent_encoded(text: &str) -> String {

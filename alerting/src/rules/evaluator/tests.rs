@@ -2,7 +2,7 @@
 
 use binnacle_model::LogTime;
 use binnacle_model::storage::{
-    AppendError, AppendReport, LabelSets, Metadata, Series, SeriesSet, StorageError,
+    AppendError, AppendReport, LabelSets, Metadata, Series, SeriesDecoder, SeriesSet, StorageError,
 };
 use binnacle_model::{Matcher, TimeRange};
 
@@ -188,13 +188,6 @@ fn series_of_rules_end_with_a_marker() {
     evaluator.evaluate(0, Timestamp(10_000), &Deadline::default());
     assert_eq!(world.values("doubled"), [" 0 0", " 10 stale"]);
     assert_eq!(world.values("ALERTS"), ["pending 0 1", "pending 10 stale"]);
-}
-
-#[test]
-fn labels_survive_whatever_they_hold() {
-    let labels = Labels::new([("a", "x\0y"), ("b", "")]).unwrap();
-    assert_eq!(RuleLabels.decode(&to_bytes(&labels)), Ok(labels));
-    assert!(RuleLabels.decode(b"\xff\0\0\0").is_err());
 }
 
 #[test]
