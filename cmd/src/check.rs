@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use binnacle_alerting::FileError;
+use binnacle_alerting::log_metrics::{is_log_metrics, parse_log_metrics};
 use binnacle_alerting::rules::{Rule, RuleKind, parse_rules};
 use binnacle_alerting::slo::parse_slos;
 use binnacle_alerting::template::{Context, try_expand};
@@ -16,7 +18,7 @@ type Check = fn(&Path) -> Result<String, String>;
 pub(crate) fn run(what: CheckCommand) -> ExitCode {
     let (files, check): (Vec<PathBuf>, Check) = match what {
         CheckCommand::Config { files } => (files, check_config),
-        CheckCommand::Rules { files } => (files, |path| check_groups(path, parse_rules)),
+        CheckCommand::Rules { files } => (files, check_rules),
         CheckCommand::Alertmanager { files } => (files, check_alertmanager),
         CheckCommand::Slo { files } => (files, |path| check_groups(path, parse_slos)),
     };
@@ -42,7 +44,10 @@ fn check_config(path: &Path) -> Result<String, String> {
         0 => String::new(),
         count => format!(", {count} receivers of remote write"),
     };
-    Ok(format!("{} targets, {} rule groups{remotes}", config.targets.len(), config.groups.len()))
+    let counted: usize = config.log_metrics.iter().map(|group| group.rules.len()).sum();
+    let counted = if counted == 0 { String::new() } else { format!(", {counted} metrics of logs") };
+    let (targets, groups) = (config.targets.len(), config.groups.len());
+    Ok(format!("{targets} targets, {groups} rule groups{counted}{remotes}"))
 }
 
 fn check_alertmanager(path: &Path) -> Result<String, String> {
@@ -63,12 +68,30 @@ fn warn_of_templates(rule: &Rule) {
     }
 }
 
+fn read(path: &Path) -> Result<String, String> {
+    std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
+}
+
+fn lines(errors: &[FileError]) -> String {
+    let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
+    lines.join("\n")
+}
+
+/// Of either kind: Prometheus's, or those that make metrics of logs.
+fn check_rules(path: &Path) -> Result<String, String> {
+    let text = read(path)?;
+    if !is_log_metrics(&text) {
+        return check_groups(path, parse_rules);
+    }
+    let found = parse_log_metrics(&path.display().to_string(), &text).map_err(|errors| lines(&errors))?;
+    found.warnings.iter().for_each(|warning| println!("  WARNING: {warning}"));
+    let rules: usize = found.groups.iter().map(|group| group.rules.len()).sum();
+    Ok(format!("{rules} metrics of logs found"))
+}
+
 fn check_groups(path: &Path, read: config::ReadGroups) -> Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
-    let groups = read(&path.display().to_string(), &text).map_err(|errors| {
-        let lines: Vec<String> = errors.iter().map(ToString::to_string).collect();
-        lines.join("\n")
-    })?;
+    let text = self::read(path)?;
+    let groups = read(&path.display().to_string(), &text).map_err(|errors| lines(&errors))?;
     for rule in groups.iter().flat_map(|group| &group.rules) {
         warn_of_templates(rule);
     }

@@ -9,6 +9,7 @@ mod clock;
 mod config;
 mod demo;
 mod expand;
+mod log_metrics;
 mod memory;
 mod notifications;
 mod openapi;
@@ -242,7 +243,7 @@ enum CheckCommand {
         #[arg(required = true)]
         files: Vec<PathBuf>,
     },
-    /// Prometheus rule files.
+    /// Prometheus rule files, and files of rules that make metrics of logs.
     Rules {
         /// Files.
         #[arg(required = true)]

@@ -36,7 +36,7 @@ use crate::config::{self, Config};
 use crate::notifications::Notifications;
 use crate::stage::{Stage, healthy};
 use crate::status::{self, Status};
-use crate::{CollectArgs, DoorArgs, ServeArgs, memory, own_page, self_metrics, server, web};
+use crate::{CollectArgs, DoorArgs, ServeArgs, log_metrics, memory, own_page, self_metrics, server, web};
 
 const SELF_INTERVAL: Duration = Duration::from_secs(15);
 const SELF_TIMEOUT: Duration = Duration::from_secs(10);
@@ -153,6 +153,8 @@ pub(crate) async fn start(
     // Producers stop first, then rules, then what they write to.
     let (produce, evaluate) = (CancellationToken::new(), CancellationToken::new());
     let (producers, rules) = (TaskTracker::new(), TaskTracker::new());
+    let evaluating = (&rules, &evaluate);
+    let counted = log_metrics::start(&config, &store, &clock, alerting.clone(), evaluating).await?;
     if let Some(interval) = own_targets {
         config.targets.extend(own(interval, &url, &registry));
     }
@@ -162,16 +164,8 @@ pub(crate) async fn start(
     let log_store: Arc<dyn LogAppender> = store.clone();
     let tailers = Tailers::of_config(&config, &args.data, &log_store, &clock, &collector)?;
 
-    let (evaluator, db) = start_alerting(
-        &config,
-        alertmanager,
-        &args,
-        &external_url,
-        &store,
-        &clock,
-        alerting,
-        (&rules, &evaluate),
-    )?;
+    let (evaluator, db) =
+        start_alerting(&config, alertmanager, &args, &external_url, &store, &clock, alerting, evaluating)?;
     let api = read_api(&store, &clock, features, &config, &args, &stop);
     rules.spawn(save_usage(Arc::clone(&api), Arc::clone(&store), evaluate.clone()));
     let intake =
@@ -183,6 +177,7 @@ pub(crate) async fn start(
         .merge(binnacle_query::http::router(api))
         .merge(status::router(status))
         .merge(alert_http::router(Arc::new(alert_http::AlertApi { evaluator, db })))
+        .merge(log_metrics::routes(counted, &store, &clock, args.enable_admin_api))
         .merge(binnacle_collector::http::router(&scraper, read_selector))
         .merge(binnacle_collector::intake::router(intake))
         .merge(web::router());
@@ -192,7 +187,7 @@ pub(crate) async fn start(
     front.wait().await;
 
     produce.cancel();
-    finish(&producers, tailers).await?;
+    finish(&producers, tailers, &store).await?;
     evaluate.cancel();
     rules.close();
     rules.wait().await;
@@ -266,12 +261,18 @@ fn start_remotes(
     Ok(remotes)
 }
 
-/// Waits for all that produces samples and lines.
-async fn finish(producers: &TaskTracker, tailers: Tailers) -> anyhow::Result<()> {
+/// Waits for all that produces samples and lines, and until rules have heard of the last line.
+async fn finish(producers: &TaskTracker, tailers: Tailers, store: &Arc<Store>) -> anyhow::Result<()> {
     tracing::info!("stopping");
     producers.close();
     producers.wait().await;
-    tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")
+    let store = Arc::clone(store);
+    let stopping = tokio::task::spawn_blocking(move || {
+        tailers.stop();
+        store.flush_logs()
+    });
+    // A store that is broken says so itself.
+    stopping.await.context("tailers").map(|_| ())
 }
 
 async fn close(maintenance: Maintenance, store: Arc<Store>) -> anyhow::Result<()> {

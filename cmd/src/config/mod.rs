@@ -1,6 +1,7 @@
 //! The configuration file: Binnacle's own, or a plain `prometheus.yml`. They are one schema: ours adds
-//! `logs`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
+//! `log_metric_files`, `logs`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
 
+mod log_metrics;
 mod logs;
 
 use std::collections::BTreeSet;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use binnacle_alerting::log_metrics::LogMetricGroup;
 use binnacle_alerting::notify::{AlertmanagerConfig, parse_alertmanager};
 use binnacle_alerting::rules::{RuleGroup, parse_rules};
 use binnacle_alerting::slo::parse_slos;
@@ -23,6 +25,7 @@ use binnacle_store::{LogOptions, MetricOptions, ShortRetention};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use log_metrics::read_log_metrics;
 use logs::{RawLogStorage, read_logs};
 
 use crate::expand::expand;
@@ -46,6 +49,8 @@ struct RawConfig {
     rule_files: Vec<String>,
     #[serde(deserialize_with = "null_is_default")]
     slo_files: Vec<String>,
+    #[serde(deserialize_with = "null_is_default")]
+    log_metric_files: Vec<String>,
     #[serde(deserialize_with = "null_is_default")]
     logs: Vec<RawLogs>,
     #[serde(deserialize_with = "null_is_default")]
@@ -136,6 +141,8 @@ pub(crate) struct Config {
     /// Its scrape configs.
     pub(crate) pools: Vec<Arc<Pool>>,
     pub(crate) groups: Vec<RuleGroup>,
+    /// What is counted in logs.
+    pub(crate) log_metrics: Vec<LogMetricGroup>,
     pub(crate) evaluation_interval: Option<Duration>,
     pub(crate) external_labels: Labels,
     pub(crate) container_logs: Vec<PathBuf>,
@@ -209,6 +216,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
             config.groups.extend(read(&path.display().to_string(), &text).map_err(all_of)?);
         }
     }
+    read_log_metrics(file, dir, &raw.log_metric_files, &mut config)?;
     raw.otlp.check().map_err(|reason| anyhow::anyhow!("{file}: otlp: {reason}"))?;
     config
         .warnings
