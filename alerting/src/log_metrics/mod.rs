@@ -11,8 +11,9 @@
 //! counter has overtaken the old one.
 //!
 //! Entries are matched on the store's own thread, in the subscriber: a queue would be one more place where an entry may be
-//! dropped, and a rule costs less than the indexing of the line (`log_metrics::live::tests` measures). What one entry is
-//! asked by several rules, its words and fields, is made once. Nothing there waits for a disk.
+//! dropped. The price is that many rules slow the indexing of a backlog down: twenty rules that look for words cost some
+//! 2.8 µs for a line of a hundred bytes, indexing it about one. What one entry is asked by several rules, its words and
+//! fields, is made once, and nothing there waits for a disk.
 //!
 //! Invariants:
 //! - An entry counts once in each rule that it matches, in each life of the process.

@@ -298,25 +298,6 @@ fn beyond_the_limit_one_series_counts_the_rest() {
     assert_eq!(series, want.map(|(labels, value)| (labels.to_owned(), value)));
 }
 
-/// The measurement that decided where matching is done; run it with `--release --nocapture`.
-#[test]
-fn a_rule_costs_less_than_indexing_a_line() {
-    let world = Arc::new(World::default());
-    let rule = |n: usize| {
-        format!(
-            "  - {{metric: m{n}_total, query: '\"status {n}\" AND namespace:shop', labels: {{ns: namespace}}}}\n"
-        )
-    };
-    let text = format!("groups:\n- name: g\n  rules:\n{}", (0..20).map(rule).collect::<String>());
-    let _metrics = life(&world, &text, 0);
-    let line =
-        "GET /cart/8813 HTTP/1.1 status 7 took 12 ms user 4711 from 10.1.2.3 by curl/8.5.0 in checkout";
-    let entries: Vec<LogEntry> = (0..10_000).map(|_| entry(1, "shop", line)).collect();
-    let begun = std::time::Instant::now();
-    world.tell(&entries);
-    println!("20 rules, {} ns for each line", begun.elapsed().as_nanos() / 10_000);
-}
-
 #[derive(Debug, Clone)]
 enum Step {
     Push(Vec<(u8, u8)>),
