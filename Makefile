@@ -61,7 +61,8 @@ bench-metrics: ui
 	cargo build --profile bench --bin binnacle --locked
 	python3 cmd/benches/peers/metrics.py --bench $(BENCH) --binnacle $(or $(CARGO_TARGET_DIR),target)/release/binnacle $(ARGS)
 
-# Ten million log lines through two doors, and the queries of the load generator's set; some 10 minutes.
+# Ten million log lines through two doors, and queries in LogQL and Lucene's syntax; a part of them through Elasticsearch's
+# _bulk; how fresh a search is; free text. Some 25 minutes; ARGS="--parts fresh,text" runs a part.
 bench-logs: ui
 	cargo build --profile bench --bin binnacle --locked
 	python3 cmd/benches/peers/logs.py --bench $(BENCH) --binnacle $(or $(CARGO_TARGET_DIR),target)/release/binnacle $(ARGS)

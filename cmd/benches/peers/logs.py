@@ -1,9 +1,15 @@
 #!/usr/bin/env python3
-"""Binnacle's log engine on ten million lines: intake by two doors, size, queries.
+"""Binnacle's log engine on ten million lines: intake by three doors, size, queries, freshness, free text.
 
 Takes the load generator from outside of this repository (--bench) and makes its data in the cache folder. Beside each
 figure stands what VictoriaLogs 1.26 and Loki (August 2026) needed for the same on the machine of PEERS.md; times are
-compared after the decoding speeds of both machines (`bench floor`). `make bench-logs` runs it.
+compared after the decoding speeds of both machines (`bench floor`). `make bench-logs` runs it; --parts runs some of
+
+    doors     the lines through the collector and through Loki's push
+    queries   the generator's set in LogQL, and the same and others in Lucene's syntax, on what the last door brought
+    bulk      a part of the lines through Elasticsearch's _bulk, as Filebeat sends them
+    fresh     from a line in a file to a search and to live tail, by the server's own collector and by `collect`
+    text      sentences without templates, through the collector
 """
 
 import argparse
@@ -13,9 +19,13 @@ import re
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
-from metrics import Bench, Binnacle, Server, settle
+import corpora
+import fresh
+import lucene
+from metrics import Bench, Binnacle, settle
 
 # Of PEERS.md: p50 in milliseconds of VictoriaLogs and Loki, and what is wanted of us, in the order of the queries.
 WANTED = {
@@ -43,13 +53,19 @@ WANTED = {
 PEERS_DECODE = 875.0
 
 
-class Collector(Server):
-    """Our node agent, reading the files as the kubelet lays them out."""
+# CPU-seconds per GB of messages and bytes on disk for each of them, and delays in seconds.
+WANTED_COST = {"collector": (22, 0.15), "loki": (36, 0.15), "bulk": (36, 0.20), "text": (None, 0.30)}
+WANTED_DELAY = {"search": 2.0, "tail": 0.5}
+PARTS = "doors,queries,bulk,fresh,text"
+BULK_LINES = 3_000_000
+TEXT_LINES = 1_000_000
 
-    ready_path = "/-/ready"
+
+class WithFiles(Binnacle):
+    """The server with a collector of its own for files of containers."""
 
     def arguments(self):
-        return ["collect", "--config", str(self.data.parent / "collect.yml")]
+        return [*super().arguments(), "--config", str(self.data.parent / "collect.yml")]
 
 
 def anonymous_mb(pid):
@@ -112,11 +128,10 @@ def seal(server, meta):
     return disk_bytes(server.data / "logs") / meta["raw_bytes"]
 
 
-def through_loki(bench, server, folder, meta):
+def through_http(bench, server, folder, meta, protocol, path):
     def push():
-        process = subprocess.Popen([bench.binary, "push-logs", "--protocol", "loki", "--url",
-                                    server.url + "/loki/api/v1/push", "--dir", str(folder)],
-                                   stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen([bench.binary, "push-logs", "--protocol", protocol, "--url", server.url + path,
+                                    "--dir", str(folder)], stdout=subprocess.PIPE, text=True)
         peak = watch_memory(server, lambda: process.poll() is not None)
         print(process.stdout.read().strip())
         assert process.returncode == 0
@@ -148,19 +163,149 @@ def through_collector(bench, server, folder, meta, work, binary):
     return intake(bench, server, meta, push)
 
 
-def queries(bench, server, folder, source, work, speed):
+def logql_rows(bench, server, folder, source, work):
+    """Name, p50 in milliseconds and what was found of each query of the set."""
     answers = work / "queries.json"
     bench.run("query-logs", "--kind", "loki", "--url", server.url, "--set", source, "--dir", folder, "--json", answers)
-    print("\n| query, p50 ms | binnacle | wanted here | VictoriaLogs | Loki | to VictoriaLogs | found |")
-    print("|---|---|---|---|---|---|---|")
     for answer in json.loads(answers.read_text()):
         p50 = answer["latency"].get("p50_ms", answer["latency"].get("p50"))
-        peer, loki, wanted = WANTED.get(answer["name"], (None, None, None))
-        limit = f"{wanted * speed:.1f}" if wanted else "-"
-        ratio = f"{p50 / (peer * speed):.3f}" if peer else "-"
-        missed = " !" if (wanted and p50 > wanted * speed) or (peer and p50 > peer * speed) else ""
-        print(f"| {answer['name']} | {p50:.2f}{missed} | {limit} | {peer} | {loki} | {ratio} |"
-              f" {answer['found']} {answer['error'] or ''} |")
+        yield answer["name"], p50, str(answer["error"] or answer["found"])
+
+
+def print_row(name, p50, slowest, wanted, speed, found):
+    peer, loki, usual = WANTED.get(name, (None, None, None))
+    wanted = wanted or usual
+    limit = f"{wanted * speed:.1f}" if wanted else "-"
+    ratio = f"{p50 / (peer * speed):.3f}" if peer else "-"
+    missed = " !" if (wanted and p50 > wanted * speed) or (peer and p50 > peer * speed) else ""
+    slowest = f" / {slowest:.2f}" if slowest else ""
+    print(f"| {name} | {p50:.2f}{slowest}{missed} | {limit} | {peer or '-'} | {loki or '-'} | {ratio} | {found} |",
+          flush=True)
+
+
+def queries(bench, server, folder, meta, source, work, speed):
+    columns = "wanted here | VictoriaLogs | Loki | to VictoriaLogs | found |\n|---|---|---|---|---|---|---|"
+    print(f"\n| LogQL, p50 ms | binnacle | {columns}")
+    logql = {}
+    for name, p50, found in logql_rows(bench, server, folder, source, work):
+        logql[name] = found
+        print_row(name, p50, None, None, speed, found)
+    print(f"\n| Lucene, p50 / slowest ms | binnacle | {columns}")
+    for query, p50, slowest, found in lucene.measure(server, folder, meta, logql):
+        print_row(query["name"], p50, slowest, query.get("wanted"), speed, found)
+    print(f"\nanonymous memory after the queries: {anonymous_mb(server.process.pid):.0f} MB")
+
+
+@contextmanager
+def running(options, name, kind=Binnacle):
+    """A server on an empty folder, and the folder around it."""
+    work = options.cache / "work" / f"logs-{name}"
+    subprocess.run(["rm", "-rf", work], check=True)
+    work.mkdir(parents=True)
+    server = kind("binnacle", options.binnacle, work / "data")
+    try:
+        yield server, work
+    finally:
+        server.stop()
+        if not options.keep:
+            subprocess.run(["rm", "-rf", work / "data", work / "var-log"], check=True)
+
+
+def print_figures(name, figures):
+    cpu, disk = WANTED_COST[name]
+    wanted = {"CPU-s per GB": cpu, "disk / raw": disk}
+    print(f"\n| through {name} | binnacle | wanted |\n|---|---|---|")
+    for figure, value in figures.items():
+        limit = wanted.get(figure)
+        missed = " !" if limit and value > limit else ""
+        print(f"| {figure} | {value:,.3f}{missed} | {limit or '-'} |", flush=True)
+
+
+def doors(options, bench, folder, meta, parts, speed):
+    """The lines through each door, and the queries on what the last one brought."""
+    names = options.doors.split(",")
+    for door in names if "doors" in parts else names[-1:]:
+        with running(options, door) as (server, work):
+            server.start()
+            if door == "loki":
+                figures = through_http(bench, server, folder, meta, "loki", "/loki/api/v1/push")
+            else:
+                figures = through_collector(bench, server, folder, meta, work, options.binnacle)
+            figures["disk / raw"] = seal(server, meta)
+            print_figures(door, figures)
+            if door == names[-1] and "queries" in parts:
+                queries(bench, server, folder, meta, options.bench / "queries/logs.json", work, speed)
+
+
+def corpus(kind, place, lines):
+    """Made by a process of its own, or there already; answers the folder and what it says of itself."""
+    made = [sys.executable, corpora.__file__, kind, str(place), str(lines)]
+    folder = Path(subprocess.run(made, check=True, stdout=subprocess.PIPE, text=True).stdout.strip())
+    return folder, json.loads((folder / "meta.json").read_text())
+
+
+def bulk(options, bench, folder):
+    folder, meta = corpus("bulk", folder, min(BULK_LINES, options.lines))
+    with running(options, "bulk") as (server, _):
+        server.start()
+        figures = through_http(bench, server, folder, meta, "es-bulk", "/elastic/_bulk")
+        figures["disk / raw"] = seal(server, meta)
+    print_figures("bulk", figures)
+
+
+def packed_bytes(folder, level):
+    """What zstd makes of the messages, stream after stream: nothing that is quick is much smaller."""
+    packer = subprocess.Popen(["zstd", f"-{level}", "-q", "-c"], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    counter = subprocess.Popen(["wc", "-c"], stdin=packer.stdout, stdout=subprocess.PIPE, text=True)
+    for path in sorted(folder.glob("cri/*/0.log")):
+        for line in open(path, "rb"):
+            packer.stdin.write(line.split(b" ", 3)[3])
+    packer.stdin.close()
+    return int(counter.communicate()[0])
+
+
+def text(options, bench):
+    folder, meta = corpus("prose", bench.cache, TEXT_LINES)
+    with running(options, "text") as (server, work):
+        server.start()
+        figures = through_collector(bench, server, folder, meta, work, options.binnacle)
+        figures["disk / raw"] = seal(server, meta)
+    for level in (1, 9):
+        figures[f"of zstd -{level}"] = packed_bytes(folder, level) / meta["raw_bytes"]
+    print_figures("text", figures)
+
+
+def freshness(options, folder):
+    """By the collector within the server, and by one beside it."""
+    sources = sorted(folder.glob("cri/*/0.log"), key=lambda path: -path.stat().st_size)[:fresh.FILES]
+    print("\n| a line's way, seconds | p50 | p99 | wanted p99 | seen |\n|---|---|---|---|---|")
+    for by in ("serve", "collect"):
+        with running(options, f"fresh-{by}", WithFiles if by == "serve" else Binnacle) as (server, work):
+            links, places = fresh.containers(work / "var-log", sources)
+            (work / "var-log/places.json").write_text(json.dumps([[str(place), str(of)] for place, of in places]))
+            config = work / "collect.yml"
+            config.write_text(f"logs:\n  - containers: {links}\n")
+            server.start()
+            beside = None
+            if by == "collect":
+                config.write_text(f"store:\n  url: {server.url}\n" + config.read_text())
+                log = open(work / "collector.log", "ab")
+                beside = subprocess.Popen([options.binnacle, "collect", "--config", config],
+                                          stdout=log, stderr=log, cwd=work)
+            try:
+                time.sleep(2)
+                written, found, told = fresh.measure(server, work / "var-log")
+            finally:
+                if beside:
+                    beside.terminate()
+                    beside.wait()
+        for name, seen in (("search", found), ("tail", told)):
+            wanted, p99 = WANTED_DELAY[name], seen.quantile(0.99)
+            lost = "" if len(seen.delays) == written["probes"] else " !"
+            missed = "" if p99 <= wanted else " !"
+            print(f"| {by}: file to {name} | {seen.quantile(0.5):.3f} | {p99:.3f}{missed} | {wanted} |"
+                  f" {len(seen.delays)} of {written['probes']}{lost} {seen.problem or ''} |", flush=True)
+        print(f"the writer was late by {written['late_s']:.3f} s at most")
 
 
 def main():
@@ -170,11 +315,16 @@ def main():
     parser.add_argument("--bench", type=Path, default=here.parent / "shared/bench", help="the load generator")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/binnacle", help="for the data")
     parser.add_argument("--lines", type=int, default=10_000_000)
+    parser.add_argument("--parts", default=PARTS, help="what is measured")
     parser.add_argument("--doors", default="collector,loki", help="by which doors the lines come; the last is queried")
-    parser.add_argument("--keep", action="store_true", help="leave the last server's folder there")
+    parser.add_argument("--keep", action="store_true", help="leave the folders of the servers there")
     options = parser.parse_args()
+    parts = options.parts.split(",")
+    if unknown := set(parts) - set(PARTS.split(",")):
+        sys.exit(f"--parts: {', '.join(sorted(unknown))} is none of {PARTS}")
     if not options.bench.is_dir():
         sys.exit(f"the load generator is not at {options.bench}: say --bench DIR")
+    options.binnacle = options.binnacle.resolve()
     bench = Bench(options.bench, options.cache)
     folder = bench.logs(options.lines)
     meta = json.loads((folder / "meta.json").read_text())
@@ -184,27 +334,14 @@ def main():
     print(f"floor: zstd 1 on a megabyte of CRI text gives {decode:.0f} MB/s")
     print(f"\n{meta['lines']:,} lines, {meta['raw_bytes'] / 1e9:.2f} GB of messages;"
           f" times of PEERS.md are taken times {speed:.2f}\n")
-    binary = options.binnacle.resolve()
-    for door in options.doors.split(","):
-        work = options.cache / "work" / f"logs-{door}"
-        subprocess.run(["rm", "-rf", work], check=True)
-        work.mkdir(parents=True)
-        server = Binnacle("binnacle", binary, work / "data")
-        server.start()
-        try:
-            if door == "loki":
-                figures = through_loki(bench, server, folder, meta)
-            else:
-                figures = through_collector(bench, server, folder, meta, work, binary)
-            figures["disk / raw"] = seal(server, meta)
-            print(f"through {door}: " + ", ".join(f"{name} {value:,.3f}" for name, value in figures.items()))
-            if door == options.doors.split(",")[-1]:
-                queries(bench, server, folder, options.bench / "queries/logs.json", work, speed)
-                print(f"\nanonymous memory after the queries: {anonymous_mb(server.process.pid):.0f} MB")
-        finally:
-            server.stop()
-            if not options.keep:
-                subprocess.run(["rm", "-rf", work / "data"], check=True)
+    if {"doors", "queries"} & set(parts):
+        doors(options, bench, folder, meta, parts, speed)
+    if "bulk" in parts:
+        bulk(options, bench, folder)
+    if "fresh" in parts:
+        freshness(options, folder)
+    if "text" in parts:
+        text(options, bench)
 
 
 if __name__ == "__main__":
