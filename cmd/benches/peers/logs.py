@@ -7,6 +7,7 @@ compared after the decoding speeds of both machines (`bench floor`). `make bench
 
     doors     the lines through the collector and through Loki's push
     queries   the generator's set in LogQL, and the same and others in Lucene's syntax, on what the last door brought
+              (through Loki's push lines have attributes, trace ids and levels; through the collector they have none)
     bulk      a part of the lines through Elasticsearch's _bulk, as Filebeat sends them
     fresh     from a line in a file to a search and to live tail, by the server's own collector and by `collect`
     text      sentences without templates, through the collector
