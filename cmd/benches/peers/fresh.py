@@ -118,7 +118,7 @@ def follow(server, seen, stop):
 
 
 def measure(server, root, rate=RATE, seconds=SECONDS):
-    """Writes beneath `root` and watches; answers probes written, what was seen in search and in tail, and the writer."""
+    """Writes beneath `root` and watches; answers what the writer says, what a search saw, and what the tail."""
     stop, found, told = threading.Event(), Seen(), Seen()
     watchers = [threading.Thread(target=work, args=(server, seen, stop), daemon=True)
                 for work, seen in ((search, found), (follow, told))]

@@ -1,6 +1,6 @@
 """The queries of `../queries/logs-lucene.json` through `/api/logs`, and what a scan of the lines says of each.
 
-A query's `scan` is an expression of Perl's kind over the messages, which must hold for as many lines as the answer says;
+A query's `scan` is an expression of Perl's kind over the messages, which holds for as many lines as the answer says;
 `files` narrows it to streams, `NAMESPACE_POD_CONTAINER`, and `case` is the text that LogQL counts where it regards the
 letters' case. What a scan found stays in the data's folder.
 """
