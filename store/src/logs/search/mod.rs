@@ -13,6 +13,7 @@
 
 mod answers;
 mod candidates;
+mod cells;
 pub(super) mod facts;
 mod groups;
 pub(super) mod needle;
