@@ -193,8 +193,11 @@ pub(crate) struct Opening {
     interned: Mutex<page::Shared>,
     /// Records that sealed pages of each class have, ascending and apart.
     covered: HashMap<ClassName, Vec<(Sequence, Sequence)>>,
-    /// The last record of which all lines were in pages.
+    /// The last record of which a page has lines.
     through: Sequence,
+    /// The last record of which all lines were in pages, with those of all before it, when the marks were last saved.
+    /// Pages alone do not tell: those of one class may be ahead of those of another.
+    saved: Sequence,
     /// A page was set aside, now or before a crash: of its lines the log may still have some.
     refills: bool,
     marks: Marks,
@@ -246,9 +249,9 @@ impl Opening {
         covered.values_mut().for_each(|of_class| of_class.sort_unstable());
         let by_file = catalog.marks().map_err(OpenLogsError::Catalog)?;
         let marks = Marks { by_file, ..Marks::default() };
-        let through = catalog.logs_through().map_err(OpenLogsError::Catalog)?;
+        let saved = catalog.logs_through().map_err(OpenLogsError::Catalog)?;
         let lasts = covered.values().flatten().map(|(_, last)| *last);
-        let through = lasts.fold(through, Sequence::max);
+        let through = lasts.fold(saved, Sequence::max);
         let (missing, last) = (Vec::new(), Sequence::default());
         let dir = dir.to_path_buf();
         Ok(Self {
@@ -259,6 +262,7 @@ impl Opening {
             interned,
             covered,
             through,
+            saved,
             refills,
             marks,
             missing,
@@ -271,10 +275,9 @@ impl Opening {
     pub(crate) fn replay(&mut self, sequence: Sequence, payload: &[u8]) -> bool {
         let Some((received, push)) = payload.split_first_chunk::<8>() else { return false };
         let received = LogTime(i64::from_le_bytes(*received));
-        let payload_bytes = payload.len();
-        let Ok(decoded) = LogPush::decode(push) else { return false };
-        let Some(classes) = decode_classes(push, decoded.batches.len()) else { return false };
-        let push = decoded;
+        let (tail, bytes) = (push, payload.len());
+        let Ok(push) = LogPush::decode(tail) else { return false };
+        let Some(classes) = decode_classes(tail, push.batches.len()) else { return false };
         for batch in &push.batches {
             self.marks.raise(batch);
         }
@@ -294,7 +297,6 @@ impl Opening {
             }
         }
         if !missing.is_empty() && push.batches.iter().any(|batch| !batch.entries.is_empty()) {
-            let (received, bytes) = (received, payload_bytes);
             self.missing.push(Batch { sequence, received, push, classes, bytes, covered, begins_page });
         }
         true
@@ -315,7 +317,7 @@ impl Opening {
 
     /// Up to here no line of the log is wanted.
     pub(crate) fn saved_through(&self) -> Sequence {
-        if self.refills { Sequence(0) } else { self.through }
+        if self.refills { Sequence(0) } else { self.saved }
     }
 
     /// The engine, ready: what pages lack is queued for them.

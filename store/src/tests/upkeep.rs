@@ -116,6 +116,34 @@ fn other_classes_at_the_next_start_double_nothing_and_lose_nothing() {
 }
 
 #[test]
+fn a_class_that_is_sealed_takes_no_line_of_another_from_the_log() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let classes = || options(vec![class("dev", 30)]);
+    let catalog = tempfile::tempdir().unwrap();
+    let catalog = || Catalog::open(&catalog.path().join("catalog")).unwrap();
+    let store = open(&disk, &clock, catalog(), classes()).unwrap();
+    // A head with samples leaves a checkpoint, which says what of the log need not be read.
+    append(&store, "__name__=up", 0, 1.0).unwrap();
+    LogAppender::append(&store, push("audit", 0..1), LogTime(0)).unwrap();
+    // More than a page has: it is sealed, and stands for a later record than the one that is not.
+    LogAppender::append(&store, push("dev", 0..70_000), LogTime(0)).unwrap();
+    assert!(store.flush_logs());
+    while pages(&disk) == 0 {
+        std::thread::yield_now();
+    }
+    store.metrics.checkpoint(&|| store.logs.save_marks(&store.catalog)).unwrap();
+    store.close();
+    for _ in 0..2 {
+        let store = open(&disk, &clock, catalog(), classes()).unwrap();
+        let of_audit = LogQuery::Label(Matcher::new("pod", MatchOp::Equal, "audit").unwrap());
+        let request = LogRequest { query: of_audit, start: LogTime(i64::MIN), end: LogTime(i64::MAX) };
+        let wanted = PageRequest { limit: 9, counts: true, ..PageRequest::default() };
+        assert_eq!(store.search(&request, wanted, &Deadline::default()).unwrap().total, Some(1));
+        store.close();
+    }
+}
+
+#[test]
 fn small_pages_are_joined_when_their_day_is_over() {
     let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
     let store = open(&disk, &clock, Catalog::in_memory(), options(Vec::new())).unwrap();
