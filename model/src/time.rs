@@ -120,6 +120,12 @@ impl LogTime {
         Self::parse_rfc3339(text)
     }
 
+    /// Later by `span`, which may not leave the range of the type.
+    #[must_use]
+    pub fn plus(self, span: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(span.as_nanos()).unwrap_or(i64::MAX)))
+    }
+
     /// Earlier by `span`.
     #[must_use]
     pub fn minus(self, span: Duration) -> Self {

@@ -217,6 +217,7 @@ impl Store {
         }
         telemetry.wal_damaged_bytes.inc_by(report.damaged_bytes);
         metrics.remember_damage(&report.damaged, clock.now()).map_err(io)?;
+        logs.remember_damage(&report.missing, clock.now_ns()).map_err(io)?;
         tracing::info!(
             records = report.records,
             torn_bytes = report.torn_bytes,

@@ -18,6 +18,7 @@
 mod class;
 mod index;
 mod indexer;
+mod lost;
 mod marks;
 mod page;
 mod partition;
@@ -45,6 +46,7 @@ pub(crate) use class::ClassName;
 pub use class::{CLASSES_MAX, LogClass, is_class_name};
 use class::{Classes, decode_classes, encode_classes};
 use indexer::Indexer;
+use lost::Lost;
 use marks::Marks;
 use page::OpenPage;
 #[doc(hidden)]
@@ -161,6 +163,8 @@ struct Shared {
     partition_max_bytes: u64,
     /// Pages in which a search found damage.
     suspects: Mutex<Vec<PathBuf>>,
+    /// Records of the log that were damaged before pages had their lines.
+    lost: Vec<Lost>,
 }
 
 impl Shared {
@@ -206,7 +210,16 @@ pub(crate) struct Opening {
     /// The classes of which a page has the lines that were read last.
     was_covered: Vec<ClassName>,
     last: Sequence,
+    /// When records were received, one in each minute.
+    moments: Vec<(Sequence, LogTime)>,
+    lost: Vec<Lost>,
 }
+
+/// A minute, in nanoseconds.
+const MOMENTS_APART: i64 = 60_000_000_000;
+
+/// Lines may be so much older than their record, or newer, for all that is known of it.
+const LOST_MARGIN: Duration = Duration::from_hours(1);
 
 impl Opening {
     /// Opens the partitions and reads the marks.
@@ -226,7 +239,9 @@ impl Opening {
         let mut refills = disk.exists(&dir.join(REFILL)).map_err(read)?;
         let interned = Mutex::default();
         let mut covered: HashMap<ClassName, Vec<(Sequence, Sequence)>> = HashMap::new();
-        for name in disk.list(dir).map_err(read)? {
+        let names = disk.list(dir).map_err(read)?;
+        let lost = lost::noted(&names);
+        for name in names {
             if name.starts_with(GONE) {
                 // A crash came between its renaming and its removal.
                 disk.remove_dir_all(&dir.join(&name)).map_err(read)?;
@@ -268,6 +283,8 @@ impl Opening {
             missing,
             was_covered: Vec::new(),
             last,
+            moments: Vec::new(),
+            lost,
         })
     }
 
@@ -282,6 +299,9 @@ impl Opening {
             self.marks.raise(batch);
         }
         self.last = sequence;
+        if self.moments.last().is_none_or(|(_, last)| received.0.abs_diff(last.0) >= MOMENTS_APART as u64) {
+            self.moments.push((sequence, received));
+        }
         if !push.batches.iter().all(|batch| batch.stream_labels().is_ok()) {
             return false;
         }
@@ -308,6 +328,46 @@ impl Opening {
         // Pages do not overlap (`begins_page`), so that the few before it are enough.
         let at = covered.partition_point(|(first, _)| *first <= sequence);
         covered[..at].iter().rev().take(64).any(|(_, last)| sequence <= *last)
+    }
+
+    /// Remembers that records of the log are missing, also when its files are gone: searches of their time are told. Call
+    /// it when all others are replayed.
+    pub(crate) fn remember_damage(
+        &mut self,
+        missing: &[(Sequence, Sequence)],
+        now: LogTime,
+    ) -> io::Result<()> {
+        let longest = self.options.classes.iter().map(|class| class.retention).max();
+        let retention = longest.map_or(self.options.retention, |longest| longest.max(self.options.retention));
+        let oldest = now.minus(retention);
+        let (gone, kept): (Vec<_>, Vec<_>) =
+            self.lost.iter().copied().partition(|lost| lost.received.1 < oldest);
+        gone.iter().try_for_each(|lost| lost.forget(&*self.disk, &self.dir))?;
+        self.lost = kept;
+        for (first, last) in missing {
+            let first = Sequence(first.0.max(self.saved.0 + 1));
+            let is_known = self.lost.iter().any(|lost| lost.records == (first, *last));
+            if first > *last || is_known || self.all_cover(first, *last) {
+                continue;
+            }
+            let before = self.moments.iter().rfind(|(sequence, _)| *sequence < first);
+            let after = self.moments.iter().find(|(sequence, _)| *sequence > *last);
+            let start = before.map_or(oldest, |(_, at)| at.minus(LOST_MARGIN));
+            let end = after.map_or(now, |(_, at)| *at).plus(LOST_MARGIN);
+            let lost = Lost { records: (first, *last), received: (start, end) };
+            lost.remember(&*self.disk, &self.dir)?;
+            self.lost.push(lost);
+        }
+        Ok(())
+    }
+
+    /// Whether pages of each class have what records brought.
+    fn all_cover(&self, first: Sequence, last: Sequence) -> bool {
+        let has =
+            |pages: &Vec<(Sequence, Sequence)>| pages.iter().any(|(from, to)| *from <= first && last <= *to);
+        let classes = self.options.classes.iter().map(|class| class.name.as_str()).chain([""]);
+        let mut classes = classes.map(|class| self.covered.get(class));
+        classes.all(|pages| pages.is_some_and(has))
     }
 
     /// The last record that was there for certain.
@@ -338,6 +398,7 @@ impl Opening {
             cache_bytes: self.options.cache_bytes,
             partition_max_bytes: self.options.partition_max_bytes,
             suspects: Mutex::default(),
+            lost: self.lost,
         });
         shared.queue.set_sealed(before);
         let last_missing = self.missing.last().map_or(Sequence(0), |batch| batch.sequence);

@@ -83,7 +83,7 @@ impl Template {
     }
 
     /// The constant pieces: before the first hole, between the holes, behind the last one.
-    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = &[u8]> + Clone {
         let starts = std::iter::once(0).chain(self.cuts.iter().map(|cut| *cut as usize));
         let ends = self.cuts.iter().map(|cut| *cut as usize).chain([self.text.len()]);
         starts.zip(ends).map(|(start, end)| &self.text[start..end])

@@ -51,6 +51,9 @@ pub struct ReplayReport {
     pub torn_bytes: u64,
     /// Files in which acknowledged records may be missing, ascending.
     pub damaged: Vec<WalFileId>,
+    /// The first and the last record of each row of them that is missing. Of one at the end of the log the last is not
+    /// known: it says the first.
+    pub missing: Vec<(Sequence, Sequence)>,
     /// Whether `last` was read or told, so that the next record must follow it.
     is_last_known: bool,
 }
@@ -71,6 +74,7 @@ impl ReplayReport {
             self.blame(before);
         }
         self.blame(file);
+        self.missing.push((Sequence(self.last.0 + 1), Sequence(next.0 - 1)));
     }
 }
 
@@ -168,7 +172,11 @@ fn replay_file(
         match next {
             Some(next) => damaged.extend_from_slice(&bytes[at..next]),
             None if record::is_torn(&bytes[at..]) => report.torn_bytes += (bytes.len() - at) as u64,
-            None => damaged.extend_from_slice(&bytes[at..]),
+            None => {
+                damaged.extend_from_slice(&bytes[at..]);
+                let next = Sequence(report.last.0 + 1);
+                report.missing.push((next, next));
+            }
         }
         at = next.unwrap_or(bytes.len());
     }

@@ -89,9 +89,6 @@ impl IndexBuilder {
             self.add_template(&one.template, &mut terms);
         }
         reader.each_text(&mut |text| add_words(text, &mut terms.words))?;
-        if reader.texts()?.has_escape || reader.has_bodies() {
-            terms.attributes.insert(ESCAPES.to_owned());
-        }
         let labels = reader.streams().iter().flatten();
         terms.labels = labels.map(|label| (label.name.to_string(), label.value.to_string())).collect();
         self.words.add(&terms).map_err(|error| failed(&error))?;

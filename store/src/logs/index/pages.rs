@@ -158,7 +158,7 @@ impl Look<'_> {
     /// Pages of which entries may have a field that passes the test.
     fn with_field(&self, name: &str, test: &Test) -> Result<Pages, PageError> {
         let Some(phrase) = plain_phrase(test) else { return Ok(None) };
-        let plain = whole_words(phrase).iter().filter(|word| is_plain_word(word));
+        let plain = whole_words(phrase).iter().filter(|word| is_plain_word(phrase, word));
         let Some(pages) = self.with_words(plain)? else { return Ok(None) };
         let words = self.words()?;
         let of_label = words.with_label(name, &mut |value| test.of_text_value(value)).map_err(damaged)?;

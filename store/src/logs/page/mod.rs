@@ -8,6 +8,7 @@
 //! template  constant text; rows that have it        which template a row has is a column, too
 //! cells     a column per hole of a template         see [`super::split`]
 //! tables    the page's texts, ids and bodies        cells refer to them by number
+//! uses      for each text the holes that have it    what a search may pass over
 //! filter    hashes of all words in variables        says surely that a word is in none
 //! ```
 //!
@@ -27,6 +28,7 @@ mod rewrite;
 mod seal;
 mod sealed;
 mod tables;
+mod uses;
 
 use std::io;
 use std::sync::Arc;
@@ -42,7 +44,8 @@ pub(crate) use reader::PageReader;
 pub(crate) use rewrite::rewrite;
 pub(crate) use seal::{MINUTE_NS, key_of_number, seal};
 pub(crate) use sealed::{SealedPage, Shared, Source};
-pub(crate) use tables::{Texts, has_escape};
+pub(crate) use tables::{Folded, Texts, has_escape};
+pub(crate) use uses::{TEXTS, Uses, slot_of};
 
 use super::split::{Cell, Lookup, decode};
 use super::template::{Template, ValueKind};
@@ -115,6 +118,14 @@ pub(crate) trait PageView {
     fn tables(&self) -> Result<&dyn Lookup, PageError>;
     /// The texts among the tables.
     fn texts(&self) -> Result<&Texts, PageError>;
+    /// Which variables have each of the texts; `None` in an open page, and in one of an earlier release.
+    fn uses(&self) -> Result<Option<(&Uses, &Folded)>, PageError> {
+        Ok(None)
+    }
+    /// Bytes of the longest run of hex digits in lower case and dashes among the texts.
+    fn longest_hex(&self) -> Result<usize, PageError> {
+        Ok(usize::MAX)
+    }
     /// Whether there is text that is in no other table.
     fn has_bodies(&self) -> bool;
     /// Ids of 16 and of 32 hex digits.

@@ -9,7 +9,8 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::seal::{HolePlace, section};
 use super::sealed::{SHORT, SealedPage, read_section};
-use super::tables::Texts;
+use super::tables::{Folded, Texts};
+use super::uses::Uses;
 use super::{Fuse, PageError, PageTemplate, PageView, cells};
 use crate::bytes::Reader;
 use crate::logs::split::Lookup;
@@ -182,6 +183,13 @@ impl PageView for PageReader {
     }
     fn texts(&self) -> Result<&Texts, PageError> {
         self.page.texts()
+    }
+    fn uses(&self) -> Result<Option<(&Uses, &Folded)>, PageError> {
+        let Some(uses) = self.page.uses()? else { return Ok(None) };
+        Ok(Some((uses, self.page.folded()?)))
+    }
+    fn longest_hex(&self) -> Result<usize, PageError> {
+        self.page.longest_hex()
     }
     fn has_bodies(&self) -> bool {
         self.page.sections.iter().any(|place| place.kind == section::BODIES)

@@ -7,6 +7,7 @@ use binnacle_model::tokens::words;
 use super::cells::{self, Scratch};
 use super::open::OpenPage;
 use super::tables::Texts;
+use super::uses::UsesWriter;
 use super::{Fuse, Minute, PageTemplate, PageView, ints, key_of};
 use crate::bytes::{put_text, put_varint, put_zigzag};
 use crate::header::{self, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
@@ -39,6 +40,7 @@ pub(super) mod section {
     pub(in super::super) const FILTER: u8 = 7;
     pub(in super::super) const CELLS: u8 = 8;
     pub(in super::super) const BODIES: u8 = 9;
+    pub(in super::super) const USES: u8 = 10;
 }
 
 /// One entry of a page's directory.
@@ -144,10 +146,11 @@ pub(crate) fn seal(page: &OpenPage) -> std::io::Result<Vec<u8>> {
         compressor: zstd::bulk::Compressor::new(LEVEL)?,
     };
     let mut keys = Vec::new();
-    let (places, bodies) = write_cells(page, &order, &mut writer, &mut keys)?;
+    let mut uses = UsesWriter::new(page.tables.texts.len());
+    let (places, bodies) = write_cells(page, &order, &mut writer, &mut keys, &mut uses)?;
     write_bodies(page, &bodies, &mut writer, &mut keys)?;
     write_rows(page, &order, &mut writer)?;
-    write_tables(page, &mut writer, &mut keys)?;
+    write_tables(page, uses, &mut writer, &mut keys)?;
     if let Some(filter) = Fuse::build(&mut keys) {
         let mut plain = Vec::new();
         filter.encode(&mut plain);
@@ -216,6 +219,7 @@ fn write_cells(
     order: &[u32],
     writer: &mut Writer,
     keys: &mut Vec<u64>,
+    uses: &mut UsesWriter,
 ) -> std::io::Result<(Vec<Vec<HolePlace>>, Vec<u32>)> {
     let occurrences = page.occurrence_column().unwrap_or_default();
     let mut of_template: Vec<Vec<u32>> =
@@ -236,6 +240,7 @@ fn write_cells(
             for cell in &mut column {
                 number_body(cell, &mut bodies);
             }
+            uses.take(&mut column);
             note_keys(&column, keys, &mut forms);
             let kinds = column.iter().fold(0u16, |kinds, cell| kinds | 1 << (cell >> 60));
             let (out, frame) = frames.of(kinds);
@@ -391,10 +396,22 @@ fn pack_signed(values: &[i64]) -> std::io::Result<Vec<u8>> {
         .map_err(|error| std::io::Error::other(error.to_string()))
 }
 
-fn write_tables(page: &OpenPage, writer: &mut Writer, keys: &mut Vec<u64>) -> std::io::Result<()> {
+fn write_tables(
+    page: &OpenPage,
+    uses: UsesWriter,
+    writer: &mut Writer,
+    keys: &mut Vec<u64>,
+) -> std::io::Result<()> {
     let tables = &page.tables;
-    tables.texts.iter().for_each(|text| note_words(text, keys));
-    writer.section(section::TEXTS, &encode_texts(&tables.texts), true)?;
+    let (order, uses) = uses.finish();
+    let mut texts = Texts::default();
+    for number in order {
+        let text = tables.texts.get(number as usize).unwrap_or_default();
+        note_words(text, keys);
+        texts.push(text);
+    }
+    writer.section(section::TEXTS, &encode_texts(&texts), true)?;
+    writer.section(section::USES, &uses, true)?;
     let mut plain = Vec::with_capacity(8 + 8 * tables.id16.len() + 16 * tables.id32.len());
     put_varint(&mut plain, tables.id16.len() as u64);
     let mut text = Vec::new();

@@ -8,7 +8,8 @@ use binnacle_model::log::FileId;
 use binnacle_model::{Labels, LogTime};
 
 use super::seal::{HolePlace, PLACE_BYTES, Run, SectionPlace, WORDS, section};
-use super::tables::{Texts, has_escape};
+use super::tables::{Folded, Texts};
+use super::uses::Uses;
 use super::{Fuse, Minute, PageError, PageTemplate, ints};
 use crate::bytes::Reader;
 use crate::fs::ReadFile;
@@ -70,6 +71,9 @@ pub(crate) struct SealedPage {
     /// Bytes of memory of what was read and is kept.
     weight: AtomicUsize,
     texts: OnceLock<Texts>,
+    folded: OnceLock<Folded>,
+    uses: OnceLock<Uses>,
+    longest_hex: OnceLock<usize>,
     filter: OnceLock<Fuse>,
     /// The number of each row's template, of which few pages have more than 65,536.
     numbers: OnceLock<Vec<u16>>,
@@ -184,7 +188,8 @@ impl SealedPage {
         is_sound.then_some(())?;
         let nowhere = Source { file: Arc::new(Nowhere), offset: 0, length: 0 };
         let (sections, weight) = (Vec::new(), AtomicUsize::new(0));
-        let (texts, filter, numbers) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let (texts, folded, uses) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
+        let (filter, numbers, longest_hex) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
         Some(Self {
             source: nowhere,
             sections,
@@ -204,6 +209,9 @@ impl SealedPage {
             is_on_minute,
             weight,
             texts,
+            folded,
+            uses,
+            longest_hex,
             filter,
             numbers,
         })
@@ -276,6 +284,29 @@ impl SealedPage {
     pub(super) fn texts(&self) -> Result<&Texts, PageError> {
         let read = || decode_texts(&self.section(section::TEXTS, 0)?).ok_or(SHORT);
         self.once(&self.texts, Texts::weight, read)
+    }
+
+    /// The texts without letter case.
+    pub(super) fn folded(&self) -> Result<&Folded, PageError> {
+        self.once(&self.folded, Folded::weight, || Ok(Folded::of(self.texts()?)))
+    }
+
+    /// Bytes of the longest run of hex digits and dashes among the texts.
+    pub(super) fn longest_hex(&self) -> Result<usize, PageError> {
+        let longest = self.once(&self.longest_hex, |_| 0, || Ok(self.texts()?.longest_hex()))?;
+        Ok(*longest)
+    }
+
+    /// Which variables have each text; `None` in a page of an earlier release.
+    pub(super) fn uses(&self) -> Result<Option<&Uses>, PageError> {
+        if !self.sections.iter().any(|place| place.kind == section::USES) {
+            return Ok(None);
+        }
+        let uses = self.once(&self.uses, Uses::weight, || {
+            let plain = self.section(section::USES, 0)?;
+            Uses::decode(&plain, &self.templates, &self.places, self.texts()?.len())
+        })?;
+        Ok(Some(uses))
     }
 
     pub(super) fn filter(&self) -> Result<Option<&Fuse>, PageError> {
@@ -514,8 +545,7 @@ fn decode_texts(plain: &[u8]) -> Option<Texts> {
         ends.push(end);
     }
     let bytes = reader.rest().to_vec();
-    let has_escape = has_escape(&bytes);
-    (bytes.len() == end as usize).then_some(Texts { bytes, ends, has_escape })
+    (bytes.len() == end as usize).then_some(Texts { bytes, ends })
 }
 
 fn unpack_signed(bytes: &[u8], count: usize) -> Result<Vec<i64>, PageError> {

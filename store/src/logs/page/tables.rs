@@ -11,8 +11,6 @@ pub(crate) struct Texts {
     pub(crate) bytes: Vec<u8>,
     /// Where each ends.
     pub(crate) ends: Vec<u32>,
-    /// Whether one has a sign that makes other characters mean something else: a backslash, or an escape.
-    pub(crate) has_escape: bool,
 }
 
 /// Whether some of the bytes may say something else than they are: escapes of JSON and logfmt, colours.
@@ -31,9 +29,13 @@ impl Texts {
         self.bytes.get(start..end)
     }
 
+    /// The text that has the byte at a place in [`Self::bytes`].
+    pub(crate) fn at(&self, place: usize) -> usize {
+        self.ends.partition_point(|end| *end as usize <= place)
+    }
+
     pub(crate) fn push(&mut self, text: &[u8]) -> u32 {
         self.bytes.extend_from_slice(text);
-        self.has_escape |= has_escape(text);
         self.ends.push(self.bytes.len() as u32);
         self.ends.len() as u32 - 1
     }
@@ -42,9 +44,49 @@ impl Texts {
         (0..self.len()).filter_map(|number| self.get(number))
     }
 
+    /// Bytes of the longest run of hex digits in lower case and dashes.
+    pub(super) fn longest_hex(&self) -> usize {
+        let is_hex = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-');
+        // What lies across two texts makes it too long, never too short.
+        self.bytes.split(|byte| !is_hex(byte)).map(<[u8]>::len).max().unwrap_or(0)
+    }
+
     /// Bytes of memory.
     pub(crate) fn weight(&self) -> usize {
         self.bytes.len() + 4 * self.ends.len()
+    }
+}
+
+/// [`Texts`] as they are where letter case does not count.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    /// ASCII letters in lower case, in the same places; none if all of them are.
+    bytes: Option<Vec<u8>>,
+    /// Texts with other characters, ascending: their letters may be anywhere.
+    pub(crate) odd: Vec<u32>,
+}
+
+impl Folded {
+    pub(super) fn of(texts: &Texts) -> Self {
+        let has_upper = texts.bytes.iter().any(u8::is_ascii_uppercase);
+        let bytes = has_upper.then(|| texts.bytes.to_ascii_lowercase());
+        let is_odd = |text: &[u8]| !text.is_ascii();
+        let odd = if texts.bytes.is_ascii() {
+            Vec::new()
+        } else {
+            (0..).zip(texts.iter()).filter(|(_, text)| is_odd(text)).map(|(number, _)| number).collect()
+        };
+        Self { bytes, odd }
+    }
+
+    /// All of them, one behind the other.
+    pub(crate) fn bytes<'a>(&'a self, texts: &'a Texts) -> &'a [u8] {
+        self.bytes.as_deref().unwrap_or(&texts.bytes)
+    }
+
+    /// Bytes of memory.
+    pub(super) fn weight(&self) -> usize {
+        self.bytes.as_ref().map_or(0, Vec::len) + 4 * self.odd.len()
     }
 }
 

@@ -16,7 +16,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::Broken;
 use super::plan::Plan;
-use super::rows::{Found, find};
+use super::rows::{Found, Wants, find};
 use crate::logs::Logs;
 use crate::logs::page::{self, PageError, PageView};
 use crate::logs::partition::Summary;
@@ -184,7 +184,7 @@ impl Logs {
             deadline,
             &mut |summary| best.borrow().may_take(best_moment(summary, page.order)),
             &mut |plan, view, _| {
-                let found = find(plan, view, deadline)?;
+                let found = find(plan, view, Wants::Rows, deadline)?;
                 let (first, last) = view.span();
                 let moment = if page.order == LogOrder::NewestFirst { last } else { first };
                 let mut best = best.borrow_mut();
@@ -212,7 +212,7 @@ impl Logs {
     fn count(&self, request: &LogRequest, deadline: &Deadline) -> Result<(u64, Vec<String>), StorageError> {
         let (counts, warnings) =
             self.shared.visit_all(request, deadline, &|| 0u64, &|count, plan, view, _| {
-                *count += find(plan, view, deadline)?.count(view);
+                *count += find(plan, view, Wants::Counts, deadline)?.count(view);
                 Ok(())
             })?;
         Ok((counts.into_iter().sum(), warnings))

@@ -10,11 +10,14 @@ use super::needle::{inner_tokens, stays_within};
 use super::plan::{Plan, is_plain_equality};
 use crate::logs::page::{Fuse, PageError, PageView, key_of, key_of_number};
 
+/// Bytes of the shortest needle of hex digits that is compared with the longest run of them among texts.
+const HEX_MIN: usize = 16;
+
 /// Names of months, as timestamps have them.
 const MONTHS: &str = "/Jan/Feb/Mar/Apr/May/Jun/Jul/Aug/Sep/Oct/Nov/Dec/";
 
 /// For each condition, some bits. Of words: the `n`th says whether word `n` may stand in a variable. Of needles: whether
-/// one may. Of words in a field: as of words, and [`ESCAPES`]. Of times: 0 no row, 1 every row, 2 some. Of the level: whether a stream has a label of its name.
+/// one may. Of times: 0 no row, 1 every row, 2 some. Of the level: whether a stream has a label of its name.
 #[derive(Debug)]
 pub(super) struct Facts {
     pub(super) bits: Vec<u64>,
@@ -35,7 +38,7 @@ impl Facts {
                 needles(leaf.needs.as_ref().map_or(&[], |needs| &needs.one_of), page)
             }
             LogQuery::Value { field: Field::Parsed(_), test } => match plain_phrase(test) {
-                Some(phrase) => Ok(words(phrase, page)? & !ESCAPES | escapes(page)?),
+                Some(phrase) => words(phrase, page),
                 None => Ok(0),
             },
             LogQuery::Time { low, high } => Ok(times(*low, *high, page.span())),
@@ -52,25 +55,21 @@ impl Facts {
     }
 }
 
-/// Of a word in a field: whether variables of the page may say something else than they are.
-pub(super) const ESCAPES: u64 = 1 << 63;
-
-fn escapes(page: &dyn PageView) -> Result<u64, PageError> {
-    let has_escape = page.has_bodies() || page.texts()?.has_escape;
-    Ok(if has_escape { ESCAPES } else { 0 })
-}
-
 /// The phrase that a field must have, if a field of JSON or logfmt that has its words is in a message that has them, too,
 /// unless there are escapes in it.
 pub(in crate::logs) fn plain_phrase(test: &Test) -> Option<&Phrase> {
     match test {
-        Test::Phrase(phrase) if phrase.words().iter().any(|word| is_plain_word(word)) => Some(phrase),
+        Test::Phrase(phrase) if phrase.words().iter().any(|word| is_plain_word(phrase, word)) => Some(phrase),
         _ => None,
     }
 }
 
-/// Whether a word is in a field's value only if it stands in the message: numbers are written in many ways.
-pub(in crate::logs) fn is_plain_word(word: &str) -> bool {
+/// Whether a word of a phrase is in a field's value only if it stands in the message: numbers are written in many ways.
+pub(in crate::logs) fn is_plain_word(phrase: &Phrase, word: &str) -> bool {
+    if !phrase.is_prefix() {
+        // What is no number as a whole is compared with no number.
+        return phrase.text().parse::<f64>().is_err();
+    }
     let has_letter = word.bytes().any(|byte| byte.is_ascii_lowercase() && byte != b'e');
     has_letter && word.is_ascii() && !matches!(word, "inf" | "infinity" | "nan")
 }
@@ -160,16 +159,20 @@ fn needle_may_vary(needle: &[u8], page: &dyn PageView) -> Result<bool, PageError
         return Ok(true);
     }
     let texts = page.texts()?;
-    if memchr::memmem::find(&texts.bytes, needle).is_some() || page.has_bodies() {
+    let is_hex = needle.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
+    // An id that is longer than all that looks like one among the texts need not be looked for there.
+    let may_be_there = |part: &[u8]| {
+        let is_short = !is_hex || part.len() < HEX_MIN || part.len() <= page.longest_hex()?;
+        Ok::<bool, PageError>(is_short && memchr::memmem::find(&texts.bytes, part).is_some())
+    };
+    if page.has_bodies() || may_be_there(needle)? {
         return Ok(true);
     }
     // The text before a number, and what the number begins with.
     let number = needle.iter().rev().take_while(|byte| is_digit(byte)).count();
-    let head = &needle[..needle.len() - number];
-    if number > 0 && memchr::memmem::find(&texts.bytes, head).is_some() {
+    if number > 0 && may_be_there(&needle[..needle.len() - number])? {
         return Ok(true);
     }
-    let is_hex = needle.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f' | b'-'));
     if !is_hex || needle.len() > 36 {
         return Ok(false);
     }

@@ -11,7 +11,7 @@ use binnacle_model::storage::{
 use binnacle_model::{Labels, LogTime};
 
 use super::plan::Plan;
-use super::rows::{Found, find};
+use super::rows::{Found, Wants, find};
 use super::{Broken, fail};
 use crate::logs::Logs;
 use crate::logs::page::{self, MINUTE_NS, Minute, PageError, PageView, SealedPage, level_name};
@@ -165,8 +165,12 @@ impl Logs {
         let new = || Groups::new(*slices);
         let (parts, warnings) =
             self.shared.visit_all(&request, deadline, &new, &|groups, plan, view, sealed| {
-                let found = find(plan, view, deadline)?;
                 let depth = depth_of(by, view);
+                let counts = depth == Depth::Template
+                    && *measure == LogMeasure::Entries
+                    && single_slice(*slices, view).is_some();
+                let wants = if counts { Wants::Counts } else { Wants::Rows };
+                let found = find(plan, view, wants, deadline)?;
                 add_page(groups, by, *measure, depth, found, view, sealed)
             })?;
         let mut groups = Groups::new(*slices);
@@ -201,7 +205,7 @@ impl Logs {
             deadline,
             &mut |_| true,
             &mut |plan, view, sealed| {
-                let found = find(plan, view, deadline)?;
+                let found = find(plan, view, Wants::Rows, deadline)?;
                 add_patterns(&mut patterns, slices, found, view, sealed)?;
                 Ok(())
             },
@@ -247,6 +251,10 @@ fn add_page(
                 }
             }
         }
+    }
+    for (at, count) in std::mem::take(&mut found.counts) {
+        let group = groups.number(key_of(by, view, &view.templates()[at as usize].template, None))?;
+        groups.sums[group][single.unwrap_or(0)] += u64::from(count);
     }
     // Every row of the page, by stream alone: the runs know.
     let is_all = found.templates.len() == view.templates().len();
@@ -350,11 +358,8 @@ fn add_patterns(
     view: &dyn PageView,
     sealed: Option<&SealedPage>,
 ) -> Result<(), PageError> {
-    let (rows, fits) = (
-        Found { templates: Vec::new(), rows: found.rows },
-        sealed.is_some_and(|one| fits_minutes(slices, one)),
-    );
-    let mut found = Found { templates: found.templates, rows: rows.rows };
+    let mut found = found;
+    let fits = sealed.is_some_and(|one| fits_minutes(slices, one));
     let templates = if fits { std::mem::take(&mut found.templates) } else { Vec::new() };
     for at in templates {
         let one = &view.templates()[at as usize];

@@ -4,7 +4,8 @@
 //! LogQuery ─► Plan ─┬─ per stream    labels decide, or not
 //!                   ├─ per page      filter and table of texts: can a variable have it?
 //!                   ├─ per template  constant text decides for all its rows: yes, no, look
-//!                   └─ per row       only where templates do not decide: columns, then messages
+//!                   ├─ per variable  texts, then cells decide for the rows of a template (`narrow`, `probe`, `fields`)
+//!                   └─ per row       only where nothing of that decides: the message is put together
 //! Found ─► newest first, counts, groups, patterns
 //! ```
 //!
@@ -15,10 +16,13 @@ mod answers;
 mod candidates;
 mod cells;
 pub(super) mod facts;
+mod fields;
 mod groups;
+mod narrow;
 pub(super) mod needle;
 mod phrase;
 mod plan;
+mod probe;
 mod regexes;
 mod rows;
 #[cfg(test)]
@@ -239,10 +243,12 @@ impl Shared {
 
     /// A sentence for each page of a time that was set aside.
     fn losses(&self, start: LogTime, end: LogTime) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let is_in_time = |(first, last): (LogTime, LogTime)| last >= start && first < end;
+        let of_log = self.lost.iter().filter(|lost| is_in_time(lost.received));
+        let mut warnings: Vec<String> = of_log.map(ToString::to_string).collect();
         for partition in self.partitions() {
             for lost in partition.lost() {
-                if lost.span.is_none_or(|(first, last)| last >= start && first < end) {
+                if lost.span.is_none_or(is_in_time) {
                     let rows = lost.rows.map_or_else(|| "some".to_owned(), |rows| rows.to_string());
                     let name = partition.id.name(&partition.class);
                     warnings.push(format!("{rows} log lines of partition {name} were damaged and set aside"));

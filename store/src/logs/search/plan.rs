@@ -9,9 +9,12 @@ use binnacle_model::log_query::{LineTest, LogQuery, LogRegex, Phrase, Test};
 use binnacle_model::storage::{Deadline, LogRequest, StorageError};
 use binnacle_model::{Label, Labels, MatchOp, Matcher};
 
-use super::facts::{ESCAPES, Facts, is_plain_word, plain_phrase};
+use super::facts::{Facts, is_plain_word, plain_phrase};
+use super::fields::Layout;
+use super::narrow::probes;
 use super::needle::{self, Verdict};
 use super::phrase::{self, Item};
+use super::probe::Probe;
 use super::regexes::Needs;
 use crate::logs::page::{PageTemplate, has_escape, level_name};
 use crate::logs::template::{Template, ValueKind};
@@ -41,6 +44,9 @@ pub(super) struct Leaf {
     pub(super) query: LogQuery,
     /// What must stand in a message that the expression matches.
     pub(super) needs: Option<Needs>,
+    /// What it may ask of single variables, and the number of the first of these among those of all conditions.
+    pub(super) probes: Vec<Probe>,
+    pub(super) first_probe: usize,
 }
 
 /// A query, ready to be asked.
@@ -52,6 +58,8 @@ pub(super) struct Plan {
     /// Answers about templates, by condition, what the page knows of it, and template.
     known: HashMap<(usize, u64, *const Template), Verdict, foldhash::fast::FixedState>,
     items: HashMap<*const Template, Arc<[Item]>, foldhash::fast::FixedState>,
+    /// Where the fields of conditions are.
+    pub(super) layouts: HashMap<(usize, *const Template), Option<Arc<Layout>>, foldhash::fast::FixedState>,
     /// Keeps the templates where they are.
     kept: Vec<Arc<Template>>,
     /// Answers of the whole query about templates, by their numbers, for each kind of stream and what a page knows; zero
@@ -67,6 +75,11 @@ pub(super) struct Plan {
 }
 
 impl Plan {
+    /// How many things its conditions may ask of single variables.
+    pub(super) fn probes(&self) -> usize {
+        self.leaves.last().map_or(0, |last| last.first_probe + last.probes.len())
+    }
+
     pub(super) fn new(request: &LogRequest) -> Self {
         let mut leaves = Vec::new();
         let root = number(&request.query, &mut leaves);
@@ -77,6 +90,7 @@ impl Plan {
             leaves,
             known,
             items,
+            layouts: HashMap::default(),
             kept,
             verdicts: HashMap::new(),
             signatures: Vec::new(),
@@ -219,6 +233,7 @@ impl Plan {
         if self.known.len() >= KNOWN_MAX {
             self.known.clear();
             self.items.clear();
+            self.layouts.clear();
             self.kept.clear();
         }
         let verdict = self.judge_template(leaf, template, facts);
@@ -227,7 +242,7 @@ impl Plan {
         verdict
     }
 
-    fn items(&mut self, template: &Arc<Template>) -> Arc<[Item]> {
+    pub(super) fn items(&mut self, template: &Arc<Template>) -> Arc<[Item]> {
         let items = self.items.entry(Arc::as_ptr(template)).or_insert_with(|| phrase::items(template).into());
         Arc::clone(items)
     }
@@ -235,20 +250,7 @@ impl Plan {
     fn judge_template(&mut self, leaf: usize, template: &Arc<Template>, facts: &Facts) -> Verdict {
         let bits = facts.bits[leaf];
         match &self.leaves[leaf].query {
-            LogQuery::Value { field: Field::Message, test } => match test {
-                Test::Phrase(_) | Test::Wildcard(_) | Test::Fuzzy { .. } => {
-                    let items = self.items(template);
-                    let LogQuery::Value { test, .. } = &self.leaves[leaf].query else { return Verdict::Look };
-                    let may_vary = |word: usize| word >= 63 || bits >> word & 1 == 1;
-                    phrase::judge(&items, test, &may_vary)
-                }
-                Test::Regex(regex) => self.judge_regex(leaf, regex, template, bits),
-                Test::Ip(range) if template.cuts.is_empty() => {
-                    Verdict::of(range.is_in(&String::from_utf8_lossy(&template.text)))
-                }
-                Test::Ip(_) => Verdict::Look,
-                Test::Number { .. } | Test::Time { .. } | Test::Text { .. } => Verdict::No,
-            },
+            LogQuery::Value { field: Field::Message, .. } => self.judge_message(leaf, template, bits),
             LogQuery::Value { field: Field::Stream(_), test } => {
                 let level = level_name(template.level);
                 Verdict::of(!level.is_empty() && test.of_keyword(level))
@@ -257,9 +259,9 @@ impl Plan {
             LogQuery::Exists(Field::Message) => {
                 let is_certain =
                     !template.text.is_empty() || (!template.cuts.is_empty() && !template.is_whole());
-                if is_certain { Verdict::Yes } else { Verdict::Look.unless_empty(template) }
+                if is_certain { Verdict::Yes } else { Verdict::Look.unless_constant(template) }
             }
-            LogQuery::Value { field: Field::Parsed(name), test } if is_as_written(template, name, bits) => {
+            LogQuery::Value { field: Field::Parsed(name), test } if is_as_written(template, name) => {
                 let phrase = plain_phrase(test).cloned();
                 let may_hold = phrase.is_none_or(|phrase| self.may_have_words(&phrase, template, bits));
                 if may_hold { Verdict::Look } else { Verdict::No }
@@ -304,13 +306,38 @@ impl Plan {
         }
     }
 
+    /// As [`Self::judge_template`], of a condition on the message.
+    fn judge_message(&mut self, leaf: usize, template: &Arc<Template>, bits: u64) -> Verdict {
+        let LogQuery::Value { test, .. } = &self.leaves[leaf].query else { return Verdict::Look };
+        match test {
+            Test::Phrase(phrase) if lacks_a_word(template, phrase, bits) => Verdict::No,
+            Test::Wildcard(wildcard)
+                if wildcard.longest_literal().is_some_and(|text| lacks(template, text)) =>
+            {
+                Verdict::Look.unless_constant(template)
+            }
+            Test::Phrase(_) | Test::Wildcard(_) | Test::Fuzzy { .. } => {
+                let items = self.items(template);
+                let LogQuery::Value { test, .. } = &self.leaves[leaf].query else { return Verdict::Look };
+                let may_vary = |word: usize| word >= 63 || bits >> word & 1 == 1;
+                phrase::judge(&items, test, &may_vary)
+            }
+            Test::Regex(regex) => self.judge_regex(leaf, regex, template, bits),
+            Test::Ip(range) if template.cuts.is_empty() => {
+                Verdict::of(range.is_in(&String::from_utf8_lossy(&template.text)))
+            }
+            Test::Ip(_) => Verdict::Look,
+            Test::Number { .. } | Test::Time { .. } | Test::Text { .. } => Verdict::No,
+        }
+    }
+
     /// Whether messages of the template may have each plain word of a phrase. `bits` says which may be in variables.
     fn may_have_words(&mut self, phrase: &Phrase, template: &Arc<Template>, bits: u64) -> bool {
         let items = self.items(template);
         let may_be = |(at, word): (usize, &String)| {
             let is_constant = || items.iter().any(|item| *item == Item::Word(word.clone()));
             let may_vary = template.holes() > 0 && (at >= 63 || bits >> at & 1 == 1);
-            !is_plain_word(word) || may_vary || is_constant()
+            !is_plain_word(phrase, word) || may_vary || is_constant()
         };
         let whole = phrase.words().len() - usize::from(phrase.is_prefix());
         phrase.words()[..whole].iter().enumerate().all(may_be)
@@ -335,9 +362,28 @@ impl Plan {
     }
 }
 
+/// Whether a word of the phrase is neither in the constant text nor in any variable. `bits` says which may be in one.
+fn lacks_a_word(template: &Template, phrase: &Phrase, bits: u64) -> bool {
+    let is_lacking = |(at, word): (usize, &String)| at < 63 && bits >> at & 1 == 0 && lacks(template, word);
+    phrase.words().iter().enumerate().any(is_lacking)
+}
+
+/// Whether text in lower case is surely not in the constant text, whatever the case there.
+fn lacks(template: &Template, text: &str) -> bool {
+    let (hay, needle) = (&*template.text, text.as_bytes());
+    let Some(first) = needle.first() else { return false };
+    // Other letters may become ASCII ones.
+    if !hay.is_ascii() || !needle.is_ascii() {
+        return false;
+    }
+    let is_here =
+        |at: usize| hay.get(at..at + needle.len()).is_some_and(|here| here.eq_ignore_ascii_case(needle));
+    !memchr::memchr2_iter(*first, first.to_ascii_uppercase(), hay).any(is_here)
+}
+
 impl Verdict {
-    /// A template without a byte and without a hole has empty messages.
-    fn unless_empty(self, template: &Template) -> Self {
+    /// A template without a hole has nothing but its constant text.
+    fn unless_constant(self, template: &Template) -> Self {
         if template.cuts.is_empty() { Self::No } else { self }
     }
 }
@@ -374,16 +420,13 @@ fn may_have_field(template: &Template, name: &str) -> bool {
     true
 }
 
-/// Whether messages of the template have what their fields say as it is written. `bits` are those of a word in a field.
-pub(super) fn is_as_written(template: &Template, name: &str, bits: u64) -> bool {
+/// Whether messages of the template have what their fields say as it is written.
+pub(super) fn is_as_written(template: &Template, name: &str) -> bool {
     // Words of other kinds of attributes are in no filter.
     let is_odd = |kind: ValueKind| !matches!(kind, ValueKind::Text | ValueKind::Int);
     let is_odd = template.attributes.iter().any(|(key, kind)| **key == *name && is_odd(*kind));
-    bits & ESCAPES == 0
-        && !is_odd
-        && !template.is_whole()
-        && !has_escape(&template.text)
-        && may_have_field(template, name)
+    // Variables of messages have no escapes in them.
+    !is_odd && !template.is_whole() && !has_escape(&template.text) && may_have_field(template, name)
 }
 
 /// What each condition says of a stream; `None` where the stream does not decide it.
@@ -428,7 +471,9 @@ fn number(query: &LogQuery, leaves: &mut Vec<Leaf>) -> Node {
                 | LogQuery::Value { field: Field::Message, test: Test::Regex(regex) } => Needs::of(regex),
                 _ => None,
             };
-            leaves.push(Leaf { query: leaf.clone(), needs });
+            let probes = probes(leaf, needs.as_ref().map_or(&[], |needs| &needs.one_of));
+            let first_probe = leaves.last().map_or(0, |last: &Leaf| last.first_probe + last.probes.len());
+            leaves.push(Leaf { query: leaf.clone(), needs, probes, first_probe });
             Node::Leaf(leaves.len() - 1)
         }
     }

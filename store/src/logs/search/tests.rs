@@ -49,6 +49,8 @@ fn message() -> impl Strategy<Value = String> {
         }),
         3 => ("(error|refused|timeout|retry|Größe|\u{1b}\\[31mERROR\u{1b}\\[0m)", "(payments|orders|x_1)", 0u32..20).prop_map(|(what, who, n)| format!("{what}: {who} failed after {n} tries... user_{n}.")),
         2 => ("level=(info|error)", 0u32..5, "(3\\.25|007|-5|1\\.2\\.3|a\"b)").prop_map(|(level, n, v)| format!("{level} dur={v} n={n} msg=\"a b {n}\"")),
+        1 => (0u32..30, "(info|warn)").prop_map(|(n, level)| format!(r#"{{"level":"{level}","user":"\u0061bc-{n}","msg":"say \"hi\" c:\\abc\\{n}","n":{n}.5}}"#)),
+        1 => (0u32..30).prop_map(|n| format!(r#"level=info user="a\"bc-{n}" msg=abc\x{n} n={n}"#)),
         1 => "[ -~]{0,30}",
         1 => (0usize..2).prop_map(|n| format!("long {} end", "word é ".repeat(2000 + n))),
     ]
@@ -169,6 +171,10 @@ fn text() -> impl Strategy<Value = String> {
         "eu-1",
         "word é",
         "a-7",
+        "abc-7",
+        "hi",
+        "u0061bc",
+        "b-12 ",
         "stdout",
     ];
     select(texts.to_vec()).prop_map(str::to_owned)

@@ -117,6 +117,12 @@ impl Cell {
         (self.value() >> SCALE_BITS) / 10u64.pow(scale.min(9))
     }
 
+    /// The value of a decimal, rounded as text is when it is read: so few digits are exact before the division.
+    pub(crate) fn decimal(self) -> Option<f64> {
+        let (value, scale) = (self.value() >> SCALE_BITS, (self.value() & ((1 << SCALE_BITS) - 1)) as i32);
+        (value < 1 << 53 && scale <= 9).then(|| value as f64 / 10f64.powi(scale))
+    }
+
     /// The number behind a prefix.
     pub(crate) fn suffix(self) -> u64 {
         self.value() >> PREFIX_BITS

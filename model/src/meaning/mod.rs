@@ -1,11 +1,15 @@
 //! What a message says of itself: its level, and its fields where it is JSON or logfmt.
 
+mod shape;
+
 use std::borrow::Cow;
 
 use serde_json::Value;
 
 use crate::log::FieldValue;
 use crate::tokens::colour_code;
+
+pub use shape::{FieldShape, Part, Shape};
 
 /// Bounds of what is taken from one message; the message itself is kept whole.
 const MAX_FIELDS: usize = 128;
@@ -195,7 +199,18 @@ fn flatten(name: &str, value: &Value, depth: usize, fields: &mut Vec<(String, Fi
             }
             return;
         }
-        Value::Null => return,
+        value => match scalar(value) {
+            Some(value) => value,
+            None => return,
+        },
+    };
+    fields.push((name.to_owned(), value));
+}
+
+/// The value of a field; nothing for `null`.
+fn scalar(value: &Value) -> Option<FieldValue> {
+    Some(match value {
+        Value::Null => return None,
         Value::Bool(value) => FieldValue::Bool(*value),
         Value::Number(number) => match number.as_i64() {
             Some(value) => FieldValue::Int(value),
@@ -203,8 +218,7 @@ fn flatten(name: &str, value: &Value, depth: usize, fields: &mut Vec<(String, Fi
         },
         Value::String(text) => FieldValue::Text(cut(text)),
         Value::Object(_) | Value::Array(_) => FieldValue::Text(cut(&value.to_string())),
-    };
-    fields.push((name.to_owned(), value));
+    })
 }
 
 fn cut(text: &str) -> String {
@@ -217,6 +231,44 @@ fn cut(text: &str) -> String {
 
 /// Fields of `key=value key="value"`, if the text is made of them: two at least.
 fn logfmt(text: &str) -> Vec<(String, FieldValue)> {
+    let raw = logfmt_raw(text, &mut |_| ()).into_iter();
+    raw.map(|(key, value)| (key.to_owned(), value.typed())).collect()
+}
+
+/// A value of logfmt before anybody asks what it is.
+enum Raw<'a> {
+    /// Without its escapes.
+    Quoted(String),
+    Bare(&'a str),
+}
+
+impl Raw<'_> {
+    fn typed(self) -> FieldValue {
+        match self {
+            Self::Quoted(text) => FieldValue::Text(cut(&text)),
+            Self::Bare(word) => bare(word),
+        }
+    }
+}
+
+/// What a value of logfmt without quotes says.
+fn bare(word: &str) -> FieldValue {
+    match word {
+        "true" => FieldValue::Bool(true),
+        "false" => FieldValue::Bool(false),
+        word if word.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
+            match (word.parse::<i64>(), word.parse::<f64>()) {
+                (Ok(number), _) => FieldValue::Int(number),
+                (_, Ok(number)) => FieldValue::Float(number),
+                _ => FieldValue::Text(cut(word)),
+            }
+        }
+        word => FieldValue::Text(cut(word)),
+    }
+}
+
+/// Keys and values; `on_other` is told of keys that are no names.
+fn logfmt_raw<'a>(text: &'a str, on_other: &mut dyn FnMut(&str)) -> Vec<(&'a str, Raw<'a>)> {
     let mut fields = Vec::new();
     let mut rest = text;
     while !rest.is_empty() && fields.len() < MAX_FIELDS {
@@ -231,21 +283,28 @@ fn logfmt(text: &str) -> Vec<(String, FieldValue)> {
         rest = after;
         let is_name = key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
             && key.len() <= MAX_NAME_BYTES
-            && key.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | '@'));
+            && key.chars().all(is_of_name);
         if is_name {
-            fields.push((key.to_owned(), value));
+            fields.push((key, value));
+        } else {
+            on_other(key);
         }
     }
     if fields.len() < 2 { Vec::new() } else { fields }
 }
 
-fn logfmt_value(text: &str) -> (FieldValue, &str) {
+/// Whether a character may be part of a name of logfmt.
+fn is_of_name(c: char) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | '/' | '@')
+}
+
+fn logfmt_value(text: &str) -> (Raw<'_>, &str) {
     if let Some(quoted) = text.strip_prefix('"') {
         let mut value = String::new();
         let mut chars = quoted.char_indices();
         while let Some((at, c)) = chars.next() {
             match c {
-                '"' => return (FieldValue::Text(cut(&value)), &quoted[at + 1..]),
+                '"' => return (Raw::Quoted(value), &quoted[at + 1..]),
                 '\\' => match chars.next() {
                     Some((_, 'n')) => value.push('\n'),
                     Some((_, 't')) => value.push('\t'),
@@ -255,23 +314,11 @@ fn logfmt_value(text: &str) -> (FieldValue, &str) {
                 c => value.push(c),
             }
         }
-        return (FieldValue::Text(cut(&value)), "");
+        return (Raw::Quoted(value), "");
     }
     let end = text.find(char::is_whitespace).unwrap_or(text.len());
     let (word, rest) = text.split_at(end);
-    let value = match word {
-        "true" => FieldValue::Bool(true),
-        "false" => FieldValue::Bool(false),
-        word if word.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
-            match (word.parse::<i64>(), word.parse::<f64>()) {
-                (Ok(number), _) => FieldValue::Int(number),
-                (_, Ok(number)) => FieldValue::Float(number),
-                _ => FieldValue::Text(cut(word)),
-            }
-        }
-        word => FieldValue::Text(cut(word)),
-    };
-    (value, rest)
+    (Raw::Bare(word), rest)
 }
 
 #[cfg(test)]
