@@ -113,6 +113,10 @@ pub(crate) trait PageView {
     fn push_column(&self) -> Result<&[u32], PageError>;
     /// The cells of a hole of a template, one for each of its rows.
     fn cells(&self, template: usize, hole: usize) -> Result<&[u64], PageError>;
+    /// Bits of the kinds of all cells of a template.
+    fn all_kinds(&self, _template: usize) -> u16 {
+        u16::MAX
+    }
     /// Bits of the kinds of these cells, before they are read.
     fn kinds(&self, template: usize, hole: usize) -> u16;
     fn tables(&self) -> Result<&dyn Lookup, PageError>;

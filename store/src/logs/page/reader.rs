@@ -172,6 +172,9 @@ impl PageView for PageReader {
         })?;
         Ok(cells)
     }
+    fn all_kinds(&self, template: usize) -> u16 {
+        self.page.kinds[template]
+    }
     fn kinds(&self, template: usize, hole: usize) -> u16 {
         self.page.places[template].get(hole).map_or(u16::MAX, |place| place.kinds)
     }

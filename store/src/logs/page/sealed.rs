@@ -64,6 +64,8 @@ pub(crate) struct SealedPage {
     pub(super) templates: Vec<PageTemplate>,
     /// Of the holes of each template.
     pub(super) places: Vec<Vec<HolePlace>>,
+    /// Bits of the kinds in all holes of each template.
+    pub(super) kinds: Vec<u16>,
     /// The section of cells that each frame is, by its number.
     pub(super) frames: Vec<u32>,
     has_minutes: bool,
@@ -176,12 +178,13 @@ impl SealedPage {
             let number = usize::try_from(reader.varint()?).ok()?;
             *frames.get_mut(number)? = section as u32;
         }
-        let (mut templates, mut places) = (Vec::new(), Vec::new());
+        let (mut templates, mut places, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
         let mut rows_of_templates = 0u64;
         for _ in 0..reader.count()? {
             let (template, place) = read_template(reader, has_minutes, shared)?;
             rows_of_templates += u64::from(template.rows);
             templates.push(template);
+            kinds.push(place.iter().fold(0, |kinds, hole| kinds | hole.kinds));
             places.push(place);
         }
         let is_sound = rows_of_runs == rows as u64 && rows_of_templates == rows as u64 && reader.is_empty();
@@ -204,6 +207,7 @@ impl SealedPage {
             runs,
             templates,
             places,
+            kinds,
             frames,
             has_minutes,
             is_on_minute,

@@ -115,7 +115,7 @@ impl Looker<'_> {
             return Ok(verdict);
         }
         let Some(asked) = self.asked_of(leaf, at) else { return Ok(Verdict::Look) };
-        let kinds = self.plan.leaves[leaf].probes[asked.probe].kinds();
+        let kinds = self.plan.leaves[leaf].kinds[asked.probe];
         let page = self.page;
         let known = self.known(leaf, asked.probe)?;
         let is_nowhere = match known.places(page, at.number, asked.holes.clone(), kinds) {
@@ -199,7 +199,7 @@ impl Looker<'_> {
 
     /// How many rows there are, if one hole alone has the probe's texts.
     fn count(&mut self, leaf: usize, asked: &Asked, at: &OfTemplate<'_>) -> Result<Option<u32>, PageError> {
-        let kinds = self.plan.leaves[leaf].probes[asked.probe].kinds();
+        let kinds = self.plan.leaves[leaf].kinds[asked.probe];
         let page = self.page;
         let known = self.known(leaf, asked.probe)?;
         let Some((read, [place])) = known.places(page, at.number, asked.holes.clone(), kinds) else {
@@ -229,7 +229,7 @@ impl Looker<'_> {
             return Err(StorageError::Deadline.into());
         }
         let (page, number) = (self.page, at.number as usize);
-        let kinds = self.plan.leaves[leaf].probes[asked.probe].kinds();
+        let kinds = self.plan.leaves[leaf].kinds[asked.probe];
         let known = self.known(leaf, asked.probe)?;
         let holes = match known.places(page, at.number, asked.holes.clone(), kinds) {
             Some((read, _)) => read,
@@ -260,7 +260,7 @@ impl Looker<'_> {
         let slot = self.plan.leaves[leaf].first_probe + probe;
         self.known(leaf, probe)?;
         let probe = &self.plan.leaves[leaf].probes[probe];
-        let may = probe.kinds();
+        let may = self.plan.leaves[leaf].kinds[slot - self.plan.leaves[leaf].first_probe];
         let Some(known) = &mut self.known[slot] else { return Ok(()) };
         let has_times = page.kinds(number, hole) & may & 1 << Kind::Time as u16 != 0;
         let times = if has_times { page.time_column()? } else { &[] };

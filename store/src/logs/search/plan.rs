@@ -46,6 +46,8 @@ pub(super) struct Leaf {
     pub(super) needs: Option<Needs>,
     /// What it may ask of single variables, and the number of the first of these among those of all conditions.
     pub(super) probes: Vec<Probe>,
+    /// Bits of the kinds of cells that may hold each of these.
+    pub(super) kinds: Vec<u16>,
     pub(super) first_probe: usize,
 }
 
@@ -473,7 +475,8 @@ fn number(query: &LogQuery, leaves: &mut Vec<Leaf>) -> Node {
             };
             let probes = probes(leaf, needs.as_ref().map_or(&[], |needs| &needs.one_of));
             let first_probe = leaves.last().map_or(0, |last: &Leaf| last.first_probe + last.probes.len());
-            leaves.push(Leaf { query: leaf.clone(), needs, probes, first_probe });
+            let kinds = probes.iter().map(Probe::kinds).collect();
+            leaves.push(Leaf { query: leaf.clone(), needs, probes, kinds, first_probe });
             Node::Leaf(leaves.len() - 1)
         }
     }

@@ -378,7 +378,11 @@ impl Known {
         let start = places.partition_point(|place| (place.hole as usize) < holes.start);
         let end = places.partition_point(|place| (place.hole as usize) < holes.end);
         let places = &places[start..end];
-        let is_other = |hole: &usize| page.kinds(template as usize, *hole) & kinds & !TEXTS != 0;
+        let kinds = kinds & !TEXTS;
+        if page.all_kinds(template as usize) & kinds == 0 {
+            return Some((places.iter().map(|place| place.hole as usize).collect(), places));
+        }
+        let is_other = |hole: &usize| page.kinds(template as usize, *hole) & kinds != 0;
         let others = holes.filter(is_other);
         let mut read: Vec<usize> = others.chain(places.iter().map(|place| place.hole as usize)).collect();
         read.sort_unstable();
