@@ -48,6 +48,11 @@ impl Parser<'_> {
         matches!(self.peek_behind(behind), Token::Sign(sign) if signs.contains(sign))
     }
 
+    /// Whether the token so far behind may begin a filter of lines, and not of labels alone.
+    fn is_line_filter(&self, behind: usize) -> bool {
+        matches!(self.peek_behind(behind), Token::Sign("!=" | "!~"))
+    }
+
     fn line_filter(&mut self) -> Result<LineFilter, ParseError> {
         let op = match self.next() {
             Token::Sign("|=") => LineOp::Contains,
@@ -108,6 +113,8 @@ impl Parser<'_> {
     fn stage(&mut self) -> Result<Stage, ParseError> {
         let word = match self.peek() {
             Token::Name(word) if !self.is_comparison(1) => word.clone(),
+            // As in Loki, `| json != "x"` parses, and then filters lines.
+            Token::Name(word) if stands_alone(word) && self.is_line_filter(1) => word.clone(),
             _ => String::new(),
         };
         let known = [
@@ -359,4 +366,9 @@ fn bytes(text: &str) -> Vec<u8> {
         }
     }
     out
+}
+
+/// Whether a stage of this name may have nothing behind it.
+fn stands_alone(word: &str) -> bool {
+    matches!(word, "json" | "logfmt" | "unpack" | "decolorize")
 }

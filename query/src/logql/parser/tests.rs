@@ -39,6 +39,8 @@ fn selectors_and_line_filters() {
 #[test]
 fn parsers_and_formats() {
     same(r#"{a="b"} | json"#);
+    same(r#"{a="b"} | json != "x" or "y" | json"#);
+    same(r#"{a="b"} | logfmt !~ "x" | decolorize != "y""#);
     check(r#"{a="b"} | json x="a.b[0]", y"#, r#"{a="b"} | json x="a.b[0]",y="y""#);
     same(r#"{a="b"} | logfmt --strict --keep-empty x="y""#);
     same(r#"{a="b"} | pattern "<ip> - <_> <status>""#);

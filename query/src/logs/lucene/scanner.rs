@@ -115,6 +115,10 @@ impl<'a> Scanner<'a> {
 
     /// What stands before a colon, if the word has one. Takes the name and the colon of a field, and nothing else.
     pub(super) fn named(&mut self) -> Option<Named> {
+        // A colon within a regular expression is part of it.
+        if self.clone().regex().is_some() {
+            return None;
+        }
         let mut name = String::new();
         let mut is_name = true;
         let mut chars = self.rest().char_indices().peekable();

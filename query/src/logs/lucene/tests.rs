@@ -90,6 +90,8 @@ fn wildcards_edits_and_expressions() {
     noted("roam~0.8", r#"message:"roam""#, "similarity");
     check("~/x", r#"message:"~/x""#);
     check("/ref.sed|Reset/", "message:/ref.sed|Reset/");
+    check("/took: [0-9]+:/ x", r#"(message:/took: [0-9]+:/ AND message:"x")"#);
+    check("-/a:b/", "NOT message:/a:b/");
     check("path:/^\\/api\\/v[12]$/", r"path:/^\/api\/v[12]$/");
     check("path:/var/log/app", r#"path:"/var/log/app""#);
     check("/var/log/app", r#"message:"/var/log/app""#);
