@@ -15,6 +15,7 @@ mod openapi;
 mod own;
 mod peers;
 mod real;
+mod real_logs;
 mod remote_write;
 mod scrape;
 mod shippers;

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::support::binnacle;
 
-fn real(kind: &str) -> Option<PathBuf> {
+pub(crate) fn real(kind: &str) -> Option<PathBuf> {
     let place = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../shared/real").join(kind);
     if !place.is_dir() {
         eprintln!("not tested: there is no {}", place.display());
@@ -22,7 +22,7 @@ fn real(kind: &str) -> Option<PathBuf> {
     Some(place)
 }
 
-fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
+pub(crate) fn files(dir: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
