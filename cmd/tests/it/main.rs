@@ -12,6 +12,7 @@ mod import;
 mod log_metrics;
 mod logs;
 mod openapi;
+mod oracle;
 mod own;
 mod peers;
 mod real;

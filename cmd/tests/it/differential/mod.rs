@@ -6,7 +6,7 @@
 
 mod compare;
 mod data;
-mod generate;
+pub(crate) mod generate;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
