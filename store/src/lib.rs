@@ -39,6 +39,7 @@ use binnacle_model::storage::{
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
 
+pub use logs::archive;
 #[doc(hidden)]
 pub use logs::try_log_page;
 pub use logs::{CLASSES_MAX, LogClass, OpenLogsError, Options as LogOptions, is_class_name};
@@ -189,7 +190,8 @@ impl Store {
         let seed = clock.now_ns().0 as u64 ^ u64::from(std::process::id()).rotate_left(32);
         let mut metrics =
             metrics::Opening::new(Arc::clone(&disk), &dir.join("metrics"), options.metrics, seed)?;
-        let mut logs = logs::Opening::new(Arc::clone(&disk), &dir.join("logs"), options.logs, &catalog)?;
+        let logs_dir = dir.join("logs");
+        let mut logs = logs::Opening::new(Arc::clone(&disk), &logs_dir, options.logs, &catalog, &telemetry)?;
         let mut unreadable = 0u64;
         // Files that a checkpoint has, and of which no line is needed, are not read.
         let saved = metrics.saved_files().iter().filter(|file| file.last <= logs.saved_through());
@@ -268,6 +270,16 @@ impl Store {
         self.telemetry.wal_written_bytes.set(bytes as i64);
         self.telemetry.wal_syncs.set(syncs as i64);
         Ok(done.into_iter().collect::<Result<(), _>>()?)
+    }
+
+    /// Brings closed partitions of logs into the archive, and takes out of it what has expired. What fails is tried again
+    /// by the next call; it may take long, and holds up nothing else.
+    pub fn tend_archive(&self) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+        let tended = self.logs.tend_archive(&*self.clock).inspect_err(|_| {
+            self.telemetry.log_archive_failures.inc();
+        });
+        self.logs.refresh_attached(&*self.clock)?;
+        Ok(tended?)
     }
 
     /// Looks whether there is room on the disk, and whether a log that failed can go on.
@@ -529,55 +541,82 @@ fn yield_to_others() {
     }
 }
 
-/// The thread that calls [`Store::maintain`] every half minute.
+/// The threads that call [`Store::maintain`] and [`Store::tend_archive`] every half minute.
 pub struct Maintenance {
+    store: Arc<Store>,
     stop: Arc<(Mutex<bool>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Maintenance {
-    /// Starts the thread.
+    /// Starts the threads.
     pub fn start(store: Arc<Store>) -> std::io::Result<Self> {
-        let stop = Arc::new((Mutex::new(false), Condvar::new()));
-        let told = Arc::clone(&stop);
-        let run = move || {
-            yield_to_others();
-            let (flag, changed) = &*told;
-            let mut stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
-            while !*stopped {
-                drop(stopped);
-                if let Err(error) = store.maintain() {
-                    tracing::error!(%error, "store maintenance failed; will try again");
-                }
-                stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
-                let mut pause = MAINTAIN_EVERY;
-                while !*stopped && !pause.is_zero() {
-                    let piece = RECOVER_EVERY.min(pause);
-                    let waited = changed.wait_timeout(stopped, piece);
-                    stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
-                    pause -= piece;
-                    if store.write_error().is_some()
-                        && let Err(error) = store.recover()
-                    {
-                        tracing::error!(%error, "cannot look at the disk");
-                    }
-                }
+        let stop = Arc::default();
+        let mut threads = vec![every_half_minute("store-maintenance", &store, &stop, |store| {
+            if let Err(error) = store.maintain() {
+                tracing::error!(%error, "store maintenance failed; will try again");
             }
-        };
-        let thread = std::thread::Builder::new().name("store-maintenance".into()).spawn(run)?;
-        Ok(Self { stop, thread: Some(thread) })
+        })?];
+        // An object store may take long for everything, and holds up nothing.
+        threads.push(every_half_minute("log-archive", &store, &stop, |store| {
+            if let Err(error) = store.tend_archive() {
+                let error = with_causes(&*error);
+                tracing::error!(error, "the archive of logs was not tended; will try again");
+            }
+        })?);
+        Ok(Self { store, stop, threads })
     }
 
-    /// Waits for the round under way and ends the thread.
-    pub fn stop(mut self) {
+    /// Waits for the rounds under way and ends the threads.
+    pub fn stop(self) {
         *self.stop.0.lock().unwrap_or_else(PoisonError::into_inner) = true;
         self.stop.1.notify_all();
-        if let Some(thread) = self.thread.take()
-            && thread.join().is_err()
-        {
-            tracing::error!("store maintenance ended by a panic");
+        self.store.logs.stop_soon();
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("store maintenance ended by a panic");
+            }
         }
     }
+}
+
+/// An error and what it came from.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
+/// Starts a thread that works every half minute until it is to stop, and looks at a disk that refused a write meanwhile.
+fn every_half_minute(
+    name: &str,
+    store: &Arc<Store>,
+    stop: &Arc<(Mutex<bool>, Condvar)>,
+    work: impl Fn(&Store) + Send + 'static,
+) -> std::io::Result<JoinHandle<()>> {
+    let (store, stop) = (Arc::clone(store), Arc::clone(stop));
+    let run = move || {
+        yield_to_others();
+        let (flag, changed) = &*stop;
+        let mut stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
+        while !*stopped {
+            drop(stopped);
+            work(&store);
+            stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut pause = MAINTAIN_EVERY;
+            while !*stopped && !pause.is_zero() {
+                let piece = RECOVER_EVERY.min(pause);
+                let waited = changed.wait_timeout(stopped, piece);
+                stopped = waited.unwrap_or_else(PoisonError::into_inner).0;
+                pause -= piece;
+                if store.write_error().is_some()
+                    && let Err(error) = store.recover()
+                {
+                    tracing::error!(%error, "cannot look at the disk");
+                }
+            }
+        }
+    };
+    std::thread::Builder::new().name(name.to_owned()).spawn(run)
 }
 
 #[cfg(test)]

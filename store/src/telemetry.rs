@@ -40,6 +40,22 @@ pub struct Telemetry {
     pub log_pages_set_aside: Counter,
     /// Partitions of logs.
     pub partitions: Gauge,
+    /// Partitions of logs brought into the archive.
+    pub log_archived_partitions: Counter,
+    /// Bytes of these.
+    pub log_archived_bytes: Counter,
+    /// Partitions of archives of others.
+    pub log_partitions_attached: Gauge,
+    /// Reads out of archives.
+    pub log_archive_requests: Counter,
+    /// Bytes of these.
+    pub log_archive_read_bytes: Counter,
+    /// Chunks of archived pages that were in memory.
+    pub log_archive_cache_hits: Counter,
+    /// Bytes of memory of what was read out of archives.
+    pub log_archive_cache_bytes: Gauge,
+    /// Calls of archives that failed.
+    pub log_archive_failures: Counter,
     /// Bytes in the middle of WAL files that were no records.
     pub wal_damaged_bytes: Counter,
     /// Whether writes are refused for want of room.
@@ -68,11 +84,30 @@ impl Telemetry {
         let set_aside = new.log_pages_set_aside.clone();
         r.register("log_pages_set_aside", "Damaged pages of logs moved to quarantine", set_aside);
         r.register("log_partitions", "Partitions of logs", new.partitions.clone());
+        new.register_archive(r);
         r.register("wal_damaged_bytes", "Damaged WAL bytes skipped", new.wal_damaged_bytes.clone());
         r.register("disk_is_full", "Whether writes are refused for want of room", new.disk_is_full.clone());
         r.register("wal_written_bytes", "WAL bytes since start", new.wal_written_bytes.clone());
         r.register("wal_syncs", "WAL syncs since start", new.wal_syncs.clone());
         new
+    }
+
+    fn register_archive(&self, r: &mut Registry) {
+        let archived = self.log_archived_partitions.clone();
+        r.register("log_archived_partitions", "Partitions of logs brought into the archive", archived);
+        r.register("log_archived_bytes", "Bytes brought into the archive", self.log_archived_bytes.clone());
+        let attached = self.log_partitions_attached.clone();
+        r.register("log_partitions_attached", "Partitions of attached archives", attached);
+        let requests = self.log_archive_requests.clone();
+        r.register("log_archive_requests", "Reads out of archives of logs", requests);
+        let read = self.log_archive_read_bytes.clone();
+        r.register("log_archive_read_bytes", "Bytes read out of archives of logs", read);
+        let hits = self.log_archive_cache_hits.clone();
+        r.register("log_archive_cache_hits", "Chunks of archived logs that were in memory", hits);
+        let cached = self.log_archive_cache_bytes.clone();
+        r.register("log_archive_cache_bytes", "Memory of what was read out of archives of logs", cached);
+        let failures = self.log_archive_failures.clone();
+        r.register("log_archive_failures", "Calls of archives of logs that failed", failures);
     }
 
     pub(crate) fn count_samples(&self, report: &AppendReport) {

@@ -15,6 +15,7 @@
 //! - Subscribers hear of lines that are durable, and of no others.
 //! - A search sees a page open or sealed, never both.
 
+pub mod archive;
 mod class;
 mod index;
 mod indexer;
@@ -55,6 +56,8 @@ use partition::{Day, Partition, PartitionId};
 use queue::{Batch, Queue, classes_of};
 use upkeep::Upkeep;
 
+use archive::{Archive, ArchiveOptions, AttachOptions, Attached, Origin, is_marked};
+
 use crate::catalog::Catalog;
 use crate::fs::Disk;
 use crate::space::Space;
@@ -92,6 +95,12 @@ pub struct Options {
     pub partition_max_bytes: u64,
     /// Bytes of memory for what searches read of pages.
     pub cache_bytes: usize,
+    /// Where closed partitions go.
+    pub archive: Option<ArchiveOptions>,
+    /// Archives of other stores, which are searched, too.
+    pub attach: Vec<AttachOptions>,
+    /// Bytes of memory for what searches read of archives.
+    pub archive_cache_bytes: usize,
 }
 
 impl Default for Options {
@@ -103,6 +112,9 @@ impl Default for Options {
             disk_max_share: None,
             partition_max_bytes: 2 * 1024 * 1024 * 1024,
             cache_bytes: 256 * 1024 * 1024,
+            archive: None,
+            attach: Vec::new(),
+            archive_cache_bytes: 128 * 1024 * 1024,
         }
     }
 }
@@ -119,6 +131,8 @@ pub(crate) struct Logs {
     indexer: Mutex<Option<JoinHandle<()>>>,
     /// Whether a page was set aside since the start: only the next start can put its lines back.
     damaged: AtomicBool,
+    /// What takes long ends soon.
+    stopping: AtomicBool,
 }
 
 /// A page that is not sealed yet, and of which partition it will be.
@@ -165,6 +179,14 @@ struct Shared {
     suspects: Mutex<Vec<PathBuf>>,
     /// Records of the log that were damaged before pages had their lines.
     lost: Vec<Lost>,
+    /// Where archived partitions are.
+    archive: Arc<Archive>,
+    /// Whether it is one.
+    has_archive: bool,
+    /// Archives of others.
+    attached: Vec<Attached>,
+    /// Under which this store archives.
+    store_id: String,
 }
 
 impl Shared {
@@ -179,6 +201,37 @@ impl Shared {
     /// Oldest first.
     fn partitions(&self) -> Vec<Arc<Partition>> {
         self.partitions.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    /// All that searches see, each once: the store's own, oldest first, then those of attached archives.
+    fn searched(&self) -> Vec<Arc<Partition>> {
+        let mut own = self.partitions();
+        if self.attached.is_empty() {
+            return own;
+        }
+        let mut attached: BTreeMap<Origin, Arc<Partition>> = BTreeMap::new();
+        for archive in &self.attached {
+            for (origin, partition) in archive.partitions() {
+                attached.entry(origin).or_insert(partition);
+            }
+        }
+        own.retain(|partition| match partition.remote().map(|remote| remote.manifest.origin()) {
+            // What is no more configured as the store's own archive may be attached.
+            Some(origin) if self.has_archive => {
+                attached.remove(&origin);
+                true
+            }
+            Some(origin) => !attached.contains_key(&origin),
+            None => true,
+        });
+        own.extend(attached.into_values());
+        own
+    }
+
+    /// Whether the partition is one of the store's.
+    fn has(&self, partition: &Arc<Partition>) -> bool {
+        let partitions = self.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.get(&partition.id).is_some_and(|one| Arc::ptr_eq(one, partition))
     }
 
     fn add_partition(&self, partition: Arc<Partition>) {
@@ -213,6 +266,9 @@ pub(crate) struct Opening {
     /// When records were received, one in each minute.
     moments: Vec<(Sequence, LogTime)>,
     lost: Vec<Lost>,
+    archive: Arc<Archive>,
+    attached: Vec<Attached>,
+    store_id: String,
 }
 
 /// A minute, in nanoseconds.
@@ -228,12 +284,18 @@ impl Opening {
         dir: &Path,
         options: Options,
         catalog: &Catalog,
+        telemetry: &Telemetry,
     ) -> Result<Self, OpenLogsError> {
         let read = |cause| OpenLogsError::Read { path: dir.to_path_buf(), cause };
         disk.create_dir_all(dir).map_err(read)?;
         let mark_refill = || {
             disk.create(&dir.join(REFILL))?.sync()?;
             disk.sync_dir(dir)
+        };
+        let (archive, attached) = Archive::of_options(&options, telemetry);
+        let store_id = match &options.archive {
+            Some(_) => archive::identity(&*disk, dir).map_err(read)?,
+            None => String::new(),
         };
         let mut partitions = BTreeMap::new();
         let mut refills = disk.exists(&dir.join(REFILL)).map_err(read)?;
@@ -242,8 +304,8 @@ impl Opening {
         let names = disk.list(dir).map_err(read)?;
         let lost = lost::noted(&names);
         for name in names {
-            if name.starts_with(GONE) {
-                // A crash came between its renaming and its removal.
+            // A crash came between its renaming and its removal; or an archive has still to hear of it.
+            if name.starts_with(GONE) && !is_marked(&*disk, &dir.join(&name)).map_err(read)? {
                 disk.remove_dir_all(&dir.join(&name)).map_err(read)?;
             }
             let Some((id, class)) = PartitionId::of_name(&name) else {
@@ -254,7 +316,7 @@ impl Opening {
                 }
                 continue;
             };
-            let opened = Partition::open(&*disk, dir, (id, class), &interned, &mark_refill);
+            let opened = Partition::open(&*disk, dir, (id, class), &interned, &archive, &mark_refill);
             let opened = opened.map_err(|cause| OpenLogsError::Read { path: dir.join(&name), cause })?;
             refills |= opened.damaged > 0;
             let of_class: &mut Vec<_> = covered.entry(ClassName::clone(&opened.partition.class)).or_default();
@@ -285,6 +347,9 @@ impl Opening {
             last,
             moments: Vec::new(),
             lost,
+            archive,
+            attached,
+            store_id,
         })
     }
 
@@ -399,6 +464,10 @@ impl Opening {
             partition_max_bytes: self.options.partition_max_bytes,
             suspects: Mutex::default(),
             lost: self.lost,
+            archive: self.archive,
+            has_archive: self.options.archive.is_some(),
+            attached: self.attached,
+            store_id: self.store_id,
         });
         shared.queue.set_sealed(before);
         let last_missing = self.missing.last().map_or(Sequence(0), |batch| batch.sequence);
@@ -407,9 +476,9 @@ impl Opening {
         let indexer = Indexer::new(Arc::clone(&shared), before);
         let thread = std::thread::Builder::new().name("log-indexer".into()).spawn(move || indexer.run())?;
         let (marks, indexer) = (Mutex::new(self.marks), Mutex::new(Some(thread)));
-        let damaged = AtomicBool::new(false);
+        let (damaged, stopping) = (AtomicBool::new(false), AtomicBool::new(false));
         let (classes, upkeep) = (Classes::new(&self.options.classes), Upkeep::default());
-        Ok(Logs { shared, refill, options: self.options, classes, upkeep, marks, indexer, damaged })
+        Ok(Logs { shared, refill, options: self.options, classes, upkeep, marks, indexer, damaged, stopping })
     }
 }
 
@@ -588,8 +657,14 @@ impl Logs {
         saved.map(|()| is_durable)
     }
 
+    /// Has work on archives end after the object that it is at.
+    pub(crate) fn stop_soon(&self) {
+        self.stopping.store(true, Ordering::Relaxed);
+    }
+
     /// Puts what is queued into pages and ends the thread.
     pub(crate) fn close(&self) {
+        self.stop_soon();
         self.shared.queue.stop();
         let thread = self.indexer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if thread.is_some_and(|thread| thread.join().is_err()) {

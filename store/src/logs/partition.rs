@@ -6,6 +6,8 @@
 //!   000000.page …              sealed pages, numbered in the order in which they were written
 //!   closed                     once nothing is added any more: what each page holds
 //!   index                      which of the pages may have a word, an id, a label
+//!   archiving                  copies of it may be in the archive
+//!   archived                   all of it is there, and this is its manifest: pages here are of no more use
 //! ```
 //!
 //! A page whose records of the log all lie within those of a page with a higher number was written anew as part of that
@@ -19,6 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use binnacle_model::LogTime;
 
+use super::archive::{Archive, Manifest, Object, Place};
 use super::class::{ClassName, is_class_name};
 use super::index::{self, IndexBuilder, PartitionIndex};
 use super::page::{PageError, PageReader, SealedPage, Shared, Source};
@@ -30,6 +33,12 @@ const DAY_NS: i64 = 86_400 * 1_000_000_000;
 
 /// What `closed` may have.
 const CLOSED_MAX_BYTES: u64 = 64 << 20;
+
+/// The manifest of a partition that is in the archive.
+pub(super) const ARCHIVED: &str = "archived";
+
+/// Says that an archive may have objects of the partition.
+pub(super) const ARCHIVING: &str = "archiving";
 
 /// Days since 1970, of intake time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -80,11 +89,11 @@ pub(crate) struct Summary {
     pub(crate) sequences: (Sequence, Sequence),
 }
 
-/// A page on the disk. What was read of it is kept as long as there is room.
+/// A page on the disk or in an archive. What was read of it is kept as long as there is room.
 #[derive(Debug)]
 pub(crate) struct PageFile {
     pub(crate) summary: Summary,
-    path: PathBuf,
+    place: Place,
     open: Mutex<Option<Arc<SealedPage>>>,
     /// Where its file is removed as soon as nobody reads it any more.
     doomed: Mutex<Option<Arc<dyn Disk>>>,
@@ -96,18 +105,20 @@ impl Drop for PageFile {
     fn drop(&mut self) {
         let doomed = self.doomed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(disk) = doomed
-            && let Err(error) = disk.remove_file(&self.path)
+            && let Place::Disk(path) = &self.place
+            && let Err(error) = disk.remove_file(path)
+            && !(error.kind() == io::ErrorKind::NotFound && self.is_gone())
         {
-            tracing::warn!(page = %self.path.display(), %error, "a page that was written anew is left; the next start removes it");
+            tracing::warn!(page = %path.display(), %error, "a page that was written anew is left; the next start removes it");
         }
     }
 }
 
 impl PageFile {
-    fn new(summary: Summary, path: PathBuf) -> Self {
+    fn new(summary: Summary, place: Place) -> Self {
         Self {
             summary,
-            path,
+            place,
             open: Mutex::default(),
             doomed: Mutex::default(),
             is_gone: AtomicBool::new(false),
@@ -130,13 +141,34 @@ impl PageFile {
         if let Some(page) = &*open {
             return Ok(Arc::clone(page));
         }
-        let page = Arc::new(read_page(disk, &self.path, shared)?);
+        if self.object().is_some() {
+            // An archive may take long, and others ask what weighs how much.
+            drop(open);
+            let page = Arc::new(read_page(disk, &self.place, shared)?);
+            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+            return Ok(Arc::clone(open.get_or_insert(page)));
+        }
+        let page = Arc::new(read_page(disk, &self.place, shared)?);
         *open = Some(Arc::clone(&page));
         Ok(page)
     }
 
+    /// As messages name it.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        self.place.path()
+    }
+
+    /// The object that it is, if it is in an archive.
+    pub(crate) fn object(&self) -> Option<&Arc<Object>> {
+        self.place.object()
+    }
+
+    /// Its bytes.
+    pub(super) fn read(&self, disk: &dyn Disk) -> io::Result<Vec<u8>> {
+        let file = self.place.open(disk)?;
+        let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     /// Bytes of memory of what was read.
@@ -151,8 +183,8 @@ impl PageFile {
     }
 }
 
-fn read_page(disk: &dyn Disk, path: &Path, shared: &Mutex<Shared>) -> Result<SealedPage, PageError> {
-    let file = disk.open(path)?;
+fn read_page(disk: &dyn Disk, place: &Place, shared: &Mutex<Shared>) -> Result<SealedPage, PageError> {
+    let file = place.open(disk)?;
     let length = file.size()?;
     let source = Source { file, offset: 0, length };
     SealedPage::open(source, shared)
@@ -203,6 +235,40 @@ pub(crate) struct Partition {
     /// Whether `closed` says what each page holds.
     is_closed: AtomicBool,
     index: RwLock<Option<Arc<PartitionIndex>>>,
+    /// Once it is in an archive: where, and what of it.
+    remote: RwLock<Option<Arc<Remote>>>,
+    /// Held by whoever writes it anew, archives or removes it.
+    work: Mutex<()>,
+}
+
+impl std::fmt::Debug for Partition {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Partition({})", self.id.name(&self.class))
+    }
+}
+
+/// A partition in an archive.
+#[derive(Debug)]
+pub(crate) struct Remote {
+    pub(crate) manifest: Manifest,
+    pub(crate) archive: Arc<Archive>,
+    /// The index there.
+    index: Option<Place>,
+}
+
+impl Remote {
+    pub(super) fn new(manifest: Manifest, archive: &Arc<Archive>) -> Self {
+        let index = manifest.index_object(archive).map(|object| Place::Archive(Arc::new(object)));
+        Self { manifest, archive: Arc::clone(archive), index }
+    }
+
+    /// The pages there.
+    fn pages(&self) -> Vec<Arc<PageFile>> {
+        let page = |(page, object): (Summary, Object)| {
+            Arc::new(PageFile::new(page, Place::Archive(Arc::new(object))))
+        };
+        self.manifest.objects(&self.archive).map(page).collect()
+    }
 }
 
 /// What opening a partition found.
@@ -232,7 +298,31 @@ impl Partition {
             is_over: Mutex::new(false),
             is_closed: AtomicBool::new(false),
             index: RwLock::default(),
+            remote: RwLock::default(),
+            work: Mutex::default(),
         })
+    }
+
+    /// A partition of which all pages are in an archive; in `dir` there is an index at the most.
+    pub(super) fn of_archive(
+        (id, class): (PartitionId, ClassName),
+        dir: PathBuf,
+        remote: Remote,
+        index: Option<PartitionIndex>,
+    ) -> Self {
+        Self {
+            id,
+            class,
+            dir,
+            pages: RwLock::new(remote.pages()),
+            lost: RwLock::new(remote.manifest.lost()),
+            next: AtomicU32::new(remote.manifest.next_number()),
+            is_over: Mutex::new(true),
+            is_closed: AtomicBool::new(true),
+            index: RwLock::new(index.map(Arc::new)),
+            remote: RwLock::new(Some(Arc::new(remote))),
+            work: Mutex::default(),
+        }
     }
 
     /// Reads what each page holds. Damaged pages are set aside after `before_setting_aside`.
@@ -241,9 +331,14 @@ impl Partition {
         root: &Path,
         (id, class): (PartitionId, ClassName),
         shared: &Mutex<Shared>,
+        archive: &Arc<Archive>,
         before_setting_aside: &dyn Fn() -> io::Result<()>,
     ) -> io::Result<Opened> {
         let dir = root.join(id.name(&class));
+        if let Some(manifest) = archived(disk, &dir)? {
+            let partition = Self::open_archived(disk, (id, class), dir, Remote::new(manifest, archive))?;
+            return Ok(Opened { partition, damaged: 0 });
+        }
         let closed = closed(disk, &dir)?;
         let is_closed = closed.is_some();
         let (mut pages, mut lost, mut damaged, mut next) = (Vec::<PageFile>::new(), Vec::new(), 0, 0);
@@ -260,7 +355,7 @@ impl Partition {
             };
             let summary = match closed.as_ref().and_then(|closed| closed.get(&number)) {
                 Some(summary) => *summary,
-                None => match read_page(disk, &path, shared) {
+                None => match read_page(disk, &Place::Disk(path.clone()), shared) {
                     Ok(page) => summary(number, &page, disk.open(&path)?.size()?),
                     Err(PageError::Read(error)) if error.kind() != io::ErrorKind::UnexpectedEof => {
                         return Err(error);
@@ -275,7 +370,7 @@ impl Partition {
                     }
                 },
             };
-            pages.push(PageFile::new(summary, path));
+            pages.push(PageFile::new(summary, Place::Disk(path)));
         }
         let pages = remove_superseded(disk, pages)?.into_iter().map(Arc::new).collect();
         let (pages, lost) = (RwLock::new(pages), RwLock::new(lost));
@@ -283,8 +378,52 @@ impl Partition {
         let index = if is_closed { open_index(disk, &dir)? } else { None };
         let index = RwLock::new(index.map(Arc::new));
         let is_closed = AtomicBool::new(is_closed);
-        let partition = Self { id, class, dir, pages, lost, next, is_over, is_closed, index };
+        let (remote, work) = (RwLock::default(), Mutex::default());
+        let partition = Self { id, class, dir, pages, lost, next, is_over, is_closed, index, remote, work };
         Ok(Opened { partition, damaged })
+    }
+
+    /// Opens what is here of a partition in an archive, and removes what a crash left of its pages.
+    fn open_archived(
+        disk: &dyn Disk,
+        id: (PartitionId, ClassName),
+        dir: PathBuf,
+        remote: Remote,
+    ) -> io::Result<Self> {
+        for name in disk.list(&dir)? {
+            if ![ARCHIVED, ARCHIVING, index::FILE].contains(&name.as_str()) && !name.ends_with(".damaged") {
+                disk.remove_file(&dir.join(&name))?;
+            }
+        }
+        let index = open_index(disk, &dir)?;
+        Ok(Self::of_archive(id, dir, remote, index))
+    }
+
+    /// Where it is, if it is in an archive.
+    pub(crate) fn remote(&self) -> Option<Arc<Remote>> {
+        self.remote.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Nobody else writes it anew, archives or removes it while this is held. `None`: somebody does.
+    pub(super) fn try_work(&self) -> Option<MutexGuard<'_, ()>> {
+        match self.work.try_lock() {
+            Ok(guard) => Some(guard),
+            Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(std::sync::TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Searches read it out of the archive from here on. Its pages here go once the last search has let go of them;
+    /// so does its index unless that stays.
+    pub(super) fn set_remote(&self, disk: &Arc<dyn Disk>, remote: Remote, keeps_index: bool) {
+        let pages = remote.pages();
+        let mut own = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+        own.iter().for_each(|page| page.doom(Arc::clone(disk)));
+        *own = pages;
+        if !keeps_index {
+            *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
+        }
+        *self.remote.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(remote));
     }
 
     /// Whether it takes no more pages; while this is held, that does not change.
@@ -297,9 +436,21 @@ impl Partition {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Which of its pages may have something, if that is known.
+    /// Which of its pages may have something, if that is known here.
     pub(super) fn index(&self) -> Option<Arc<PartitionIndex>> {
         self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The same, if need be out of the archive.
+    pub(super) fn find_index(&self, disk: &dyn Disk) -> Result<Option<Arc<PartitionIndex>>, PageError> {
+        if let Some(index) = self.index() {
+            return Ok(Some(index));
+        }
+        let Some(remote) = self.remote() else { return Ok(None) };
+        let Some(place) = &remote.index else { return Ok(None) };
+        let index = Arc::new(PartitionIndex::open_at(disk, place.clone())?);
+        let mut own = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(Arc::clone(own.get_or_insert(index))))
     }
 
     /// Makes the index of its pages anew. Of a damaged page nothing is left out.
@@ -368,9 +519,10 @@ impl Partition {
         let number = self.next.load(Ordering::Relaxed);
         let path = self.dir.join(format!("{number:06}.page"));
         write_atomic(disk, &path, bytes)?;
-        let page = read_page(disk, &path, shared).map_err(io::Error::other)?;
+        let place = Place::Disk(path);
+        let page = read_page(disk, &place, shared).map_err(io::Error::other)?;
         let summary = summary(number, &page, bytes.len() as u64);
-        Ok(PageFile::new(summary, path))
+        Ok(PageFile::new(summary, place))
     }
 
     pub(super) fn add(&self, page: PageFile) {
@@ -384,7 +536,7 @@ impl Partition {
         if let Some(at) = pages.iter().position(|page| page.summary.number == number) {
             let Summary { rows, first, last, .. } = pages[at].summary;
             let lost = Lost { rows: Some(rows), span: Some((first, last)) };
-            set_aside(disk, &pages[at].path, lost.name(number), error)?;
+            set_aside(disk, pages[at].path(), lost.name(number), error)?;
             self.lost.write().unwrap_or_else(PoisonError::into_inner).push(lost);
             pages.remove(at);
         }
@@ -398,7 +550,7 @@ impl Partition {
 
     /// Reads all of a page anew and compares.
     pub(super) fn verify(disk: &dyn Disk, page: &PageFile) -> Result<(), PageError> {
-        PageReader::new(Arc::new(read_page(disk, &page.path, &Mutex::default())?)).verify()
+        PageReader::new(Arc::new(read_page(disk, &page.place, &Mutex::default())?)).verify()
     }
 
     /// Writes down what each page holds: no more will come.
@@ -447,10 +599,20 @@ fn remove_superseded(disk: &dyn Disk, mut pages: Vec<PageFile>) -> io::Result<Ve
         spans.iter().any(|(number, span)| *number > page.summary.number && is_within(*span))
     };
     for page in pages.iter().filter(|page| is_superseded(page)) {
-        disk.remove_file(&page.path)?;
+        disk.remove_file(page.path())?;
     }
     pages.retain(|page| !is_superseded(page));
     Ok(pages)
+}
+
+/// The manifest of a partition that is in an archive.
+fn archived(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Manifest>> {
+    let path = dir.join(ARCHIVED);
+    if !disk.exists(&path)? {
+        return Ok(None);
+    }
+    let manifest = Manifest::decode(&read_all(disk, &path, CLOSED_MAX_BYTES)?);
+    manifest.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
 
 /// The summaries of a closed partition, if they are there and sound.

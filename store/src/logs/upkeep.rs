@@ -14,9 +14,13 @@ use std::time::Duration;
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Timestamp};
 
+use super::archive::is_marked;
 use super::page::{PAGE_MAX_BYTES, PAGE_MAX_ROWS, PageError, SealedPage, rewrite, seal};
-use super::partition::{PageFile, Partition, PartitionId};
+use super::partition::{ARCHIVED, ARCHIVING, PageFile, Partition, PartitionId};
 use super::{ClassName, GONE, Logs, REFILL};
+
+/// What says of a partition that is gone that an archive has still to hear of it.
+const MARKS: [&str; 2] = [ARCHIVED, ARCHIVING];
 
 /// Pages that one round of maintenance reads anew.
 const VERIFIED_AT_ONCE: usize = 2;
@@ -43,9 +47,9 @@ pub(super) struct Upkeep {
 
 /// What partitions of one class may be.
 #[derive(Debug, Clone, Copy)]
-struct Bounds {
+pub(super) struct Bounds {
     retention: Duration,
-    bytes: Option<u64>,
+    pub(super) bytes: Option<u64>,
 }
 
 impl Logs {
@@ -55,9 +59,9 @@ impl Logs {
             std::mem::take(&mut *self.shared.suspects.lock().unwrap_or_else(PoisonError::into_inner));
         let mut last = self.upkeep.verified.lock().unwrap_or_else(PoisonError::into_inner);
         let partitions = self.shared.partitions();
-        let all = partitions
-            .iter()
-            .flat_map(|partition| partition.pages().into_iter().map(move |page| (partition, page)));
+        // What is in an archive was compared with what was here.
+        let here = partitions.iter().filter(|partition| partition.remote().is_none());
+        let all = here.flat_map(|partition| partition.pages().into_iter().map(move |page| (partition, page)));
         let place = |one: &(&Arc<Partition>, Arc<PageFile>)| Some((one.0.id, one.1.summary.number));
         let mut pages: Vec<(&Arc<Partition>, Arc<PageFile>)> = all.collect();
         let turn = pages.partition_point(|one| place(one) <= *last);
@@ -67,6 +71,10 @@ impl Logs {
         for one in suspected.into_iter().chain(others.into_iter().take(VERIFIED_AT_ONCE)) {
             *last = place(&one).max(if suspects.is_empty() { None } else { *last });
             let (partition, page) = one;
+            let Some(_work) = partition.try_work() else { continue };
+            if partition.remote().is_some() {
+                continue;
+            }
             if let Err(error @ PageError::Damaged(_)) = Partition::verify(&*self.shared.disk, &page) {
                 // The next start reads the whole log: it may still have the lines.
                 self.damaged.store(true, Ordering::Relaxed);
@@ -90,20 +98,44 @@ impl Logs {
         for (class, partitions) in by_class {
             let bounds = self.bounds(&class);
             let oldest = now.minus(bounds.retention);
-            let mut bytes: u64 = partitions.iter().map(|one| one.stored_bytes()).sum();
+            // In the archive they take no room here.
+            let here = |one: &Partition| if one.remote().is_none() { one.stored_bytes() } else { 0 };
+            let mut bytes: u64 = partitions.iter().map(|one| here(one)).sum();
             let newest = partitions.last().map(|newest| newest.id);
             for partition in partitions {
                 // The one that takes pages is never too large: it is what there is.
-                let is_too_large =
-                    bounds.bytes.is_some_and(|max| bytes > max) && Some(partition.id) != newest;
+                let is_too_large = bounds.bytes.is_some_and(|max| bytes > max)
+                    && Some(partition.id) != newest
+                    && partition.remote().is_none();
                 if partition.id.day.end() < oldest || is_too_large {
-                    bytes = bytes.saturating_sub(partition.stored_bytes());
+                    bytes = bytes.saturating_sub(here(&partition));
                     let reason = if is_too_large { "bytes" } else { "age" };
                     self.remove(&partition, reason)?;
                 }
             }
         }
+        self.bound_archive()?;
         self.make_room()
+    }
+
+    /// Removes the oldest partitions from an archive that is too large.
+    fn bound_archive(&self) -> io::Result<()> {
+        let Some(max) = self.options.archive.as_ref().and_then(|archive| archive.retention_bytes) else {
+            return Ok(());
+        };
+        let partitions = self.shared.partitions();
+        let bytes = |one: &Arc<Partition>| one.remote().map(|remote| remote.manifest.stored_bytes());
+        let archived: Vec<(&Arc<Partition>, u64)> =
+            partitions.iter().filter_map(|one| Some((one, bytes(one)?))).collect();
+        let mut all: u64 = archived.iter().map(|(_, bytes)| *bytes).sum();
+        for (partition, bytes) in archived {
+            if all <= max {
+                break;
+            }
+            self.remove(partition, "bytes of the archive")?;
+            all -= bytes;
+        }
+        Ok(())
     }
 
     /// The clock's time, without its leaps forward.
@@ -121,7 +153,7 @@ impl Logs {
         trusted
     }
 
-    fn bounds(&self, class: &str) -> Bounds {
+    pub(super) fn bounds(&self, class: &str) -> Bounds {
         let options = &self.options;
         let known = options.classes.iter().find(|known| known.name == class);
         match known {
@@ -146,11 +178,14 @@ impl Logs {
                 tracing::warn!("the disk is fuller than logs may fill it, and no partition is left to go");
                 return Ok(());
             };
-            self.remove(&victim, "disk")?;
+            if !self.remove(&victim, "disk")? {
+                return Ok(());
+            }
         }
     }
 
-    /// The oldest partition of the class that matters least. The newest of each class stays.
+    /// The oldest partition of the class that matters least. The newest of each class stays, and what is in the archive
+    /// takes no room.
     fn first_to_go(&self) -> Option<Arc<Partition>> {
         let partitions = self.shared.partitions();
         let rank = |class: &str| {
@@ -161,16 +196,18 @@ impl Logs {
         let is_newest = |one: &Arc<Partition>| {
             !partitions.iter().any(|other| other.class == one.class && other.id > one.id)
         };
-        let may_go = partitions.iter().filter(|one| !is_newest(one));
+        let may_go = partitions.iter().filter(|one| !is_newest(one) && one.remote().is_none());
         may_go.min_by_key(|one| (std::cmp::Reverse(rank(&one.class)), one.id)).cloned()
     }
 
-    fn remove(&self, partition: &Partition, reason: &str) -> io::Result<()> {
+    /// Answers whether it is gone: not while somebody writes it anew or archives it.
+    fn remove(&self, partition: &Partition, reason: &str) -> io::Result<bool> {
+        let Some(_work) = partition.try_work() else { return Ok(false) };
         // From here on the indexer makes another one.
         *partition.is_over() = true;
         let mut partitions = self.shared.partitions.write().unwrap_or_else(PoisonError::into_inner);
         if partitions.remove(&partition.id).is_none() {
-            return Ok(());
+            return Ok(true);
         }
         self.shared.telemetry.partitions.set(partitions.len() as i64);
         drop(partitions);
@@ -180,10 +217,17 @@ impl Logs {
         let gone = self.shared.dir.join(format!("{GONE}{name}"));
         self.shared.disk.rename(partition.dir(), &gone)?;
         self.shared.disk.sync_dir(&self.shared.dir)?;
-        self.shared.disk.remove_dir_all(&gone)?;
+        if is_marked(&*self.shared.disk, &gone)? {
+            // What is in the archive goes in its turn; until then this stands for it.
+            for name in self.shared.disk.list(&gone)?.iter().filter(|name| !MARKS.contains(&name.as_str())) {
+                self.shared.disk.remove_file(&gone.join(name))?;
+            }
+        } else {
+            self.shared.disk.remove_dir_all(&gone)?;
+        }
         self.shared.disk.sync_dir(&self.shared.dir)?;
         tracing::info!(partition = name, reason, "log partition expired");
-        Ok(())
+        Ok(true)
     }
 
     /// Closes one partition that takes no more pages, if there is one.
@@ -203,14 +247,15 @@ impl Logs {
             return self.close_partition(partition);
         }
         // One that an earlier release closed, or of which the index was damaged.
-        let lacks_index = |one: &&Arc<Partition>| one.is_closed() && one.index().is_none();
-        match partitions.iter().rev().find(lacks_index) {
-            Some(partition) => partition.make_index(&*self.shared.disk, &self.shared.interned),
-            None => Ok(()),
-        }
+        let lacks_index =
+            |one: &&Arc<Partition>| one.is_closed() && one.index().is_none() && one.remote().is_none();
+        let Some(partition) = partitions.iter().rev().find(lacks_index) else { return Ok(()) };
+        let Some(_work) = partition.try_work() else { return Ok(()) };
+        partition.make_index(&*self.shared.disk, &self.shared.interned)
     }
 
     fn close_partition(&self, partition: &Partition) -> io::Result<()> {
+        let Some(_work) = partition.try_work() else { return Ok(()) };
         *partition.is_over() = true;
         self.join_small(partition)?;
         partition.make_index(&*self.shared.disk, &self.shared.interned)?;

@@ -1,5 +1,6 @@
 //! The store as a whole on a simulated disk: crashed anywhere, it keeps what it acknowledged.
 
+mod archive;
 mod upkeep;
 
 use std::collections::BTreeSet;

@@ -17,12 +17,12 @@ fn class(name: &str, days: u64) -> LogClass {
     }
 }
 
-fn options(classes: Vec<LogClass>) -> Options {
+pub(super) fn options(classes: Vec<LogClass>) -> Options {
     let retention = Duration::from_hours(24 * 7);
     Options { logs: LogOptions { retention, classes, ..LogOptions::default() }, ..Options::default() }
 }
 
-fn open(
+pub(super) fn open(
     disk: &SimDisk,
     clock: &Arc<TestClock>,
     catalog: Catalog,
@@ -38,7 +38,7 @@ fn pushed(files: &[&str], line: u64) -> LogPush {
     LogPush { batches: files.iter().flat_map(|file| push(file, line..line + 1).batches).collect() }
 }
 
-fn partitions(disk: &SimDisk) -> Vec<String> {
+pub(super) fn partitions(disk: &SimDisk) -> Vec<String> {
     disk.list(Path::new("/data/logs")).unwrap().into_iter().filter(|name| name.starts_with('p')).collect()
 }
 
@@ -48,7 +48,12 @@ fn pages(disk: &SimDisk) -> usize {
 }
 
 /// Adds a line of each file every hour and seals it, so that every page is small.
-fn run_hours(store: &Store, clock: &TestClock, disk: &SimDisk, hours: std::ops::Range<i64>) -> Option<i64> {
+pub(super) fn run_hours(
+    store: &Store,
+    clock: &TestClock,
+    disk: &SimDisk,
+    hours: std::ops::Range<i64>,
+) -> Option<i64> {
     for hour in hours {
         clock.0.store(hour * HOUR_MS, Ordering::Relaxed);
         let received = LogTime(hour * HOUR_MS * 1_000_000);
@@ -64,7 +69,7 @@ fn run_hours(store: &Store, clock: &TestClock, disk: &SimDisk, hours: std::ops::
 }
 
 /// Whether all lines are in sealed pages; a dead disk keeps them from that.
-fn seal(store: &Store, disk: &SimDisk) -> bool {
+pub(super) fn seal(store: &Store, disk: &SimDisk) -> bool {
     if !store.flush_logs() {
         return false;
     }

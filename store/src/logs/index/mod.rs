@@ -19,13 +19,14 @@ mod pages;
 mod words;
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use binnacle_model::log::loki_name;
 use binnacle_model::tokens;
 use tantivy::directory::OwnedBytes;
 
+use super::archive::Place;
 use super::page::{PageError, PageReader, PageView, SealedPage, has_escape, key_of};
 use super::template::{Template, ValueKind};
 use crate::bytes::{Reader, put_text, put_varint};
@@ -51,7 +52,7 @@ const WORDS_MAX_BYTES: u64 = 1 << 30;
 /// The index of a partition, of which the directory is in memory.
 #[derive(Debug)]
 pub(crate) struct PartitionIndex {
-    path: PathBuf,
+    place: Place,
     /// Of the pages, in the order of their documents.
     numbers: Vec<u32>,
     filter: Filter,
@@ -131,15 +132,15 @@ impl IndexBuilder {
         files.iter().for_each(|(_, bytes)| out.extend_from_slice(bytes));
         let words_crc = crc32c::crc32c(&out[words_offset as usize..]);
         let files = files.into_iter().map(|(name, bytes)| (name, bytes.len() as u64)).collect();
-        let path = dir.join(FILE);
-        let index = PartitionIndex { path, numbers: self.numbers, filter, files, words_offset, words_crc };
+        let place = Place::Disk(dir.join(FILE));
+        let index = PartitionIndex { place, numbers: self.numbers, filter, files, words_offset, words_crc };
         let start = out.len();
         index.encode(&mut out);
         let (length, crc) = ((out.len() - start) as u32, crc32c::crc32c(&out[start..]));
         out.extend_from_slice(&(start as u64).to_le_bytes());
         out.extend_from_slice(&length.to_le_bytes());
         out.extend_from_slice(&crc.to_le_bytes());
-        write_atomic(disk, &index.path, &out)?;
+        write_atomic(disk, index.place.path(), &out)?;
         Ok(index)
     }
 }
@@ -168,7 +169,7 @@ impl PartitionIndex {
         self.filter.encode(out);
     }
 
-    fn decode(path: &Path, bytes: &[u8]) -> Option<Self> {
+    fn decode(place: Place, bytes: &[u8]) -> Option<Self> {
         let reader = &mut Reader::new(bytes);
         let words_offset = reader.varint()?;
         let words_crc = u32::from_le_bytes(*reader.bytes(4)?.first_chunk::<4>()?);
@@ -184,8 +185,7 @@ impl PartitionIndex {
         let filter = Filter::decode(reader)?;
         let is_bounded =
             files.iter().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(*bytes))? <= WORDS_MAX_BYTES;
-        let path = path.to_path_buf();
-        is_bounded.then_some(Self { path, numbers, filter, files, words_offset, words_crc })
+        is_bounded.then_some(Self { place, numbers, filter, files, words_offset, words_crc })
     }
 
     /// Opens the index of a partition; `None` if there is none.
@@ -194,7 +194,12 @@ impl PartitionIndex {
         if !disk.exists(&path)? {
             return Ok(None);
         }
-        let file = disk.open(&path)?;
+        Self::open_at(disk, Place::Disk(path)).map(Some)
+    }
+
+    /// Opens an index that is there.
+    pub(super) fn open_at(disk: &dyn Disk, place: Place) -> Result<Self, PageError> {
+        let file = place.open(disk)?;
         let (size, mut header) = (file.size()?, [0; HEADER_BYTES]);
         if size < (HEADER_BYTES + FOOTER_BYTES) as u64 {
             return Err(PageError::Damaged("no index has this size"));
@@ -207,8 +212,8 @@ impl PartitionIndex {
         let reader = &mut Reader::new(&footer);
         let number =
             |reader: &mut Reader<'_>| Some(u32::from_le_bytes(*reader.bytes(4)?.first_chunk::<4>()?));
-        let place = (|| Some((reader.u64()?, number(reader)?, number(reader)?)))();
-        let (offset, length, crc) = place.ok_or(PageError::Damaged("the end of an index"))?;
+        let end = (|| Some((reader.u64()?, number(reader)?, number(reader)?)))();
+        let (offset, length, crc) = end.ok_or(PageError::Damaged("the end of an index"))?;
         let is_inside = offset.checked_add(u64::from(length)).is_some_and(|end| end <= size);
         if !is_inside || length > DIRECTORY_MAX_BYTES {
             return Err(PageError::Damaged("the directory of an index lies outside of it"));
@@ -218,8 +223,16 @@ impl PartitionIndex {
         if crc32c::crc32c(&directory) != crc {
             return Err(PageError::Damaged("the directory of an index"));
         }
-        let index = Self::decode(&path, &directory);
-        index.map(Some).ok_or(PageError::Damaged("the directory of an index contradicts the format"))
+        Self::decode(place, &directory)
+            .ok_or(PageError::Damaged("the directory of an index contradicts the format"))
+    }
+
+    /// Its bytes.
+    pub(super) fn read(&self, disk: &dyn Disk) -> io::Result<Vec<u8>> {
+        let file = self.place.open(disk)?;
+        let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
+        file.read_exact_at(&mut bytes, 0)?;
+        Ok(bytes)
     }
 
     fn open_words(&self, file: &dyn ReadFile) -> Result<Words, PageError> {

@@ -78,7 +78,7 @@ struct Look<'a> {
 impl PartitionIndex {
     /// The numbers of the pages that have no row which the query finds.
     pub(in crate::logs) fn excluded(&self, disk: &dyn Disk, query: &LogQuery) -> Result<Vec<u32>, PageError> {
-        let look = Look { index: self, file: disk.open(&self.path)?, words: OnceCell::new() };
+        let look = Look { index: self, file: self.place.open(disk)?, words: OnceCell::new() };
         let Some(pages) = look.pages(query)? else { return Ok(Vec::new()) };
         let is_out = |(at, _): &(u32, &u32)| !pages.contains(*at);
         Ok((0..).zip(&self.numbers).filter(is_out).map(|(_, number)| *number).collect())

@@ -241,6 +241,11 @@ impl SealedPage {
         self.raw_bytes
     }
 
+    /// The sum of the hashes of its messages.
+    pub(crate) fn messages(&self) -> u64 {
+        self.hash
+    }
+
     /// Whether its templates know their minutes.
     pub(crate) fn has_minutes(&self) -> bool {
         self.has_minutes

@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::HashSet;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use binnacle_model::LogTime;
@@ -10,6 +11,7 @@ use binnacle_model::storage::LogOrder;
 
 use crate::fs::Disk;
 use crate::logs::index::may_exclude;
+use crate::logs::page::PageError;
 use crate::logs::partition::{PageFile, Partition};
 
 /// Pages of a span of time, and what the indexes of their partitions say of them once somebody asks.
@@ -18,7 +20,15 @@ pub(super) struct Candidates {
     pages: Vec<(Arc<PageFile>, usize)>,
     /// Each with the pages that have nothing of what is asked for.
     partitions: Vec<(Arc<Partition>, OnceLock<HashSet<u32>>)>,
+    /// Up to here the ends of archived pages are in memory, or somebody reads them.
+    fetched: AtomicUsize,
 }
+
+/// Pages of archives of which the ends are read at once: a search waits for all of them as long as for one.
+const FETCHED_AT_ONCE: usize = 8;
+
+/// Pages among which these are looked for.
+const LOOKED_AHEAD: usize = 64;
 
 impl Candidates {
     pub(super) fn new(partitions: Vec<Arc<Partition>>, start: LogTime, end: LogTime) -> Self {
@@ -29,7 +39,7 @@ impl Candidates {
             pages.extend(of_time.map(|page| (page, number)));
         }
         let partitions = partitions.into_iter().map(|partition| (partition, OnceLock::new())).collect();
-        Self { pages, partitions }
+        Self { pages, partitions, fetched: AtomicUsize::new(0) }
     }
 
     /// Puts those with the first rows in the order first.
@@ -52,6 +62,29 @@ impl Candidates {
         &self.pages[at].0
     }
 
+    /// Reads the ends of the archived pages from here on that the search will open, several at once.
+    pub(super) fn fetch_ahead(&self, at: usize, disk: &dyn Disk, query: &LogQuery) {
+        let is_cold = |at: usize| self.page(at).object().is_some_and(|object| !object.is_warm());
+        if !is_cold(at) || at < self.fetched.load(Ordering::Relaxed) {
+            return;
+        }
+        let (mut ahead, mut end) = (Vec::new(), at);
+        while end < self.len() && ahead.len() < FETCHED_AT_ONCE && end < at + LOOKED_AHEAD {
+            if is_cold(end) && !self.is_excluded(end, disk, query) {
+                ahead.push(end);
+            }
+            end += 1;
+        }
+        if self.fetched.fetch_max(end, Ordering::Relaxed) > at || ahead.len() < 2 {
+            return;
+        }
+        std::thread::scope(|scope| {
+            for object in ahead.iter().filter_map(|at| self.page(*at).object()) {
+                scope.spawn(|| object.warm());
+            }
+        });
+    }
+
     /// Whether the index of its partition says that a page has no row which the query finds.
     pub(super) fn is_excluded(&self, at: usize, disk: &dyn Disk, query: &LogQuery) -> bool {
         let (page, partition) = &self.pages[at];
@@ -61,9 +94,17 @@ impl Candidates {
 }
 
 fn excluded_of(partition: &Partition, disk: &dyn Disk, query: &LogQuery) -> HashSet<u32> {
-    let Some(index) = partition.index().filter(|_| may_exclude(query)) else { return HashSet::new() };
-    match index.excluded(disk, query) {
+    if !may_exclude(query) {
+        return HashSet::new();
+    }
+    let found = partition.find_index(disk).and_then(|index| match index {
+        Some(index) => index.excluded(disk, query),
+        None => Ok(Vec::new()),
+    });
+    match found {
         Ok(numbers) => numbers.into_iter().collect(),
+        // Its pages say the same.
+        Err(PageError::Read(_)) if partition.remote().is_some() => HashSet::new(),
         Err(error) => {
             let name = partition.id.name(&partition.class);
             tracing::error!(partition = name, %error, "the index of a log partition is made anew");

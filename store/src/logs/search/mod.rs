@@ -27,6 +27,7 @@ mod regexes;
 mod rows;
 #[cfg(test)]
 mod tests;
+mod unread;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -35,10 +36,15 @@ use binnacle_model::LogTime;
 use binnacle_model::storage::{Deadline, LogOrder, LogRequest, StorageError};
 
 use super::Shared;
+use super::archive::Attached;
 use super::page::{OpenPage, PageError, PageReader, PageView, SealedPage};
 use super::partition::{PageFile, Summary};
 use candidates::Candidates;
 use plan::Plan;
+use unread::Unread;
+
+/// Pages that are kept open: each has a file.
+const OPEN_PAGES_MAX: usize = 512;
 
 /// Why a page gave no answer.
 pub(super) enum Broken {
@@ -83,7 +89,7 @@ impl Shared {
         let (start, end) = (plan.request.start, plan.request.end);
         let mut candidates = self.see_open(start, end, &mut warnings, &mut |page| visit(plan, page, None))?;
         candidates.sort(order);
-        let held = AtomicUsize::new(0);
+        let (held, unread) = (AtomicUsize::new(0), Unread::default());
         for at in 0..candidates.len() {
             let page = candidates.page(at);
             if deadline.is_over() {
@@ -95,10 +101,12 @@ impl Shared {
             if candidates.is_excluded(at, &*self.disk, &plan.request.query) {
                 continue;
             }
-            self.see(page, plan, visit, &mut warnings)?;
+            candidates.fetch_ahead(at, &*self.disk, &plan.request.query);
+            self.see(page, plan, visit, &unread)?;
             self.keep_or_forget(page, &held);
         }
         self.trim_cache();
+        warnings.extend(unread.sentences());
         Ok(warnings)
     }
 
@@ -124,7 +132,7 @@ impl Shared {
             let (over, taking): (Vec<_>, Vec<_>) = open.iter().rev().partition(|one| one.is_over());
             taking.into_iter().try_for_each(|one| see(&one.page))?;
             let over: Vec<Arc<OpenPage>> = over.into_iter().map(|one| Arc::clone(&one.page)).collect();
-            (over, Candidates::new(self.partitions(), start, end))
+            (over, Candidates::new(self.searched(), start, end))
         };
         over.iter().try_for_each(|page| see(page))?;
         Ok(candidates)
@@ -133,6 +141,7 @@ impl Shared {
     /// One search reads more pages than there is room for: those beyond it are let go at once.
     fn keep_or_forget(&self, page: &PageFile, held: &AtomicUsize) {
         let weight = page.weight();
+        let weight = weight.max(self.cache_bytes / OPEN_PAGES_MAX);
         if held.fetch_add(weight, Ordering::Relaxed) + weight > self.cache_bytes {
             page.forget();
         }
@@ -144,8 +153,15 @@ impl Shared {
         page: &PageFile,
         plan: &mut Plan,
         visit: OnPage<'_>,
-        warnings: &mut Vec<String>,
+        unread: &Unread,
     ) -> Result<(), StorageError> {
+        let rows = page.summary.rows;
+        let far = page.object();
+        if far.is_some_and(|_| unread.is_too_slow()) {
+            unread.add(rows, far, "it is slow, and the search has waited long enough".to_owned());
+            return Ok(());
+        }
+        let _waiting = far.map(|_| unread.wait());
         let read = page.open(&*self.disk, &self.interned).map_err(Broken::Page);
         let seen = read.and_then(|sealed| {
             let reader = PageReader::new(sealed);
@@ -158,14 +174,20 @@ impl Shared {
             Err(Broken::Page(_)) if page.is_gone() => Ok(()),
             Err(Broken::Page(error)) => {
                 page.forget();
-                tracing::error!(page = %page.path().display(), %error, "a log page could not be read");
-                if matches!(error, PageError::Damaged(_)) {
+                if far.is_none() {
+                    tracing::error!(page = %page.path().display(), %error, "a log page could not be read");
+                }
+                if far.is_none() && matches!(error, PageError::Damaged(_)) {
                     self.suspects
                         .lock()
                         .unwrap_or_else(PoisonError::into_inner)
                         .push(page.path().to_path_buf());
                 }
-                warnings.push(format!("{} log lines could not be read: {error}", page.summary.rows));
+                let reason = match (&error, far) {
+                    (PageError::Read(cause), Some(_)) => cause.to_string(),
+                    _ => error.to_string(),
+                };
+                unread.add(rows, far, reason);
                 Ok(())
             }
         }
@@ -187,8 +209,8 @@ impl Shared {
         })?;
         warnings.extend(self.losses(request.start, request.end));
         let (next, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
-        let work = |plan: &mut Plan, state: &mut S| -> Result<Vec<String>, StorageError> {
-            let mut warnings = Vec::new();
+        let unread = Unread::default();
+        let work = |plan: &mut Plan, state: &mut S| -> Result<(), StorageError> {
             loop {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 if at >= candidates.len() {
@@ -200,16 +222,12 @@ impl Shared {
                 if candidates.is_excluded(at, &*self.disk, &request.query) {
                     continue;
                 }
+                candidates.fetch_ahead(at, &*self.disk, &request.query);
                 let page = candidates.page(at);
-                self.see(
-                    page,
-                    plan,
-                    &mut |plan, view, sealed| visit(state, plan, view, sealed),
-                    &mut warnings,
-                )?;
+                self.see(page, plan, &mut |plan, view, sealed| visit(state, plan, view, sealed), &unread)?;
                 self.keep_or_forget(page, &held);
             }
-            Ok(warnings)
+            Ok(())
         };
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
         let helpers = (candidates.len() / PAGES_PER_THREAD).min(cores.min(THREADS_MAX) - 1);
@@ -217,16 +235,13 @@ impl Shared {
         std::thread::scope(|scope| {
             let help = || {
                 let (mut plan, mut state) = (Plan::new(request), new());
-                work(&mut plan, &mut state).map(|warnings| (state, warnings))
+                work(&mut plan, &mut state).map(|()| state)
             };
             let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(help)).collect();
-            let mut failed = work(&mut plan, &mut state).map(|own| warnings.extend(own)).err();
+            let mut failed = work(&mut plan, &mut state).err();
             for helper in helpers {
                 match helper.join() {
-                    Ok(Ok((state, own))) => {
-                        states.push(state);
-                        warnings.extend(own);
-                    }
+                    Ok(Ok(state)) => states.push(state),
                     Ok(Err(error)) => failed = Some(error),
                     Err(_) => {
                         let reason = "a thread of a log search ended by a panic";
@@ -238,15 +253,17 @@ impl Shared {
         })?;
         states.push(state);
         self.trim_cache();
+        warnings.extend(unread.sentences());
         Ok((states, warnings))
     }
 
-    /// A sentence for each page of a time that was set aside.
+    /// A sentence for each page of a time that was set aside, and for each archive of which not all is known.
     fn losses(&self, start: LogTime, end: LogTime) -> Vec<String> {
         let is_in_time = |(first, last): (LogTime, LogTime)| last >= start && first < end;
         let of_log = self.lost.iter().filter(|lost| is_in_time(lost.received));
         let mut warnings: Vec<String> = of_log.map(ToString::to_string).collect();
-        for partition in self.partitions() {
+        warnings.extend(self.attached.iter().filter_map(Attached::trouble));
+        for partition in self.searched() {
             for lost in partition.lost() {
                 if lost.span.is_none_or(is_in_time) {
                     let rows = lost.rows.map_or_else(|| "some".to_owned(), |rows| rows.to_string());
@@ -261,10 +278,10 @@ impl Shared {
     /// Lets go of what was read of pages, oldest first, until the rest fits.
     fn trim_cache(&self) {
         let pages: Vec<Arc<PageFile>> =
-            self.partitions().iter().rev().flat_map(|one| one.pages().into_iter().rev()).collect();
+            self.searched().iter().rev().flat_map(|one| one.pages().into_iter().rev()).collect();
         let mut held = 0;
-        for page in pages {
-            held += page.weight();
+        for page in pages.iter().filter(|page| page.weight() > 0) {
+            held += page.weight().max(self.cache_bytes / OPEN_PAGES_MAX);
             if held > self.cache_bytes {
                 page.forget();
             }
