@@ -3,6 +3,7 @@
 //! This crate reads flags and files, opens the store, and introduces the parts to one another; what
 //! they do is in the other crates.
 
+mod bucket;
 mod check;
 mod client;
 mod clock;

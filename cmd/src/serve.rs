@@ -24,7 +24,8 @@ use binnacle_model::storage::{Admin, Appender, LogAppender, Queryable};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{ApiError, Gate, Params, ReadApi, Usage};
 use binnacle_query::promql::{Features, Limits, parse_selector};
-use binnacle_store::{Maintenance, MetricOptions, Options, ReplayProgress, Store, Telemetry};
+use binnacle_store::archive::{ArchiveOptions, AttachOptions};
+use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, ReplayProgress, Store, Telemetry};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
@@ -285,6 +286,22 @@ async fn close(maintenance: Maintenance, store: Arc<Store>) -> anyhow::Result<()
     Ok(())
 }
 
+/// How logs are kept, with the archives that the file names.
+fn with_archives(config: &Config) -> anyhow::Result<LogOptions> {
+    let mut logs = config.logs.clone();
+    if let Some(own) = &config.archives.own {
+        let bucket = own.address.open().context("storage.logs.archive")?;
+        let url = own.address.url.clone();
+        let (after, retention_bytes) = (own.after, own.max_bytes);
+        logs.archive = Some(ArchiveOptions { bucket, url, after, retention_bytes });
+    }
+    for address in &config.archives.attached {
+        let bucket = address.open().context("storage.logs.attach")?;
+        logs.attach.push(AttachOptions { bucket, url: address.url.clone() });
+    }
+    Ok(logs)
+}
+
 async fn open_store(
     args: &ServeArgs,
     config: &Config,
@@ -309,7 +326,7 @@ async fn open_store(
             series_limit,
             ..defaults
         },
-        logs: config.logs.clone(),
+        logs: with_archives(config)?,
         progress,
     };
     let telemetry = Telemetry::new(registry);

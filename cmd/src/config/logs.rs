@@ -1,5 +1,6 @@
 //! `storage.logs`: how long lines are kept, and where.
 
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
@@ -10,6 +11,7 @@ use binnacle_store::{CLASSES_MAX, LogClass, is_class_name};
 use serde::Deserialize;
 
 use super::{Config, RETENTION_MIN, size};
+use crate::bucket::BucketAddress;
 
 /// A retention beyond this is a question of cost that belongs to an archive.
 const LOG_RETENTION_ADVISED: Duration = Duration::from_hours(1080);
@@ -19,7 +21,62 @@ const LOG_RETENTION_ADVISED: Duration = Duration::from_hours(1080);
 pub(super) struct RawLogStorage {
     #[serde(deserialize_with = "null_is_default")]
     retention: RawLogRetention,
+    archive: Option<RawArchive>,
+    #[serde(deserialize_with = "null_is_default")]
+    attach: Vec<RawBucket>,
 }
+
+/// Where closed partitions go.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawArchive {
+    url: String,
+    endpoint: Option<String>,
+    region: Option<String>,
+    access_key_id_file: Option<PathBuf>,
+    secret_access_key_file: Option<PathBuf>,
+    /// How long after the end of its day a partition is archived.
+    #[serde(with = "optional_duration", default)]
+    after: Option<Duration>,
+    /// Of all archived partitions.
+    size: Option<String>,
+    /// Bytes of memory for what searches read of archives.
+    cache: Option<String>,
+}
+
+/// An archive of another store.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawBucket {
+    url: String,
+    endpoint: Option<String>,
+    region: Option<String>,
+    access_key_id_file: Option<PathBuf>,
+    secret_access_key_file: Option<PathBuf>,
+}
+
+/// What the file says of archives.
+#[derive(Debug, Default)]
+pub(crate) struct Archives {
+    /// Where closed partitions go.
+    pub(crate) own: Option<OwnArchive>,
+    /// Archives of others that are searched, too.
+    pub(crate) attached: Vec<BucketAddress>,
+}
+
+/// See [`RawArchive`].
+#[derive(Debug)]
+pub(crate) struct OwnArchive {
+    pub(crate) address: BucketAddress,
+    pub(crate) after: Duration,
+    pub(crate) max_bytes: Option<u64>,
+}
+
+/// Archived after that long, unless the file says otherwise.
+const ARCHIVE_AFTER: Duration = Duration::from_hours(24);
+
+/// A page must fit, and its neighbours.
+const ARCHIVE_CACHE_MIN: u64 = 8 << 20;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -45,11 +102,66 @@ struct RawLogClass {
     size: Option<String>,
 }
 
-/// How logs are kept.
-pub(super) fn read_logs(file: &str, raw: &RawLogStorage, config: &mut Config) -> anyhow::Result<()> {
+/// How logs are kept; `dir` is that of the file.
+pub(super) fn read_logs(
+    file: &str,
+    dir: &Path,
+    raw: RawLogStorage,
+    config: &mut Config,
+) -> anyhow::Result<()> {
+    read_retention(file, &raw, config)?;
+    read_archives(file, dir, raw, config)
+}
+
+fn read_archives(file: &str, dir: &Path, raw: RawLogStorage, config: &mut Config) -> anyhow::Result<()> {
+    if let Some(raw) = raw.archive {
+        let place = "storage.logs.archive";
+        let RawArchive { url, endpoint, region, after, size: max, cache, .. } = &raw;
+        let of = (url, endpoint, region, &raw.access_key_id_file, &raw.secret_access_key_file);
+        let address = address(dir, of).with_context(|| format!("{file}: {place}"))?;
+        let max_bytes = size(file, place, max.as_deref())?;
+        if let Some(bytes) = size(file, &format!("{place}.cache"), cache.as_deref())? {
+            if bytes < ARCHIVE_CACHE_MIN {
+                bail!("{file}: {place}.cache must be 8MB at least");
+            }
+            config.logs.archive_cache_bytes = usize::try_from(bytes).unwrap_or(usize::MAX);
+        }
+        let after = after.unwrap_or(ARCHIVE_AFTER);
+        config.archives.own = Some(OwnArchive { address, after, max_bytes });
+    }
+    for (at, raw) in raw.attach.iter().enumerate() {
+        let of = (&raw.url, &raw.endpoint, &raw.region, &raw.access_key_id_file, &raw.secret_access_key_file);
+        let address = address(dir, of).with_context(|| format!("{file}: storage.logs.attach[{at}]"))?;
+        config.archives.attached.push(address);
+    }
+    Ok(())
+}
+
+type RawAddress<'a> =
+    (&'a String, &'a Option<String>, &'a Option<String>, &'a Option<PathBuf>, &'a Option<PathBuf>);
+
+fn address(dir: &Path, (url, endpoint, region, id, secret): RawAddress<'_>) -> anyhow::Result<BucketAddress> {
+    let key_files = match (id, secret) {
+        (Some(id), Some(secret)) => Some((dir.join(id), dir.join(secret))),
+        (None, None) => None,
+        _ => bail!("access_key_id_file and secret_access_key_file are there both or not at all"),
+    };
+    let (url, endpoint, region) = (url.clone(), endpoint.clone(), region.clone());
+    if let Some(endpoint) = &endpoint
+        && (!endpoint.starts_with("http://") && !endpoint.starts_with("https://") || endpoint.contains('@'))
+    {
+        bail!("endpoint: write http://host:port or https://host:port, without a user");
+    }
+    let address = BucketAddress { url, endpoint, region, key_files };
+    address.check()?;
+    Ok(address)
+}
+
+fn read_retention(file: &str, raw: &RawLogStorage, config: &mut Config) -> anyhow::Result<()> {
+    let has_archive = raw.archive.is_some();
     let (raw, place) = (&raw.retention, "storage.logs.retention");
     if let Some(time) = raw.time {
-        config.logs.retention = log_time(file, place, time, &mut config.warnings)?;
+        config.logs.retention = log_time(file, place, time, has_archive, &mut config.warnings)?;
     }
     config.logs.retention_bytes = size(file, place, raw.size.as_deref())?;
     if let Some(percent) = raw.disk_max_percent {
@@ -74,7 +186,7 @@ pub(super) fn read_logs(file: &str, raw: &RawLogStorage, config: &mut Config) ->
         }
         let matchers = parse_selector(&class.selector).with_context(|| format!("{file}: {place}"))?;
         let retention = match class.time {
-            Some(time) => log_time(file, &place, time, &mut config.warnings)?,
+            Some(time) => log_time(file, &place, time, has_archive, &mut config.warnings)?,
             None => config.logs.retention,
         };
         let retention_bytes = size(file, &place, class.size.as_deref())?;
@@ -84,13 +196,19 @@ pub(super) fn read_logs(file: &str, raw: &RawLogStorage, config: &mut Config) ->
 }
 
 /// Checks how long logs are kept.
-fn log_time(file: &str, place: &str, time: Duration, warnings: &mut Vec<String>) -> anyhow::Result<Duration> {
+fn log_time(
+    file: &str,
+    place: &str,
+    time: Duration,
+    has_archive: bool,
+    warnings: &mut Vec<String>,
+) -> anyhow::Result<Duration> {
     if time < RETENTION_MIN {
         bail!("{file}: {place}.time must be 2h at least");
     }
-    if time > LOG_RETENTION_ADVISED {
+    if time > LOG_RETENTION_ADVISED && !has_archive {
         warnings.push(format!(
-            "{file}: {place}.time is above the 45d that are advised; an archive keeps more for less"
+            "{file}: {place}.time is above the 45d that are advised; storage.logs.archive keeps more for less"
         ));
     }
     Ok(time)
@@ -120,6 +238,31 @@ mod tests {
         let classes: Vec<_> = config.logs.classes.iter().map(of).collect();
         assert_eq!(classes, [("audit".into(), days(90), None), ("dev".into(), days(35), Some(5 << 30))]);
         assert!(config.warnings.iter().any(|warning| warning.contains("classes[0].time is above the 45d")));
+    }
+
+    #[test]
+    fn an_archive_has_an_address_and_no_secret_in_the_file() {
+        let read = |text: &str| {
+            let text = format!("storage: {{logs: {{{text}}}}}");
+            parse("c.yml", &text, Path::new("/etc/b")).map_err(|error| format!("{error:#}"))
+        };
+        let config = read(
+            "retention: {time: 400d}, archive: {url: 's3://logs/prod', endpoint: 'http://minio:9000', access_key_id_file: id, secret_access_key_file: /run/secret, after: 3d, size: 10TB, cache: 64MB}, attach: [{url: 'file:///old'}]",
+        );
+        let config = config.unwrap();
+        assert_eq!(config.warnings, [""; 0], "400 days are what an archive is for");
+        let own = config.archives.own.unwrap();
+        assert_eq!(own.address.key_files, Some((PathBuf::from("/etc/b/id"), PathBuf::from("/run/secret"))));
+        assert_eq!((own.after, own.max_bytes), (Duration::from_hours(72), Some(10 << 40)));
+        assert_eq!(config.logs.archive_cache_bytes, 64 << 20);
+        assert_eq!(config.archives.attached[0].url, "file:///old");
+        let error = |text: &str| read(text).unwrap_err();
+        assert!(error("archive: {url: '/x'}").contains("storage.logs.archive: url \"/x\": write file:///"));
+        assert!(error("archive: {}").contains("url"));
+        assert!(error("archive: {url: 's3://b', access_key_id_file: x}").contains("both or not at all"));
+        assert!(error("archive: {url: 's3://b', cache: 1MB}").contains("8MB at least"));
+        assert!(error("attach: [{url: 'ftp://x'}]").contains("storage.logs.attach[0]"));
+        assert!(error("archive: {url: 's3://b', secret_access_key: x}").contains("unknown"));
     }
 
     #[test]

@@ -26,6 +26,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use log_metrics::read_log_metrics;
+pub(crate) use logs::Archives;
 use logs::{RawLogStorage, read_logs};
 
 use crate::expand::expand;
@@ -162,6 +163,8 @@ pub(crate) struct Config {
     pub(crate) series_limit: Option<usize>,
     /// How logs are kept.
     pub(crate) logs: LogOptions,
+    /// Where partitions of logs lie beside the data directory.
+    pub(crate) archives: Archives,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
     /// Servers that are sent what is stored.
@@ -240,7 +243,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     if config.metric_retention.is_some_and(|retention| retention < RETENTION_MIN) {
         bail!("{file}: storage.tsdb.retention.time must be 2h at least, the span of one block");
     }
-    read_logs(file, &raw.storage.logs, &mut config)?;
+    read_logs(file, dir, raw.storage.logs, &mut config)?;
     (config.store_url, config.node) = (raw.store.url, raw.store.node);
     add_remotes(file, raw.remote_write.unwrap_or_default(), dir, &mut config)?;
     Ok(config)
