@@ -17,10 +17,11 @@ use crate::sqlite::{self, OpenSqliteError};
 use crate::wal::Sequence;
 
 /// Each entry takes the schema one version further. Never edit one; add.
-const MIGRATIONS: [&str; 3] = [
+const MIGRATIONS: [&str; 4] = [
     include_str!("migrations/0001_marks_and_metadata.sql"),
     include_str!("migrations/0002_logs_through.sql"),
     include_str!("migrations/0003_queried.sql"),
+    include_str!("migrations/0004_marks_crc.sql"),
 ];
 
 /// A metric may be described in more than one way; more than this many is a mistake of the sender.
@@ -59,15 +60,27 @@ impl Catalog {
         Ok(Self { connection, metadata })
     }
 
-    /// The saved marks of all files.
+    /// The saved marks of all files. One that is damaged is forgotten: it might be too high, and lines be taken for known
+    /// ones. Without it, a collector that sends lines again has them twice.
     pub(crate) fn marks(&self) -> rusqlite::Result<HashMap<FileId, u64>> {
         let connection = self.connection();
-        let mut query = connection.prepare("SELECT file, mark FROM log_marks")?;
-        let rows = query.query_map([], |row| {
-            let mark: i64 = row.get(1)?;
-            Ok((FileId(row.get(0)?), mark as u64))
-        })?;
-        rows.collect()
+        let mut query = connection.prepare("SELECT file, mark, crc FROM log_marks")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let (mut marks, mut damaged) = (HashMap::new(), Vec::new());
+        for row in rows {
+            let (file, mark, crc): (String, i64, Option<i64>) = row?;
+            // Those of earlier releases have none.
+            if crc.is_none_or(|crc| crc == crc_of_mark(&file, mark)) {
+                marks.insert(FileId(file), mark as u64);
+            } else {
+                tracing::error!(file, "the mark of a log file is damaged and was forgotten");
+                damaged.push(file);
+            }
+        }
+        for file in damaged {
+            connection.execute("DELETE FROM log_marks WHERE file = ?1", params![file])?;
+        }
+        Ok(marks)
     }
 
     /// The last record of the log of which all lines are in partitions, as far as that was saved.
@@ -90,11 +103,13 @@ impl Catalog {
         let change = connection.transaction()?;
         {
             let mut insert = change.prepare(
-                "INSERT INTO log_marks (file, mark) VALUES (?1, ?2)
-                 ON CONFLICT (file) DO UPDATE SET mark = max(mark, excluded.mark)",
+                "INSERT INTO log_marks (file, mark, crc) VALUES (?1, ?2, ?3)
+                 ON CONFLICT (file) DO UPDATE SET mark = excluded.mark, crc = excluded.crc
+                 WHERE excluded.mark > log_marks.mark",
             )?;
             for (file, mark) in marks {
-                insert.execute(params![file.0, *mark as i64])?;
+                let mark = *mark as i64;
+                insert.execute(params![file.0, mark, crc_of_mark(&file.0, mark)])?;
             }
         }
         if let Some(Sequence(sequence)) = logs_through {
@@ -167,6 +182,11 @@ impl Catalog {
     }
 }
 
+/// The checksum of a mark.
+fn crc_of_mark(file: &str, mark: i64) -> i64 {
+    i64::from(crc32c::crc32c_append(crc32c::crc32c(file.as_bytes()), &mark.to_le_bytes()))
+}
+
 fn crc_of(sequence: i64) -> i64 {
     i64::from(crc32c::crc32c(&sequence.to_le_bytes()))
 }
@@ -203,6 +223,9 @@ mod tests {
         save(7);
         save(5);
         assert_eq!(catalog.marks().unwrap()[&FileId("f".into())], 7);
+        catalog.connection().execute("UPDATE log_marks SET mark = mark + 16", []).unwrap();
+        assert!(catalog.marks().unwrap().is_empty(), "a damaged mark is forgotten");
+        assert!(catalog.marks().unwrap().is_empty());
     }
 
     #[test]
