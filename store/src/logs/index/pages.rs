@@ -20,6 +20,7 @@ pub(in crate::logs) fn may_exclude(query: &LogQuery) -> bool {
     match query {
         LogQuery::And(parts) => parts.iter().any(may_exclude),
         LogQuery::Or(parts) => parts.iter().all(may_exclude),
+        LogQuery::Value { field: Field::Message, test } if like(test).is_some() => true,
         LogQuery::Value { field: Field::Message, test: Test::Phrase(phrase) } => {
             !whole_words(phrase).is_empty()
         }
@@ -39,6 +40,28 @@ pub(super) fn is_listed(word: &str) -> bool {
     let is_hex = word.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
     let is_of_id = is_hex && matches!(word.len(), 4 | 8 | 12 | 16 | 32);
     !is_number && !is_of_id && !is_of_time(word)
+}
+
+/// What the words begin with that pass the test, if all of them are in the dictionary.
+fn like(test: &Test) -> Option<&str> {
+    match test {
+        Test::Wildcard(wildcard) => {
+            wildcard.literals().any(|text| is_of_listed(text, 0)).then(|| wildcard.literal_prefix())
+        }
+        Test::Phrase(phrase) if phrase.is_prefix() => match phrase.words() {
+            [word] => is_of_listed(word, 0).then_some(word),
+            _ => None,
+        },
+        Test::Fuzzy { word, distance } => is_of_listed(word, usize::from(*distance)).then_some(""),
+        _ => None,
+    }
+}
+
+/// Whether each word that has this text in it is in the dictionary, also after some edits: with four letters it is no
+/// part of a timestamp, with one that is no hex digit none of an id.
+fn is_of_listed(text: &str, edits: usize) -> bool {
+    let letters = || text.chars().filter(|c| c.is_alphabetic());
+    letters().count() >= 4 + edits && letters().filter(|c| !c.is_ascii_hexdigit()).count() > edits
 }
 
 /// The words of a phrase, without one that may go on.
@@ -109,6 +132,10 @@ impl Look<'_> {
                     any |= pages;
                 }
                 Some(any)
+            }
+            LogQuery::Value { field: Field::Message, test } if let Some(prefix) = like(test) => {
+                let mut wants = |word: &str| test.of_words(&[word]) == Some(true);
+                self.words()?.with_words_like(prefix, &mut wants).map_err(damaged)?
             }
             LogQuery::Value { field: Field::Message, test: Test::Phrase(phrase) } => {
                 self.with_words(whole_words(phrase).iter())?

@@ -17,6 +17,9 @@ const WRITER_BYTES: usize = 64 * 1024 * 1024;
 /// Longer values are not looked up: their pages have a term that stands for any value.
 const VALUE_MAX_BYTES: usize = 1024;
 
+/// Words of a dictionary that are compared with a pattern; with more, the pages tell sooner.
+const LIKE_MAX: usize = 300_000;
+
 /// In the place of a value that is too long.
 const LONG: &str = "\u{1}long";
 
@@ -121,6 +124,28 @@ impl Words {
     /// Pages that have a word.
     pub(super) fn with_word(&self, word: &str) -> tantivy::Result<RoaringBitmap> {
         self.with_term(self.fields.words, word)
+    }
+
+    /// Pages that have one of the words that begin so and are wanted; `None` if there are too many to ask each.
+    pub(super) fn with_words_like(
+        &self,
+        prefix: &str,
+        wants: &mut dyn FnMut(&str) -> bool,
+    ) -> tantivy::Result<Option<RoaringBitmap>> {
+        let terms = self.segment.inverted_index(self.fields.words)?;
+        let mut words = terms.terms().range().ge(prefix).into_stream()?;
+        let (mut found, mut asked) = (RoaringBitmap::new(), 0);
+        while words.advance() && words.key().starts_with(prefix.as_bytes()) {
+            asked += 1;
+            if asked > LIKE_MAX {
+                return Ok(None);
+            }
+            if wants(&String::from_utf8_lossy(words.key())) {
+                let postings = terms.read_postings_from_terminfo(words.value(), IndexRecordOption::Basic)?;
+                found |= pages_of(postings);
+            }
+        }
+        Ok(Some(found))
     }
 
     /// Pages that have rows with an attribute of that name.
