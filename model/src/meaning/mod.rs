@@ -1,5 +1,6 @@
 //! What a message says of itself: its level, and its fields where it is JSON or logfmt.
 
+mod level_of_json;
 mod shape;
 
 use std::borrow::Cow;
@@ -55,26 +56,31 @@ pub fn of(message: &[u8]) -> Meaning {
     let plain = without_colour(text);
     let text = plain.trim();
     let fields = fields_of(text);
-    let named = LEVEL_FIELDS.iter().find_map(|name| {
-        let (_, value) = fields.iter().find(|(key, _)| key == name)?;
-        level_of_value(value)
-    });
     let is_json = text.starts_with('{') && !fields.is_empty();
-    let level = named.unwrap_or(if is_json { "" } else { level_of_text(text) });
+    let level = named_level(&fields).unwrap_or(if is_json { "" } else { level_of_text(text) });
     Meaning { level, fields }
 }
 
-/// The level that a message says, as [`of`] finds it. Costs less: most messages need not be taken apart for it.
+/// What the best of the fields that name a level says.
+fn named_level(fields: &[(String, FieldValue)]) -> Option<&'static str> {
+    LEVEL_FIELDS.iter().find_map(|name| {
+        let (_, value) = fields.iter().find(|(key, _)| key == name)?;
+        level_of_value(value)
+    })
+}
+
+/// The level that a message says, as [`of`] finds it. Costs less: of JSON nothing is built, and most other messages need
+/// not be taken apart. In JSON it is found behind any number of fields.
 pub fn level(message: &[u8]) -> &'static str {
     let Some(text) = readable(message) else { return "" };
     let plain = without_colour(text);
     let trimmed = plain.trim();
+    if trimmed.starts_with('{') {
+        return level_of_json::read(trimmed).unwrap_or_else(|| level_of_text(trimmed));
+    }
     // Every name of a level's field has one of these in it.
     let names_one = ["evel", "everity", "lvl"].iter().any(|part| trimmed.contains(part));
-    if names_one || trimmed.starts_with('{') {
-        return of(message).level;
-    }
-    level_of_text(trimmed)
+    if names_one { of(message).level } else { level_of_text(trimmed) }
 }
 
 /// The level that a word names, whatever its case; empty if it names none.
@@ -400,6 +406,22 @@ mod tests {
 
         #[test]
         fn a_level_alone_is_that_of_the_whole(message in "(\\{\"|\\[)?(level|lvl|severity|x)?(=|: |\":\")?(ERROR|info|warn|x)?( a=b|\"\\}|\\])?( [a-zA-Z=]{0,8})?") {
+            assert_eq!(level(message.as_bytes()), of(message.as_bytes()).level, "{message}");
+        }
+
+        #[test]
+        fn a_level_in_json_is_that_of_the_whole(
+            members in proptest::collection::vec((
+                "(level|severity|log|log\\.level|lvl|x|ERROR|)",
+                proptest::sample::select(vec![
+                    "\"warn\"", "\"x\"", "30", "1.5", "null", "{}", "[]", "[null]", "[\"error\",\"info\"]", "true", "\"\\u0057ARN\"",
+                    "{\"level\":\"error\"}", "[{\"level\":\"fatal\"}]", "{\"x\":{\"level\":\"info\"}}", "\"a", "1e", "\"INFO: x\"",
+                ]),
+            ), 0..5),
+            end in proptest::sample::select(vec!["}", "}", "}", "} ", "", "}x", ",}"]),
+        ) {
+            let members: Vec<String> = members.iter().map(|(name, value)| format!("\"{name}\":{value}")).collect();
+            let message = format!("{{{}{end}", members.join(","));
             assert_eq!(level(message.as_bytes()), of(message.as_bytes()).level, "{message}");
         }
 
