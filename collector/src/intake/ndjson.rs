@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
-use super::draft::{Gathered, MAX_PARTS, Naming, read_document};
+use super::draft::{Documents, Gathered, MAX_PARTS, Naming};
 use super::otlp::{gunzip, gunzipped_len, is_gzip};
 use super::{DECODED_MAX_BYTES, Intake, Refusal, body_length, read_body};
 
@@ -57,15 +57,25 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
     Ok((status, Json(json!({ "kept": kept, "refused": refused, "errors": named }))).into_response())
 }
 
+/// Lines of a body that hold something, with their numbers from 1.
+pub(super) fn lines(body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
+    let ends = memchr::memchr_iter(b'\n', body).chain([body.len()]);
+    let mut start = 0;
+    let all = ends.map(move |end| {
+        let line = &body[start..end];
+        start = end + 1;
+        line.trim_ascii()
+    });
+    (1..).zip(all).filter(|(_, line)| !line.is_empty())
+}
+
 fn read(body: &[u8], naming: &Naming, now_ns: i64) -> Result<Lines, Refusal> {
     let mut read = Lines::default();
-    for (number, line) in (1..).zip(body.split(|byte| *byte == b'\n')) {
-        if line.trim_ascii().is_empty() {
-            continue;
-        }
-        match read_document(line, naming) {
-            Ok(draft) => {
-                if !read.gathered.add(draft, now_ns) {
+    let mut documents = Documents::new(naming);
+    for (number, line) in lines(body) {
+        match documents.read(line) {
+            Ok((draft, stream)) => {
+                if !read.gathered.add_to(documents.placed(stream), draft, now_ns) {
                     let reason =
                         format!("body has more than {MAX_PARTS} entries and attributes; send less at once");
                     return Err(Refusal::TooLarge(reason));

@@ -2,7 +2,7 @@
 //! into one attribute, where a search of text finds it.
 
 use binnacle_model::push::{LogPush, PushField, PushValue};
-use serde_json::Value;
+use serde_json::{Number, Value};
 
 use super::text_field;
 
@@ -28,6 +28,15 @@ pub(in super::super) struct Attributes {
 }
 
 impl Attributes {
+    /// None yet, with memory for so many.
+    pub(super) fn with_capacity(fields: usize) -> Self {
+        Self { fields: Vec::with_capacity(fields.min(MAX_FIELDS)), ..Self::default() }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.fields.len()
+    }
+
     /// Adds one value; a name may come more than once.
     pub(in super::super) fn add(&mut self, name: &str, value: PushValue) {
         if self.has_place(name) {
@@ -72,21 +81,18 @@ impl Attributes {
             Value::Object(_) | Value::Array(_) => return self.spill(path, value),
             Value::Bool(flag) => PushValue::Bool(*flag),
             Value::String(text) => PushValue::Text(text.clone()),
-            Value::Number(number) => match (number.as_i64(), number.as_u64()) {
-                (Some(whole), _) => PushValue::Int(whole),
-                // As a float it would be another number.
-                (None, Some(large)) => PushValue::Text(large.to_string()),
-                (None, None) => PushValue::Float(number.as_f64().unwrap_or(f64::NAN)),
-            },
+            Value::Number(number) => number_value(number),
         };
         self.fields.push(PushField { name: path.clone(), value: Some(value) });
     }
 
-    fn has_place(&self, name: &str) -> bool {
+    /// Whether a value of this name is kept as one.
+    pub(super) fn has_place(&self, name: &str) -> bool {
         self.fields.len() < MAX_FIELDS && !name.is_empty() && name.len() <= MAX_NAME_BYTES
     }
 
-    fn spill(&mut self, name: &str, value: &Value) {
+    /// Keeps a value as text.
+    pub(super) fn spill(&mut self, name: &str, value: &Value) {
         self.over += 1;
         if !self.overflow.is_empty() {
             self.overflow.push(',');
@@ -103,6 +109,16 @@ impl Attributes {
             fields.push(text_field(OVERFLOW, &format!("{{{overflow}}}")));
         }
         (fields, over)
+    }
+}
+
+/// A number as it is kept.
+pub(super) fn number_value(number: &Number) -> PushValue {
+    match (number.as_i64(), number.as_u64()) {
+        (Some(whole), _) => PushValue::Int(whole),
+        // As a float it would be another number.
+        (None, Some(large)) => PushValue::Text(large.to_string()),
+        (None, None) => PushValue::Float(number.as_f64().unwrap_or(f64::NAN)),
     }
 }
 

@@ -96,7 +96,7 @@ pub(in super::super) enum Names {
 }
 
 /// The label that a name means, its rank, and whether it stays an attribute.
-fn known(names: Names, name: &str) -> Option<(usize, u8, bool)> {
+pub(super) fn known(names: Names, name: &str) -> Option<(usize, u8, bool)> {
     let others = if names == Names::Any { &SHIPPERS[..] } else { &[] };
     let found = SEMANTIC.iter().chain(others).zip(0u8..).find(|(one, _)| one.said == name);
     found.map(|(one, rank)| (one.label, rank, one.stays))

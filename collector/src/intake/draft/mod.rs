@@ -24,7 +24,7 @@ use binnacle_model::meaning;
 use binnacle_model::push::{FileBatch, LogPush, PushEntry, PushField, PushValue};
 
 pub(super) use attributes::{Attributes, bound};
-pub(super) use document::{Naming, read_document};
+pub(super) use document::{Documents, Naming, Placed};
 pub(super) use identity::{Identity, Names};
 
 /// Lines and attributes of one body: an empty line is a few bytes there and a hundred in memory.
@@ -69,21 +69,38 @@ pub(super) struct Gathered {
 
 impl Gathered {
     /// Whether the entry was added: not past [`MAX_PARTS`] of one body.
-    pub(super) fn add(&mut self, draft: Draft, now_ns: i64) -> bool {
-        let Draft { mut identity, time_ns, message, level, attributes } = draft;
+    pub(super) fn add(&mut self, mut draft: Draft, now_ns: i64) -> bool {
+        let mut identity = std::mem::take(&mut draft.identity);
+        let iostream = identity.take_iostream();
+        let batch = self.batch_of(&identity);
+        self.push(draft, batch, iostream, now_ns)
+    }
+
+    /// As [`Self::add`], of a stream that is known.
+    pub(super) fn add_to(&mut self, placed: &mut Placed, draft: Draft, now_ns: i64) -> bool {
+        let batch = *placed.batch.get_or_insert_with(|| self.batch_of(&placed.identity));
+        self.push(draft, batch, placed.iostream.clone(), now_ns)
+    }
+
+    fn batch_of(&mut self, identity: &Identity) -> usize {
+        if let Some(number) = self.known.get(identity) {
+            return *number;
+        }
+        let number = self.push.batches.len();
+        self.push.batches.push(FileBatch { stream: identity.labels(), ..FileBatch::default() });
+        self.known.insert(identity.clone(), number);
+        number
+    }
+
+    fn push(&mut self, draft: Draft, batch: usize, iostream: String, now_ns: i64) -> bool {
+        let Draft { time_ns, message, level, attributes, .. } = draft;
         let (fields, over) = attributes.finish();
         self.parts += 1 + fields.len();
         if self.parts > MAX_PARTS {
             return false;
         }
         self.over += over;
-        let iostream = identity.take_iostream();
-        let batches = &mut self.push.batches;
-        let number = *self.known.entry(identity).or_insert_with_key(|identity| {
-            batches.push(FileBatch { stream: identity.labels(), ..FileBatch::default() });
-            batches.len() - 1
-        });
-        let batch = &mut batches[number];
+        let batch = &mut self.push.batches[batch];
         let level = if level.is_empty() { meaning::level(&message) } else { level };
         debug_assert!(level.is_empty() || LEVELS.contains(&level), "{level:?} is no level");
         batch.entries.push(PushEntry {

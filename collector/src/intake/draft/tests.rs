@@ -4,6 +4,15 @@ use serde_json::{Value, json};
 use super::attributes::{MAX_DEPTH, MAX_FIELDS, MAX_NAME_BYTES, OVERFLOW};
 use super::*;
 
+fn read_document(text: &[u8], naming: &Naming) -> Result<Draft, String> {
+    let mut documents = Documents::new(naming);
+    let (mut draft, stream) = documents.read(text)?;
+    let placed = documents.placed(stream);
+    draft.identity = placed.identity.clone();
+    draft.identity.offer(Names::Any, "iostream", &placed.iostream);
+    Ok(draft)
+}
+
 fn names(fields: &[PushField]) -> Vec<&str> {
     fields.iter().map(|field| &*field.name).collect()
 }

@@ -1,5 +1,7 @@
 //! Answers in Elasticsearch's words.
 
+use std::sync::Arc;
+
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -9,15 +11,18 @@ use super::super::{Refusal, retry_after};
 /// Why an item was refused; shippers do not send it again.
 const BAD_REQUEST: u16 = 400;
 
+/// What an item of an answer takes, about.
+const ITEM_BYTES: usize = 128;
+
 /// What became of an action, in the order of the request.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Item {
     /// As the request named it.
     pub(super) action: &'static str,
     /// `None` is the request's own.
-    pub(super) index: Option<String>,
+    pub(super) index: Option<Arc<str>>,
     /// `None` is one that nobody chose.
-    pub(super) id: Option<String>,
+    pub(super) id: Option<Arc<str>>,
     /// The kind of the error, and its reason.
     pub(super) refused: Option<(&'static str, String)>,
 }
@@ -27,20 +32,29 @@ pub(super) struct Item {
 /// Ids that nobody chose are made of `seed` and the item's place.
 pub(super) fn items(items: &[Item], index: &str, took_ms: i64, seed: i64) -> Response {
     let has_errors = items.iter().any(|item| item.refused.is_some());
-    let mut body = format!("{{\"took\":{took_ms},\"errors\":{has_errors},\"items\":[");
+    let mut body = String::with_capacity(ITEM_BYTES * items.len());
+    body.push_str(&format!("{{\"took\":{took_ms},\"errors\":{has_errors},\"items\":["));
+    // What an item begins with, and of which index it is; most are of one.
+    let (mut begin, mut of) = (String::new(), None);
     for (at, item) in items.iter().enumerate() {
         if at > 0 {
             body.push(',');
         }
-        let index = Value::from(item.index.as_deref().unwrap_or(index));
-        let id = item.id.clone().unwrap_or_else(|| format!("{seed:x}-{at:x}"));
-        let id = Value::from(id);
-        body.push_str(&format!("{{\"{}\":{{\"_index\":{index},\"_id\":{id},", item.action));
+        let index = item.index.as_deref().unwrap_or(index);
+        if of != Some((item.action, index)) {
+            begin = format!("{{\"{}\":{{\"_index\":{},\"_id\":", item.action, Value::from(index));
+            of = Some((item.action, index));
+        }
+        body.push_str(&begin);
+        match &item.id {
+            Some(id) => body.push_str(&Value::from(&**id).to_string()),
+            None => body.push_str(&format!("\"{seed:x}-{at:x}\"")),
+        }
         match &item.refused {
-            None => body.push_str("\"_version\":1,\"result\":\"created\",\"status\":201}}"),
+            None => body.push_str(",\"_version\":1,\"result\":\"created\",\"status\":201}}"),
             Some((kind, reason)) => {
                 let error = json!({ "type": kind, "reason": reason });
-                body.push_str(&format!("\"status\":{BAD_REQUEST},\"error\":{error}}}}}"));
+                body.push_str(&format!(",\"status\":{BAD_REQUEST},\"error\":{error}}}}}"));
             }
         }
     }

@@ -7,7 +7,8 @@ use axum::response::Response;
 use binnacle_model::push::PushValue;
 use serde_json::Value;
 
-use super::super::draft::{Gathered, MAX_PARTS, Naming, read_document};
+use super::super::draft::{Documents, Gathered, MAX_PARTS, Naming};
+use super::super::ndjson::lines;
 use super::super::otlp::{gunzip, gunzipped_len, is_gzip};
 use super::super::{DECODED_MAX_BYTES, Intake, Refusal, body_length, read_body};
 use super::answer::{self, Item};
@@ -65,26 +66,27 @@ async fn take(intake: &Intake, index: Option<&str>, request: Request) -> Result<
     intake.run(place, decoded, work).await
 }
 
-/// Lines of a body that hold something, with their numbers from 1.
-fn lines(body: &[u8]) -> impl Iterator<Item = (usize, &[u8])> {
-    let all = (1..).zip(body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii));
-    all.filter(|(_, line)| !line.is_empty())
-}
-
 /// Reads a body. A line that is no action is an error of the whole: what follows could be anything.
 pub(super) fn read(body: &[u8], index: Option<&str>, naming: &Naming, now_ns: i64) -> Result<Read, Refusal> {
     let mut read = Read::default();
+    let mut documents = Documents::new(naming);
     let mut lines = lines(body);
+    // Shippers repeat themselves.
+    let mut before: (&[u8], Item) = (&[], Item::default());
     while let Some((number, line)) = lines.next() {
         if read.items.len() >= MAX_ACTIONS {
             let reason = format!("body has more than {MAX_ACTIONS} actions; send less at once");
             return Err(Refusal::TooLarge(reason));
         }
-        let mut item = action(line).map_err(|reason| {
-            Refusal::Bad(format!(
-                "Malformed action/metadata line [{number}], {reason}; nothing of the body was kept"
-            ))
-        })?;
+        if line != before.0 {
+            let item = action(line).map_err(|reason| {
+                Refusal::Bad(format!(
+                    "Malformed action/metadata line [{number}], {reason}; nothing of the body was kept"
+                ))
+            })?;
+            before = (line, item);
+        }
+        let mut item = before.1.clone();
         let mut document = || {
             lines.next().map(|(_, line)| line).ok_or_else(|| {
                 Refusal::Bad(format!("line {number}: its document is missing; nothing of the body was kept"))
@@ -93,7 +95,7 @@ pub(super) fn read(body: &[u8], index: Option<&str>, naming: &Naming, now_ns: i6
         if item.action != "delete" {
             let document = document()?;
             if item.action != "update" {
-                keep(document, &mut item, index, naming, now_ns, &mut read.gathered)?;
+                keep(document, &mut item, index, &mut documents, now_ns, &mut read.gathered)?;
             }
         }
         if matches!(item.action, "update" | "delete") {
@@ -125,23 +127,23 @@ fn action(line: &[u8]) -> Result<Item, String> {
         return Err(format!("{shown:?} is no action, expected one of [index, create, update, delete]"));
     };
     let text = |name: &str| match meta.get(name) {
-        Some(Value::String(text)) => Some(text.clone()),
-        Some(Value::Number(number)) => Some(number.to_string()),
+        Some(Value::String(text)) => Some(Arc::from(text.as_str())),
+        Some(Value::Number(number)) => Some(Arc::from(number.to_string())),
         _ => None,
     };
     Ok(Item { action, index: text("_index"), id: text("_id"), refused: None })
 }
 
-fn keep(
-    document: &[u8],
+fn keep<'b>(
+    document: &'b [u8],
     item: &mut Item,
     index: Option<&str>,
-    naming: &Naming,
+    documents: &mut Documents<'b>,
     now_ns: i64,
     gathered: &mut Gathered,
 ) -> Result<(), Refusal> {
-    let mut draft = match read_document(document, naming) {
-        Ok(draft) => draft,
+    let (mut draft, stream) = match documents.read(document) {
+        Ok(read) => read,
         Err(reason) => {
             item.refused = Some(("document_parsing_exception", reason));
             return Ok(());
@@ -153,7 +155,7 @@ fn keep(
             draft.attribute(name, PushValue::Text(value.to_owned()));
         }
     }
-    if gathered.add(draft, now_ns) {
+    if gathered.add_to(documents.placed(stream), draft, now_ns) {
         return Ok(());
     }
     let reason = format!("body has more than {MAX_PARTS} entries and attributes; send less at once");

@@ -1,17 +1,31 @@
 //! An object of JSON as an entry, as Elasticsearch's shippers and lines of JSON have it.
+//!
+//! ```text
+//! text ─► tree ─┬─► time, message, level     taken out, each under the best of its names
+//!               ├─► labels of the stream     by the values that make them, so that each stream is thought about once
+//!               └─► attributes               what is left
+//! ```
+
+#[cfg(test)]
+mod slow;
+#[cfg(test)]
+mod tests;
+mod tree;
 
 use std::borrow::Cow;
+use std::collections::HashMap;
+use std::mem;
 
 use binnacle_model::LogTime;
+use binnacle_model::meaning::level_numbered;
+use binnacle_model::push::PushValue;
 use chrono::NaiveDateTime;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::super::Refusal;
-use super::attributes::MAX_NAME_BYTES;
-use super::{Draft, Names};
-
-/// Values of one document, and members of its objects: each is a byte or two there, and a hundred in memory.
-const MAX_VALUES: usize = 100_000;
+use super::attributes::{Attributes, MAX_DEPTH, MAX_NAME_BYTES, number_value};
+use super::{Draft, Identity, Names};
+use tree::{Held, MAX_VALUES, Malformed, Tree};
 
 /// Fields that a request may name, and the dots of each.
 const MAX_PATHS: usize = 16;
@@ -29,6 +43,9 @@ const MESSAGES: [&str; 5] = ["message", "log", "msg", "_msg", "body"];
 /// Names of the level, the best first.
 const LEVELS: [&str; 8] =
     ["log.level", "level", "severity", "severity_text", "detected_level", "loglevel", "lvl", "levelname"];
+
+/// Streams that are remembered; a value that is another in each document makes none that comes again.
+const MAX_STREAMS: usize = 10_000;
 
 /// Where a request says that times, messages and labels lie; paths with dots.
 #[derive(Debug, Clone, Default)]
@@ -61,100 +78,262 @@ impl Naming {
     }
 }
 
-/// Reads one document.
-///
-/// A document without a message is its own message: the text, as it came. The fields within it are found when
-/// somebody asks for them, as with any line of JSON.
-pub(in super::super) fn read_document(text: &[u8], naming: &Naming) -> Result<Draft, String> {
-    let is_large = memchr::memchr3_iter(b',', b'{', b'[', text).count() > MAX_VALUES;
-    if is_large && count_values(text) > MAX_VALUES {
-        return Err(format!("the document has more than {MAX_VALUES} values"));
-    }
-    let value: Value = serde_json::from_slice(text).map_err(|error| format!("not JSON: {error}"))?;
-    let Value::Object(mut object) = value else { return Err("not an object of JSON".to_owned()) };
-    let mut draft = Draft { time_ns: take_time(&mut object, naming), ..Draft::default() };
-    let message = take_message(&mut object, naming);
-    take_level(&mut object, &mut draft);
-    identify(&mut object, naming, &mut draft);
-    match message {
-        Some(message) => {
-            draft.message = message.into_bytes();
-            object.iter().for_each(|(name, value)| draft.attributes.add_json(name, value));
+/// The stream of some documents.
+#[derive(Debug, Default)]
+pub(in super::super) struct Placed {
+    pub(super) identity: Identity,
+    pub(super) iostream: String,
+    /// Its number in a push, once it has one.
+    pub(super) batch: Option<usize>,
+    /// Which of the values that were offered a label says all of.
+    held: Vec<bool>,
+}
+
+/// Reads the documents of one body.
+#[derive(Debug)]
+pub(in super::super) struct Documents<'a> {
+    tree: Tree<'a>,
+    times: Vec<Name>,
+    messages: Vec<Name>,
+    levels: Vec<Name>,
+    labels: Vec<Name>,
+    is_sure_of_times: bool,
+    streams: Vec<Placed>,
+    /// By what names and values say.
+    known: HashMap<Vec<u8>, usize, foldhash::fast::RandomState>,
+    key: Vec<u8>,
+    /// Of the document before.
+    attributes: usize,
+}
+
+/// A name that documents are searched for, and its bit in the tree.
+#[derive(Debug, Clone)]
+struct Name {
+    path: String,
+    bit: u64,
+}
+
+impl<'a> Documents<'a> {
+    pub(in super::super) fn new(naming: &Naming) -> Self {
+        let mut names = Vec::new();
+        let mut named = |chosen: &[String], usual: &[&str]| -> Vec<Name> {
+            let usual = if chosen.is_empty() { usual } else { &[] };
+            let paths = chosen.iter().cloned().chain(usual.iter().map(|name| (*name).to_owned()));
+            let all: Vec<Name> = paths
+                .map(|path| {
+                    // There are four lists of sixteen names at most.
+                    let bit = 1 << names.len();
+                    names.push((path.clone(), bit));
+                    Name { path, bit }
+                })
+                .collect();
+            all
+        };
+        let times = named(&naming.times, &TIMES);
+        let messages = named(&naming.messages, &MESSAGES);
+        let levels = named(&[], &LEVELS);
+        let labels = named(&naming.labels, &[]);
+        Self {
+            tree: Tree::new(names),
+            times,
+            messages,
+            levels,
+            labels,
+            is_sure_of_times: !naming.times.is_empty(),
+            streams: Vec::new(),
+            known: HashMap::default(),
+            key: Vec::new(),
+            attributes: 0,
         }
-        None => draft.message = text.trim_ascii().to_vec(),
     }
-    Ok(draft)
-}
 
-/// Values and members of a text of JSON; what stands within its texts does not count.
-fn count_values(text: &[u8]) -> usize {
-    let (mut count, mut is_text, mut is_escaped) = (0, false, false);
-    for byte in text {
-        match (is_text, byte) {
-            _ if is_escaped => is_escaped = false,
-            (true, b'\\') => is_escaped = true,
-            (_, b'"') => is_text = !is_text,
-            (false, b',' | b'{' | b'[') => count += 1,
-            _ => {}
+    /// Reads one document: all but its stream, and the number of that.
+    ///
+    /// A document without a message is its own message: the text, as it came. The fields within it are found when
+    /// somebody asks for them, as with any line of JSON.
+    pub(in super::super) fn read(&mut self, text: &'a [u8]) -> Result<(Draft, usize), String> {
+        let read = std::str::from_utf8(text).map_err(|_| Malformed::Syntax);
+        if let Err(malformed) = read.and_then(|text| self.tree.read(text)) {
+            return Err(reason(text, &malformed));
+        }
+        let mut draft = Draft { time_ns: self.take_time(), ..Draft::default() };
+        let message = self.take_message();
+        self.take_level(&mut draft);
+        let stream = self.stream();
+        match message {
+            Some(message) => {
+                draft.message = message.into_owned().into_bytes();
+                // The index and the id of a document come behind them.
+                draft.attributes = Attributes::with_capacity(self.attributes + 2);
+                for member in self.tree.below(0) {
+                    add(&self.tree, member, 1, &mut draft.attributes);
+                }
+                self.attributes = draft.attributes.len();
+            }
+            None => draft.message = text.trim_ascii().to_vec(),
+        }
+        Ok((draft, stream))
+    }
+
+    /// A stream by its number; good until the next document is read.
+    pub(in super::super) fn placed(&mut self, stream: usize) -> &mut Placed {
+        &mut self.streams[stream]
+    }
+
+    /// What cannot be read as a time stays where it is.
+    fn take_time(&mut self) -> Option<i64> {
+        // A small number under a usual name may be how long something took.
+        let is_sure = |name: &str| name == "@timestamp" || self.is_sure_of_times;
+        let is_time = |name: &str, time: i64| is_sure(name) || time > LEAST_SURE_NS;
+        let (node, time) = self.times.iter().find_map(|name| {
+            let node = self.tree.find(name.bit)?;
+            let time = read_time(&self.tree.node(node).held)?;
+            is_time(&name.path, time).then_some((node, time))
+        })?;
+        self.tree.remove(node);
+        Some(time)
+    }
+
+    fn take_message(&mut self) -> Option<Cow<'a, str>> {
+        let (name, node) = self.messages.iter().find_map(|name| {
+            let node = self.tree.find(name.bit)?;
+            matches!(self.tree.node(node).held, Held::Text(_)).then_some((name, node))
+        })?;
+        let is_dockers = name.path == "log";
+        let Held::Text(mut text) = mem::replace(&mut self.tree.nodes[node as usize].held, Held::Null) else {
+            return None;
+        };
+        self.tree.remove(node);
+        // Docker's files have the line end within the text, and Fluent Bit sends it on.
+        if is_dockers && text.ends_with('\n') {
+            text.to_mut().pop();
+        }
+        Some(text)
+    }
+
+    /// What says more than the level stays an attribute.
+    fn take_level(&mut self, draft: &mut Draft) {
+        for at in 0..self.levels.len() {
+            let Some(node) = self.tree.find(self.levels[at].bit) else { continue };
+            let is_all = match &self.tree.node(node).held {
+                Held::Text(said) => draft.set_level(said),
+                Held::Number(number) => {
+                    draft.set_level(number.as_i64().map_or("", level_numbered));
+                    false
+                }
+                _ => false,
+            };
+            if is_all {
+                self.tree.remove(node);
+            }
+            if !draft.level.is_empty() {
+                return;
+            }
         }
     }
-    count
-}
 
-/// The value at a path with dots: members may have dots in their own names.
-fn find<'o>(object: &'o Map<String, Value>, path: &str) -> Option<&'o Value> {
-    if let Some(value) = object.get(path) {
-        return Some(value);
+    /// The stream that names and values tell. What a label says is no attribute.
+    fn stream(&mut self) -> usize {
+        let mut offered = mem::take(&mut self.tree.offered);
+        offered.retain(|node| !self.tree.node(*node).is_gone);
+        let mut key = mem::take(&mut self.key);
+        key.clear();
+        for node in &offered {
+            let text = self.text(*node);
+            key.extend_from_slice(&self.tree.node(*node).shape.to_le_bytes());
+            key.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            key.extend_from_slice(text.as_bytes());
+        }
+        // Chosen labels are rare, and may be numbers.
+        let remembered = self.known.get(&key).copied().filter(|_| self.labels.is_empty());
+        let stream = remembered.unwrap_or_else(|| {
+            if self.streams.len() >= MAX_STREAMS {
+                self.streams.clear();
+                self.known.clear();
+            }
+            let placed = self.place(&mut offered);
+            self.streams.push(placed);
+            if self.labels.is_empty() {
+                self.known.insert(key.clone(), self.streams.len() - 1);
+            }
+            self.streams.len() - 1
+        });
+        for (node, is_held) in offered.iter().zip(&self.streams[stream].held) {
+            if *is_held {
+                self.tree.remove(*node);
+            }
+        }
+        (self.key, self.tree.offered) = (key, offered);
+        stream
     }
-    let dots = path.char_indices().filter(|(_, c)| *c == '.');
-    let mut inner = dots.filter_map(|(at, _)| {
-        let object = object.get(&path[..at])?.as_object()?;
-        find(object, &path[at + 1..])
-    });
-    inner.next()
+
+    fn text(&self, node: u32) -> &str {
+        if let Held::Text(text) = &self.tree.node(node).held { text } else { "" }
+    }
+
+    fn place(&self, offered: &mut Vec<u32>) -> Placed {
+        let mut identity = Identity::default();
+        for node in &*offered {
+            identity.offer(Names::Any, &self.tree.shape_of(*node).path, self.text(*node));
+        }
+        for name in &self.labels {
+            let Some(node) = self.tree.find(name.bit) else { continue };
+            match &self.tree.node(node).held {
+                Held::Text(text) => {
+                    identity.choose(&name.path, text);
+                    offered.push(node);
+                }
+                Held::Number(number) => identity.choose(&name.path, &number.to_string()),
+                Held::Bool(flag) => identity.choose(&name.path, if *flag { "true" } else { "false" }),
+                Held::Null | Held::List | Held::Object => {}
+            }
+        }
+        let is_held =
+            |node: &u32| identity.holds(Names::Any, &self.tree.shape_of(*node).path, self.text(*node));
+        let held = offered.iter().map(is_held).collect();
+        let iostream = identity.take_iostream();
+        Placed { identity, iostream, batch: None, held }
+    }
 }
 
-/// Takes the value at a path out, and the objects that are empty then.
-fn remove(object: &mut Map<String, Value>, path: &str) {
-    if object.shift_remove(path).is_some() {
+fn reason(text: &[u8], malformed: &Malformed) -> String {
+    if *malformed == Malformed::TooMany {
+        return format!("the document has more than {MAX_VALUES} values");
+    }
+    match serde_json::from_slice::<Value>(text) {
+        Err(error) => format!("not JSON: {error}"),
+        Ok(_) => "not an object of JSON".to_owned(),
+    }
+}
+
+/// Adds a value: what lies in objects under a path with dots, the values of a list all under its name.
+fn add(tree: &Tree<'_>, node: u32, depth: usize, to: &mut Attributes) {
+    let held = &tree.node(node).held;
+    let path = &*tree.shape_of(node).path;
+    if matches!(held, Held::Null) {
         return;
     }
-    for (at, _) in path.char_indices().filter(|(_, c)| *c == '.') {
-        let Some(Value::Object(inner)) = object.get_mut(&path[..at]) else { continue };
-        if find(inner, &path[at + 1..]).is_none() {
-            continue;
-        }
-        remove(inner, &path[at + 1..]);
-        if inner.is_empty() {
-            object.shift_remove(&path[..at]);
-        }
-        return;
+    let is_deep = depth >= MAX_DEPTH && matches!(held, Held::Object | Held::List);
+    if is_deep || !to.has_place(path) {
+        return to.spill(path, &tree.to_value(node));
     }
-}
-
-fn named<'n>(chosen: &'n [String], usual: &'n [&'n str]) -> impl Iterator<Item = &'n str> {
-    let usual = if chosen.is_empty() { usual } else { &[] };
-    chosen.iter().map(String::as_str).chain(usual.iter().copied())
-}
-
-/// What cannot be read as a time stays where it is.
-fn take_time(object: &mut Map<String, Value>, naming: &Naming) -> Option<i64> {
-    // A small number under a usual name may be how long something took.
-    let is_sure = |name: &str| name == "@timestamp" || !naming.times.is_empty();
-    let is_time = |name: &str, time: i64| is_sure(name) || time > LEAST_SURE_NS;
-    let (name, time) = named(&naming.times, &TIMES).find_map(|name| {
-        let time = read_time(find(object, name)?)?;
-        is_time(name, time).then(|| (name.to_owned(), time))
-    })?;
-    remove(object, &name);
-    Some(time)
+    let value = match held {
+        Held::Null => return,
+        Held::Object | Held::List => {
+            return tree.below(node).for_each(|below| add(tree, below, depth + 1, to));
+        }
+        Held::Bool(flag) => PushValue::Bool(*flag),
+        Held::Text(text) => PushValue::Text(text.to_string()),
+        Held::Number(number) => number_value(number),
+    };
+    to.add(path, value);
 }
 
 /// RFC 3339, what Elasticsearch takes besides, or Unix time in the unit that its size tells. Zero is no time.
-fn read_time(value: &Value) -> Option<i64> {
+fn read_time(value: &Held<'_>) -> Option<i64> {
     let text: Cow<'_, str> = match value {
-        Value::String(text) => text.trim().into(),
-        Value::Number(number) => number.to_string().into(),
+        Held::Text(text) => text.trim().into(),
+        Held::Number(number) => number.to_string().into(),
         _ => return None,
     };
     if text.len() > 64 || text == "0" {
@@ -179,77 +358,4 @@ fn decimal_seconds(text: &str) -> Option<i64> {
     }
     let nanos: i64 = format!("{fraction:0<9}").get(..9)?.parse().ok()?;
     seconds.parse::<u32>().ok().map(|seconds| i64::from(seconds) * 1_000_000_000 + nanos)
-}
-
-fn take_message(object: &mut Map<String, Value>, naming: &Naming) -> Option<String> {
-    let is_text = |name: &&str| find(object, name).is_some_and(Value::is_string);
-    let name = named(&naming.messages, &MESSAGES).find(is_text)?.to_owned();
-    let mut text = find(object, &name)?.as_str()?.to_owned();
-    remove(object, &name);
-    // Docker's files have the line end within the text, and Fluent Bit sends it on.
-    if name == "log" && text.ends_with('\n') {
-        text.pop();
-    }
-    Some(text)
-}
-
-/// What says more than the level stays an attribute.
-fn take_level(object: &mut Map<String, Value>, draft: &mut Draft) {
-    for name in LEVELS {
-        let Some(value) = find(object, name) else { continue };
-        let is_all = match value {
-            Value::String(said) => draft.set_level(said),
-            Value::Number(number) => {
-                let level = number.as_i64().map_or("", binnacle_model::meaning::level_numbered);
-                draft.set_level(level);
-                false
-            }
-            _ => false,
-        };
-        if is_all {
-            remove(object, name);
-        }
-        if !draft.level.is_empty() {
-            return;
-        }
-    }
-}
-
-/// Finds who wrote it, within all objects.
-fn identify(object: &mut Map<String, Value>, naming: &Naming, draft: &mut Draft) {
-    let identity = &mut draft.identity;
-    walk(object, &mut String::new(), 0, &mut |name, value| identity.offer(Names::Any, name, value));
-    for name in &naming.labels {
-        match find(object, name) {
-            Some(Value::String(text)) => identity.choose(name, text),
-            Some(value @ (Value::Number(_) | Value::Bool(_))) => identity.choose(name, &value.to_string()),
-            _ => {}
-        }
-    }
-    let mut held = Vec::new();
-    walk(object, &mut String::new(), 0, &mut |name, value| {
-        if identity.holds(Names::Any, name, value) {
-            held.push(name.to_owned());
-        }
-    });
-    held.iter().for_each(|name| remove(object, name));
-}
-
-/// How deep the names that mean something may lie.
-const WALK_DEPTH: usize = 4;
-
-fn walk(object: &Map<String, Value>, path: &mut String, depth: usize, see: &mut dyn FnMut(&str, &str)) {
-    let end = path.len();
-    for (name, value) in object {
-        if end > 0 {
-            path.push('.');
-        }
-        path.push_str(name);
-        match value {
-            Value::String(text) => see(path, text),
-            Value::Object(inner) if depth < WALK_DEPTH => walk(inner, path, depth + 1, see),
-            _ => {}
-        }
-        path.truncate(end);
-    }
 }
