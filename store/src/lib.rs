@@ -459,6 +459,10 @@ impl LogAppender for Store {
     fn append(&self, push: LogPush, received: LogTime) -> Result<LogAppendReport, AppendError> {
         self.logs.append(push, received)
     }
+
+    fn room(&self) -> Result<usize, AppendError> {
+        self.logs.room()
+    }
 }
 
 impl LogSearcher for Store {

@@ -16,6 +16,9 @@ use crate::Telemetry;
 /// What every clock shows: 2023-11-14T22:13:20.123456789Z.
 pub(crate) const NOW: i64 = 1_700_000_000_123_456_789;
 
+/// Bytes of lines for which a store that is not full says it has room.
+pub(crate) const ROOM: usize = 100_000;
+
 /// Keeps what comes, or is full for seven seconds more.
 #[derive(Default)]
 pub(crate) struct Kept {
@@ -30,6 +33,13 @@ impl LogAppender for Kept {
         }
         self.pushes.lock().unwrap().push(push);
         Ok(LogAppendReport::default())
+    }
+
+    fn room(&self) -> Result<usize, AppendError> {
+        if self.is_full.load(std::sync::atomic::Ordering::Relaxed) {
+            return Err(AppendError::Full { what: "queue", retry_after: Duration::from_secs(7) });
+        }
+        Ok(ROOM)
     }
 }
 

@@ -27,7 +27,7 @@ pub(super) async fn handle(
     let received = intake.clock.now_ns();
     let (logs, over) = (Arc::clone(&intake.logs), intake.telemetry.attributes_over.clone());
     let report = intake
-        .run(place, body.len().max(unsnapped_len(&body)), move || {
+        .run_lines(place, body.len().max(unsnapped_len(&body)), move || {
             let plain = match encoding.as_str() {
                 "snappy" => unsnap(&body)?,
                 "" | "identity" if body.len() <= DECODED_MAX_BYTES => body.to_vec(),

@@ -22,6 +22,7 @@ mod write_v2;
 
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use axum::Router;
@@ -92,6 +93,8 @@ pub struct Intake {
     bodies: Arc<Semaphore>,
     /// In KiB.
     decoded: Arc<Semaphore>,
+    /// Bytes of lines for which [`Admitted`] speaks.
+    admitted: Arc<AtomicUsize>,
     /// For pages of any length, which take their places part by part.
     imports: Arc<Semaphore>,
     otlp: Arc<OtlpOptions>,
@@ -110,7 +113,8 @@ impl Intake {
         let (places, imports) = (semaphore(MAX_WRITES), semaphore(MAX_IMPORTS));
         let (bodies, decoded) = (semaphore(BODIES_ROOM), semaphore(DECODED_ROOM));
         let otlp = Arc::new(otlp);
-        Arc::new(Self { metrics, logs, clock, telemetry, places, bodies, decoded, imports, otlp })
+        let admitted = Arc::default();
+        Arc::new(Self { metrics, logs, clock, telemetry, places, bodies, decoded, admitted, imports, otlp })
     }
 
     /// A place for one write, and room for its body, taken before that is read.
@@ -147,6 +151,33 @@ impl Intake {
         done.map_err(|refusal| self.shed(refusal))
     }
 
+    /// As [`Self::run`], for lines of which the store takes as many as `decoded` bytes are: what it would refuse is not
+    /// decoded.
+    async fn run_lines<T: Send + 'static>(
+        &self,
+        place: Place,
+        decoded: usize,
+        work: impl FnOnce() -> Result<T, Refusal> + Send + 'static,
+    ) -> Result<T, Refusal> {
+        let admitted = self.admit(decoded).map_err(|refusal| self.shed(refusal))?;
+        let work = move || {
+            let _held = admitted;
+            work()
+        };
+        self.run(place, decoded, work).await
+    }
+
+    /// Room in the store for lines; there is always some for a body alone, unless it is full.
+    fn admit(&self, bytes: usize) -> Result<Admitted, Refusal> {
+        let room = self.logs.room()?;
+        let admitted = Admitted { all: Arc::clone(&self.admitted), bytes };
+        let before = self.admitted.fetch_add(bytes, Ordering::Relaxed);
+        if before > 0 && before.saturating_add(bytes) > room {
+            return Err(Refusal::Busy(1));
+        }
+        Ok(admitted)
+    }
+
     /// Room for what is made of `decoded` bytes, if there is some without waiting.
     fn room_now(&self, decoded: usize) -> Option<OwnedSemaphorePermit> {
         let wanted = kib(decoded.saturating_mul(MADE_OF_BYTE));
@@ -173,6 +204,18 @@ async fn synced(unsynced: Arc<dyn Unsynced>) -> Result<(), Refusal> {
         done
     });
     done.await.map_err(Refusal::from)
+}
+
+/// Room for lines that are on their way to the store.
+struct Admitted {
+    all: Arc<AtomicUsize>,
+    bytes: usize,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.all.fetch_sub(self.bytes, Ordering::Relaxed);
+    }
 }
 
 /// What a write holds from its first byte to its answer.
@@ -343,7 +386,48 @@ fn header_text<'h>(headers: &'h HeaderMap, name: &str) -> &'h str {
 
 #[cfg(test)]
 mod tests {
+    use axum::http::Request;
+    use tower::ServiceExt;
+
+    use super::doubles::{Kept, ROOM, intake};
     use super::*;
+
+    /// A body that no door can read: whoever decodes it says that it is bad.
+    #[tokio::test]
+    async fn what_a_full_store_would_refuse_is_not_decoded() {
+        let doors = [
+            ("/loki/api/v1/push", "application/x-protobuf"),
+            ("/loki/api/v1/push", "application/json"),
+            ("/elastic/_bulk", "application/json"),
+            ("/api/logs/ndjson", "application/json"),
+            ("/v1/logs", "application/x-protobuf"),
+            ("/api/collect/logs", "application/x-protobuf"),
+        ];
+        for (kept, want) in [(Kept::full(), 503), (Arc::default(), 400)] {
+            for (path, kind) in doors {
+                let request = Request::post(path).header("content-type", kind).header("content-length", 4);
+                let request = request.body(Body::from(&b"\0{[\xff"[..])).unwrap();
+                let answer = router(intake(&kept)).oneshot(request).await.unwrap();
+                assert_eq!(answer.status().as_u16(), want, "{path} {kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn bodies_are_admitted_up_to_the_room_and_one_always() {
+        let intake = intake(&Arc::default());
+        let is_refused = |bytes: usize| matches!(intake.admit(bytes), Err(Refusal::Busy(1)));
+        let large = intake.admit(3 * ROOM).ok().unwrap();
+        assert!(is_refused(1));
+        drop(large);
+        let (first, second) = (intake.admit(ROOM / 2).ok().unwrap(), intake.admit(ROOM / 2).ok().unwrap());
+        assert!(is_refused(1));
+        drop(first);
+        assert!(is_refused(ROOM / 2 + 1));
+        let third = intake.admit(ROOM / 2).ok().unwrap();
+        drop((second, third));
+        assert_eq!(intake.admitted.load(Ordering::Relaxed), 0);
+    }
 
     #[test]
     fn a_full_queue_and_a_failed_store_say_when_to_come_again() {

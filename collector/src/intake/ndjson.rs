@@ -51,7 +51,7 @@ pub(super) async fn handle(State(intake): State<Arc<Intake>>, request: Request) 
         }
         Ok((kept, refused, named))
     };
-    let (kept, refused, named) = intake.run(place, decoded, work).await?;
+    let (kept, refused, named) = intake.run_lines(place, decoded, work).await?;
     let status = if kept == 0 && refused > 0 { StatusCode::BAD_REQUEST } else { StatusCode::OK };
     let named: Value = named.iter().map(|(line, reason)| json!({ "line": line, "reason": reason })).collect();
     Ok((status, Json(json!({ "kept": kept, "refused": refused, "errors": named }))).into_response())

@@ -30,6 +30,13 @@ pub trait LogAppender: Send + Sync {
     /// Lines below the mark of their file are skipped, so that a sender may repeat itself freely.
     /// Blocks for a disk sync: call it from a thread that may wait.
     fn append(&self, push: LogPush, received: LogTime) -> Result<LogAppendReport, AppendError>;
+
+    /// For how many bytes of lines there is room now, so that what would be refused need not be decoded.
+    ///
+    /// Others may take it meanwhile: [`Self::append`] decides.
+    fn room(&self) -> Result<usize, AppendError> {
+        Ok(usize::MAX)
+    }
 }
 
 /// Order and position in a search's answer: by time, then by file and offset.

@@ -507,10 +507,7 @@ impl Logs {
         received: LogTime,
     ) -> Result<LogAppendReport, AppendError> {
         let failed = |error: crate::wal::WalError| AppendError::Unavailable(error.to_string());
-        self.shared.space.admit()?;
-        if self.shared.queue.is_full() {
-            return Err(AppendError::Full { what: "log queue", retry_after: RETRY_AFTER });
-        }
+        self.room()?;
         for batch in &push.batches {
             batch.stream_labels().map_err(|error| AppendError::Invalid(format!("log stream: {error}")))?;
         }
@@ -531,11 +528,14 @@ impl Logs {
             let is_small = marks.received.minus(STEP_BACK_MAX) < received;
             let received = if is_small { received.max(marks.received) } else { received };
             marks.received = received;
-            let bytes = push.encoded_len();
+            let mut bytes = 0;
             let classes = self.classes.of(&push);
             let sequence = self.shared.wal.append(RecordKind::Lines, |_, out| {
                 out.extend_from_slice(&received.0.to_le_bytes());
+                let start = out.len();
                 push.encode_raw(out);
+                // To ask for the length first would go through all lines once more.
+                bytes = out.len() - start;
                 encode_classes(&classes, out);
             });
             push.batches.iter().for_each(|batch| marks.raise(batch));
@@ -549,6 +549,16 @@ impl Logs {
         self.shared.wal.commit(sequence).map_err(failed)?;
         self.shared.telemetry.count_lines(&report);
         Ok(report)
+    }
+
+    /// Bytes of lines that the queue has room for.
+    pub(crate) fn room(&self) -> Result<usize, AppendError> {
+        self.shared.space.admit()?;
+        let room = self.shared.queue.room();
+        if room == 0 {
+            return Err(AppendError::Full { what: "log queue", retry_after: RETRY_AFTER });
+        }
+        Ok(room)
     }
 
     /// Adds a listener for lines that come from now on.

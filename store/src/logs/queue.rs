@@ -103,9 +103,9 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it takes no more for now.
-    pub(super) fn is_full(&self) -> bool {
-        self.lock().bytes >= QUEUE_MAX_BYTES
+    /// Bytes that it takes before it takes no more; a push may be larger than that.
+    pub(super) fn room(&self) -> usize {
+        QUEUE_MAX_BYTES.saturating_sub(self.lock().bytes)
     }
 
     /// Bytes that wait.

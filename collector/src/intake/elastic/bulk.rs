@@ -63,7 +63,7 @@ async fn take(intake: &Intake, index: Option<&str>, request: Request) -> Result<
         }
         Ok(items)
     };
-    intake.run(place, decoded, work).await
+    intake.run_lines(place, decoded, work).await
 }
 
 /// Reads a body. A line that is no action is an error of the whole: what follows could be anything.

@@ -65,7 +65,7 @@ pub(super) async fn handle(
     let received = intake.clock.now_ns();
     let (logs, over) = (Arc::clone(&intake.logs), intake.telemetry.attributes_over.clone());
     intake
-        .run(place, decoded, move || {
+        .run_lines(place, decoded, move || {
             let plain = if is_gzip { gunzip(&body, decoded)?.into() } else { body };
             if plain.len() > DECODED_MAX_BYTES {
                 let reason = format!("decoded body has more than {DECODED_MAX_BYTES} bytes");

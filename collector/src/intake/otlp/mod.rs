@@ -161,18 +161,27 @@ impl Taken {
         Ok(Self { place, body, is_gzip })
     }
 
-    /// Runs blocking work on the plain body.
+    fn decoded_len(&self) -> usize {
+        if self.is_gzip { gunzipped_len(&self.body) } else { self.body.len() }
+    }
+
+    /// Runs blocking work on the plain body, that of `is_lines` only if the store has room for them.
     async fn run<T: Send + 'static>(
         self,
         intake: &Intake,
+        is_lines: bool,
         work: impl FnOnce(&[u8]) -> Result<T, Refusal> + Send + 'static,
     ) -> Result<T, Refusal> {
+        let decoded = self.decoded_len();
         let Self { place, body, is_gzip } = self;
-        let decoded = if is_gzip { gunzipped_len(&body) } else { body.len() };
         let work = move || {
             if is_gzip { work(&gunzip(&body, decoded)?) } else { work(&body) }
         };
-        intake.run(place, decoded, work).await
+        if is_lines {
+            intake.run_lines(place, decoded, work).await
+        } else {
+            intake.run(place, decoded, work).await
+        }
     }
 }
 
@@ -195,7 +204,7 @@ async fn take(intake: &Intake, taken: Taken, encoding: Encoding) -> Result<Outco
         metrics.append_exemplars(&exemplars(&converted), &WireLabels);
         Ok((converted, report))
     };
-    let (converted, report) = taken.run(intake, work).await?;
+    let (converted, report) = taken.run(intake, false, work).await?;
     let reason = converted.reason.or_else(|| report.refusal()).unwrap_or_default();
     // The store counts series, of which a point may become several.
     let rejected = (converted.rejected + report.refused()).min(converted.points);

@@ -49,7 +49,7 @@ pub(super) async fn take(intake: &Intake, taken: Taken, encoding: Encoding) -> R
         }
         Ok((kept, over))
     };
-    let (kept, over) = taken.run(intake, work).await?;
+    let (kept, over) = taken.run(intake, true, work).await?;
     intake.telemetry.attributes_over.inc_by(over);
     let reason = match over {
         0 => String::new(),
