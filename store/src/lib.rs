@@ -31,10 +31,11 @@ use binnacle_model::log::FileId;
 use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
     Admin, AppendError, AppendReport, AppendedSoon, Appender, Deadline, LabelSets, LogAggregate,
-    LogAppendReport, LogAppender, LogContext, LogFeed, LogFields, LogGroups, LogOrder, LogPage, LogPatterns,
-    LogRequest, LogSearcher, LogSlices, LogStreams, LogSubscriber, LogVisit, Metadata, MetricFeed,
-    MetricFollower, Names, PageRequest, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries,
-    SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
+    LogAppendReport, LogAppender, LogContext, LogDeletion, LogFeed, LogFields, LogGroups, LogKeeper,
+    LogOrder, LogPage, LogPartition, LogPatterns, LogRequest, LogSearcher, LogSlices, LogStreams,
+    LogSubscriber, LogVisit, Metadata, MetricFeed, MetricFollower, Names, PageRequest, Queried,
+    QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet,
+    StorageError, StoredBlock, Wanted,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
@@ -42,7 +43,7 @@ use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
 pub use logs::archive;
 #[doc(hidden)]
 pub use logs::try_log_page;
-pub use logs::{CLASSES_MAX, LogClass, OpenLogsError, Options as LogOptions, is_class_name};
+pub use logs::{CLASSES_MAX, LogClass, OpenLogsError, Options as LogOptions, ParseQuery, is_class_name};
 #[doc(hidden)]
 pub use metrics::try_block;
 pub use metrics::{BlockError, BlockReport, MetricReport, Options as MetricOptions, ShortRetention};
@@ -280,6 +281,11 @@ impl Store {
         });
         self.logs.refresh_attached(&*self.clock)?;
         Ok(tended?)
+    }
+
+    /// Goes on with deletions of log lines, as far as it can. Answers whether all are finished.
+    pub fn run_deletions(&self) -> Result<bool, Box<dyn std::error::Error + Send + Sync>> {
+        Ok(self.logs.run_deletions(&self.catalog)?)
     }
 
     /// Looks whether there is room on the disk, and whether a log that failed can go on.
@@ -529,6 +535,24 @@ impl LogSearcher for Store {
     }
 }
 
+impl LogKeeper for Store {
+    fn partitions(&self) -> (Vec<LogPartition>, Vec<String>) {
+        self.logs.listed()
+    }
+
+    fn delete(&self, query: &str, request: &LogRequest) -> Result<LogDeletion, StorageError> {
+        self.logs.delete(query, request, &self.catalog)
+    }
+
+    fn deletions(&self) -> Vec<LogDeletion> {
+        self.logs.deletions()
+    }
+
+    fn cancel(&self, id: u64) -> Result<Option<LogDeletion>, StorageError> {
+        self.logs.cancel_deletion(id, &self.catalog)
+    }
+}
+
 impl LogFeed for Store {
     fn subscribe(&self, subscriber: Box<dyn LogSubscriber>) {
         self.logs.subscribe(subscriber);
@@ -545,7 +569,8 @@ fn yield_to_others() {
     }
 }
 
-/// The threads that call [`Store::maintain`] and [`Store::tend_archive`] every half minute.
+/// The threads that call [`Store::maintain`] and [`Store::tend_archive`] every half minute, and
+/// [`Store::run_deletions`] more often, since somebody waits for it.
 pub struct Maintenance {
     store: Arc<Store>,
     stop: Arc<(Mutex<bool>, Condvar)>,
@@ -556,18 +581,30 @@ impl Maintenance {
     /// Starts the threads.
     pub fn start(store: Arc<Store>) -> std::io::Result<Self> {
         let stop = Arc::default();
-        let mut threads = vec![every_half_minute("store-maintenance", &store, &stop, |store| {
+        let start = |name, work| every_so_often(name, &store, &stop, work);
+        let maintain = start("store-maintenance", |store| {
             if let Err(error) = store.maintain() {
                 tracing::error!(%error, "store maintenance failed; will try again");
             }
-        })?];
+            MAINTAIN_EVERY
+        })?;
         // An object store may take long for everything, and holds up nothing.
-        threads.push(every_half_minute("log-archive", &store, &stop, |store| {
+        let archive = start("log-archive", |store| {
             if let Err(error) = store.tend_archive() {
                 let error = with_causes(&*error);
                 tracing::error!(error, "the archive of logs was not tended; will try again");
             }
-        })?);
+            MAINTAIN_EVERY
+        })?;
+        let delete = start("log-deletion", |store| match store.run_deletions() {
+            Ok(true) => RECOVER_EVERY,
+            Ok(false) => MAINTAIN_EVERY,
+            Err(error) => {
+                tracing::error!(%error, "how far deletions of logs are was not saved; will try again");
+                MAINTAIN_EVERY
+            }
+        })?;
+        let threads = vec![maintain, archive, delete];
         Ok(Self { store, stop, threads })
     }
 
@@ -590,12 +627,13 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     causes.map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }
 
-/// Starts a thread that works every half minute until it is to stop, and looks at a disk that refused a write meanwhile.
-fn every_half_minute(
+/// Starts a thread that works, and pauses as long as that says, until it is to stop. In pauses it looks at a disk that
+/// refused a write.
+fn every_so_often(
     name: &str,
     store: &Arc<Store>,
     stop: &Arc<(Mutex<bool>, Condvar)>,
-    work: impl Fn(&Store) + Send + 'static,
+    work: fn(&Store) -> Duration,
 ) -> std::io::Result<JoinHandle<()>> {
     let (store, stop) = (Arc::clone(store), Arc::clone(stop));
     let run = move || {
@@ -604,9 +642,8 @@ fn every_half_minute(
         let mut stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
         while !*stopped {
             drop(stopped);
-            work(&store);
+            let mut pause = work(&store);
             stopped = flag.lock().unwrap_or_else(PoisonError::into_inner);
-            let mut pause = MAINTAIN_EVERY;
             while !*stopped && !pause.is_zero() {
                 let piece = RECOVER_EVERY.min(pause);
                 let waited = changed.wait_timeout(stopped, piece);

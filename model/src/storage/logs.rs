@@ -337,3 +337,94 @@ pub trait LogFeed: Send + Sync {
     /// Adds a subscriber, which hears of entries from now on.
     fn subscribe(&self, subscriber: Box<dyn LogSubscriber>);
 }
+
+/// Where a partition of logs is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogPartitionState {
+    /// Here, and it may take more lines.
+    Open,
+    /// Here, and it takes no more.
+    Closed,
+    /// In the store's archive; here is its index at the most.
+    Archived,
+    /// In an archive of another store.
+    Attached,
+}
+
+/// A partition of logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogPartition {
+    /// Its day since 1970, its number and its class.
+    pub name: String,
+    /// Of retention; empty for that of all lines in no other.
+    pub class: String,
+    /// Where it is.
+    pub state: LogPartitionState,
+    /// The address of the archive that it is in.
+    pub archive: Option<String>,
+    /// The store that wrote it, if it is in an archive.
+    pub store: Option<String>,
+    /// Sealed pages.
+    pub pages: u64,
+    /// Lines in them.
+    pub entries: u64,
+    /// Of their messages.
+    pub bytes: u64,
+    /// On the disk or in the archive, without the index.
+    pub stored_bytes: u64,
+    /// The first and the last moment of its lines, if it has any.
+    pub span: Option<(LogTime, LogTime)>,
+}
+
+/// How a deletion is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogDeletionState {
+    /// It is not finished.
+    Running,
+    /// What it was to remove is gone.
+    Done,
+    /// Somebody ended it; what it had removed by then is gone.
+    Cancelled,
+    /// It cannot be done.
+    Failed,
+}
+
+/// A deletion of the entries that a query finds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogDeletion {
+    /// Names it.
+    pub id: u64,
+    /// In Lucene's syntax.
+    pub query: String,
+    /// The first moment.
+    pub start: LogTime,
+    /// The moment behind the last.
+    pub end: LogTime,
+    /// What was received later is not meant.
+    pub through: LogTime,
+    /// How it is.
+    pub state: LogDeletionState,
+    /// Pages that may have some.
+    pub pages: u64,
+    /// Of these, pages that have none any more.
+    pub pages_done: u64,
+    /// Entries that are gone.
+    pub removed: u64,
+    /// What could not be reached, or why it failed.
+    pub trouble: Option<String>,
+}
+
+/// What an operator sees of stored logs, and may do to them.
+pub trait LogKeeper: Send + Sync {
+    /// All partitions that searches see; and a sentence for each archive of which not all is known.
+    fn partitions(&self) -> (Vec<LogPartition>, Vec<String>);
+
+    /// Has entries deleted that are there by now. When this returns, the deletion outlives restarts.
+    fn delete(&self, query: &str, request: &LogRequest) -> Result<LogDeletion, StorageError>;
+
+    /// Deletions, the newest first.
+    fn deletions(&self) -> Vec<LogDeletion>;
+
+    /// Ends a deletion, if there is one of this number.
+    fn cancel(&self, id: u64) -> Result<Option<LogDeletion>, StorageError>;
+}

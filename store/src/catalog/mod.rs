@@ -1,8 +1,9 @@
 //! The catalog: what both engines know besides their data, in SQLite.
 //!
 //! Marks of log files outlive the WAL files that set them; metadata says what metrics are; who asks for which is
-//! written down. All are small. The schema moves forward by numbered migrations under `user_version`.
+//! written down, and which entries of logs are to be deleted. All are small. The schema moves forward by numbered migrations under `user_version`.
 
+mod deletions;
 mod queried;
 
 use std::collections::{BTreeMap, HashMap};
@@ -17,11 +18,12 @@ use crate::sqlite::{self, OpenSqliteError};
 use crate::wal::Sequence;
 
 /// Each entry takes the schema one version further. Never edit one; add.
-const MIGRATIONS: [&str; 4] = [
+const MIGRATIONS: [&str; 5] = [
     include_str!("migrations/0001_marks_and_metadata.sql"),
     include_str!("migrations/0002_logs_through.sql"),
     include_str!("migrations/0003_queried.sql"),
     include_str!("migrations/0004_marks_crc.sql"),
+    include_str!("migrations/0005_log_deletions.sql"),
 ];
 
 /// A metric may be described in more than one way; more than this many is a mistake of the sender.

@@ -17,8 +17,10 @@
 
 pub mod archive;
 mod class;
+mod delete;
 mod index;
 mod indexer;
+mod listed;
 mod lost;
 mod marks;
 mod page;
@@ -46,6 +48,8 @@ use prost::Message;
 pub(crate) use class::ClassName;
 pub use class::{CLASSES_MAX, LogClass, is_class_name};
 use class::{Classes, decode_classes, encode_classes};
+pub use delete::ParseQuery;
+use delete::{Deletions, Meant, leave_out};
 use indexer::Indexer;
 use lost::Lost;
 use marks::Marks;
@@ -99,6 +103,8 @@ pub struct Options {
     pub archive: Option<ArchiveOptions>,
     /// Archives of other stores, which are searched, too.
     pub attach: Vec<AttachOptions>,
+    /// Reads the queries of deletions. Without, nothing is deleted by query.
+    pub parse_query: Option<ParseQuery>,
     /// Bytes of memory for what searches read of archives.
     pub archive_cache_bytes: usize,
 }
@@ -114,6 +120,7 @@ impl Default for Options {
             cache_bytes: 256 * 1024 * 1024,
             archive: None,
             attach: Vec::new(),
+            parse_query: None,
             archive_cache_bytes: 128 * 1024 * 1024,
         }
     }
@@ -187,6 +194,7 @@ struct Shared {
     attached: Vec<Attached>,
     /// Under which this store archives.
     store_id: String,
+    deletions: Deletions,
 }
 
 impl Shared {
@@ -269,6 +277,9 @@ pub(crate) struct Opening {
     archive: Arc<Archive>,
     attached: Vec<Attached>,
     store_id: String,
+    deletions: Deletions,
+    /// What of the log is not wanted any more.
+    meant: Vec<Meant>,
 }
 
 /// A minute, in nanoseconds.
@@ -324,6 +335,8 @@ impl Opening {
             partitions.insert(id, Arc::new(opened.partition));
         }
         covered.values_mut().for_each(|of_class| of_class.sort_unstable());
+        let deletions = Deletions::open(catalog, options.parse_query).map_err(OpenLogsError::Catalog)?;
+        let meant = deletions.all_meant();
         let by_file = catalog.marks().map_err(OpenLogsError::Catalog)?;
         let marks = Marks { by_file, ..Marks::default() };
         let saved = catalog.logs_through().map_err(OpenLogsError::Catalog)?;
@@ -350,6 +363,8 @@ impl Opening {
             archive,
             attached,
             store_id,
+            deletions,
+            meant,
         })
     }
 
@@ -358,7 +373,7 @@ impl Opening {
         let Some((received, push)) = payload.split_first_chunk::<8>() else { return false };
         let received = LogTime(i64::from_le_bytes(*received));
         let (tail, bytes) = (push, payload.len());
-        let Ok(push) = LogPush::decode(tail) else { return false };
+        let Ok(mut push) = LogPush::decode(tail) else { return false };
         let Some(classes) = decode_classes(tail, push.batches.len()) else { return false };
         for batch in &push.batches {
             self.marks.raise(batch);
@@ -370,9 +385,16 @@ impl Opening {
         if !push.batches.iter().all(|batch| batch.stream_labels().is_ok()) {
             return false;
         }
-        let wanted = classes_of(&push, &classes);
-        let (covered, missing): (Vec<_>, Vec<_>) =
-            wanted.into_iter().partition(|class| self.is_covered(class, sequence));
+        let apart = |own: &Self, push: &LogPush| -> (Vec<_>, Vec<_>) {
+            classes_of(push, &classes).into_iter().partition(|class| own.is_covered(class, sequence))
+        };
+        let (mut covered, mut missing) = apart(self, &push);
+        if !missing.is_empty() && leave_out(&mut push, received, &self.meant) {
+            if push.batches.iter().all(|batch| batch.entries.is_empty()) {
+                return true;
+            }
+            (covered, missing) = apart(self, &push);
+        }
         let begins = |class: &ClassName| self.was_covered.contains(class);
         let begins_page: Vec<ClassName> = missing.iter().filter(|class| begins(class)).cloned().collect();
         self.was_covered.retain(|class| !missing.contains(class));
@@ -468,6 +490,7 @@ impl Opening {
             has_archive: self.options.archive.is_some(),
             attached: self.attached,
             store_id: self.store_id,
+            deletions: self.deletions,
         });
         shared.queue.set_sealed(before);
         let last_missing = self.missing.last().map_or(Sequence(0), |batch| batch.sequence);

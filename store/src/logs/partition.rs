@@ -37,7 +37,8 @@ const CLOSED_MAX_BYTES: u64 = 64 << 20;
 /// The manifest of a partition that is in the archive.
 pub(super) const ARCHIVED: &str = "archived";
 
-/// Says that an archive may have objects of the partition.
+/// Says that an archive may have objects of the partition; with something in it, that it may have more than the manifest
+/// names.
 pub(super) const ARCHIVING: &str = "archiving";
 
 /// Days since 1970, of intake time.
@@ -190,7 +191,7 @@ fn read_page(disk: &dyn Disk, place: &Place, shared: &Mutex<Shared>) -> Result<S
     SealedPage::open(source, shared)
 }
 
-fn summary(number: u32, page: &SealedPage, stored_bytes: u64) -> Summary {
+pub(super) fn summary(number: u32, page: &SealedPage, stored_bytes: u64) -> Summary {
     let (first, last) = page.span();
     let (rows, raw_bytes, sequences) = (page.rows(), page.raw_bytes(), page.sequences());
     Summary { number, rows, raw_bytes, stored_bytes, first, last, sequences }
@@ -239,6 +240,8 @@ pub(crate) struct Partition {
     remote: RwLock<Option<Arc<Remote>>>,
     /// Held by whoever writes it anew, archives or removes it.
     work: Mutex<()>,
+    /// Whether the archive may have more of it than its manifest names.
+    needs_sweep: AtomicBool,
 }
 
 impl std::fmt::Debug for Partition {
@@ -263,7 +266,7 @@ impl Remote {
     }
 
     /// The pages there.
-    fn pages(&self) -> Vec<Arc<PageFile>> {
+    pub(super) fn pages(&self) -> Vec<Arc<PageFile>> {
         let page = |(page, object): (Summary, Object)| {
             Arc::new(PageFile::new(page, Place::Archive(Arc::new(object))))
         };
@@ -300,6 +303,7 @@ impl Partition {
             index: RwLock::default(),
             remote: RwLock::default(),
             work: Mutex::default(),
+            needs_sweep: AtomicBool::new(false),
         })
     }
 
@@ -322,6 +326,7 @@ impl Partition {
             index: RwLock::new(index.map(Arc::new)),
             remote: RwLock::new(Some(Arc::new(remote))),
             work: Mutex::default(),
+            needs_sweep: AtomicBool::new(false),
         }
     }
 
@@ -378,8 +383,9 @@ impl Partition {
         let index = if is_closed { open_index(disk, &dir)? } else { None };
         let index = RwLock::new(index.map(Arc::new));
         let is_closed = AtomicBool::new(is_closed);
-        let (remote, work) = (RwLock::default(), Mutex::default());
-        let partition = Self { id, class, dir, pages, lost, next, is_over, is_closed, index, remote, work };
+        let (remote, work, needs_sweep) = (RwLock::default(), Mutex::default(), AtomicBool::new(false));
+        let partition =
+            Self { id, class, dir, pages, lost, next, is_over, is_closed, index, remote, work, needs_sweep };
         Ok(Opened { partition, damaged })
     }
 
@@ -396,7 +402,23 @@ impl Partition {
             }
         }
         let index = open_index(disk, &dir)?;
-        Ok(Self::of_archive(id, dir, remote, index))
+        let mark = dir.join(ARCHIVING);
+        let needs_sweep = disk.exists(&mark)? && disk.open(&mark)?.size()? > 0;
+        let partition = Self::of_archive(id, dir, remote, index);
+        partition.needs_sweep.store(needs_sweep, Ordering::Relaxed);
+        Ok(partition)
+    }
+
+    /// Whether the archive may have more of it than its manifest names.
+    pub(super) fn needs_sweep(&self) -> bool {
+        self.needs_sweep.load(Ordering::Relaxed)
+    }
+
+    /// Writes down that the archive may have more of it than its manifest names, or that it has no more.
+    pub(super) fn set_needs_sweep(&self, disk: &dyn Disk, needs: bool) -> io::Result<()> {
+        write_atomic(disk, &self.dir.join(ARCHIVING), if needs { b"sweep" } else { b"" })?;
+        self.needs_sweep.store(needs, Ordering::Relaxed);
+        Ok(())
     }
 
     /// Where it is, if it is in an archive.
@@ -411,6 +433,11 @@ impl Partition {
             Err(std::sync::TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
             Err(std::sync::TryLockError::WouldBlock) => None,
         }
+    }
+
+    /// The same, once nobody else does.
+    pub(super) fn work(&self) -> MutexGuard<'_, ()> {
+        self.work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Searches read it out of the archive from here on. Its pages here go once the last search has let go of them;
@@ -473,6 +500,37 @@ impl Partition {
     /// Does without the index, which is damaged, until it is made anew.
     pub(super) fn lose_index(&self) {
         *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Removes the index, which has words that the pages will not have any more.
+    pub(super) fn remove_index(&self, disk: &dyn Disk) -> io::Result<()> {
+        self.lose_index();
+        let path = self.dir.join(index::FILE);
+        if disk.exists(&path)? {
+            disk.remove_file(&path)?;
+            disk.sync_dir(&self.dir)?;
+        }
+        Ok(())
+    }
+
+    /// Has searches ask this index.
+    pub(super) fn set_index(&self, index: PartitionIndex) {
+        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(index));
+    }
+
+    /// Removes a page of which nothing is wanted, also from under searches that have it.
+    pub(super) fn remove_page(&self, disk: &dyn Disk, number: u32) -> io::Result<()> {
+        let page = {
+            let mut pages = self.pages.write().unwrap_or_else(PoisonError::into_inner);
+            let at = pages.iter().position(|page| page.summary.number == number);
+            at.map(|at| pages.remove(at))
+        };
+        if let Some(page) = page {
+            page.is_gone.store(true, Ordering::Relaxed);
+            disk.remove_file(page.path())?;
+            disk.sync_dir(&self.dir)?;
+        }
+        Ok(())
     }
 
     /// Bytes of its files of pages.

@@ -194,6 +194,11 @@ impl Queue {
         !waited.unwrap_or_else(PoisonError::into_inner).0.stopped
     }
 
+    /// Attempts that failed since the start.
+    pub(super) fn failures(&self) -> u64 {
+        self.lock().failures
+    }
+
     pub(super) fn count_failure(&self) {
         self.lock().failures += 1;
         self.changed.notify_all();

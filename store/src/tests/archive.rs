@@ -9,15 +9,15 @@ use crate::logs::archive::{ArchiveOptions, AttachOptions, Bucket, DirBucket};
 
 const DAY_MS: i64 = 24 * HOUR_MS;
 
-type Bin = Trouble<DirBucket>;
+pub(super) type Bin = Trouble<DirBucket>;
 
 /// An object store in a directory of a simulated disk.
-fn bucket_on(disk: &SimDisk) -> Arc<Bin> {
+pub(super) fn bucket_on(disk: &SimDisk) -> Arc<Bin> {
     let disk: Arc<dyn Disk> = Arc::new(disk.clone());
     Arc::new(Trouble::new(DirBucket::new(disk, Path::new("/archive"))))
 }
 
-fn with_archive(mut options: Options, bucket: &Arc<Bin>) -> Options {
+pub(super) fn with_archive(mut options: Options, bucket: &Arc<Bin>) -> Options {
     let (bucket, url) = (Arc::clone(bucket) as Arc<dyn Bucket>, "sim:///archive".to_owned());
     let after = Duration::from_hours(24);
     options.logs.archive = Some(ArchiveOptions { bucket, url, after, retention_bytes: None });
@@ -25,7 +25,7 @@ fn with_archive(mut options: Options, bucket: &Arc<Bin>) -> Options {
 }
 
 /// Keys of all pages, indexes and manifests.
-fn keys(bucket: &Bin) -> Vec<String> {
+pub(super) fn keys(bucket: &Bin) -> Vec<String> {
     bucket.list("").unwrap().into_iter().map(|one| one.key).collect()
 }
 
@@ -44,7 +44,7 @@ fn pages_here(disk: &SimDisk) -> usize {
 }
 
 /// Four days of lines, of which the first two are old enough to be archived.
-fn four_days(store: &Store, clock: &TestClock, disk: &SimDisk) {
+pub(super) fn four_days(store: &Store, clock: &TestClock, disk: &SimDisk) {
     assert_eq!(run_hours(store, clock, disk, 0..24 * 3 + 12), None);
     (0..4).for_each(|_| store.maintain().unwrap());
 }

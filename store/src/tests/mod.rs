@@ -1,6 +1,7 @@
 //! The store as a whole on a simulated disk: crashed anywhere, it keeps what it acknowledged.
 
 mod archive;
+mod delete;
 mod upkeep;
 
 use std::collections::BTreeSet;

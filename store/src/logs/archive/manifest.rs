@@ -89,7 +89,7 @@ pub(crate) enum ManifestError {
 }
 
 impl ArchivedPage {
-    pub(super) fn new(summary: &Summary, checked: &Checked) -> Self {
+    pub(super) fn of(summary: &Summary, checked: &Checked) -> Self {
         Self {
             number: summary.number,
             bytes: summary.stored_bytes,
@@ -136,7 +136,22 @@ impl Manifest {
     pub(super) fn add(&mut self, summary: &Summary, checked: &Checked) {
         let (first, last) = checked.intake;
         self.intake = (self.intake.0.min(first.0), self.intake.1.max(last.0));
-        self.pages.push(ArchivedPage::new(summary, checked));
+        self.pages.push(ArchivedPage::of(summary, checked));
+    }
+
+    /// What is to be written in its place.
+    pub(super) fn next(&self, generation: u32) -> Self {
+        Self { generation, index: None, ..self.clone() }
+    }
+
+    /// Puts a page in the place of another, or nothing.
+    pub(super) fn replace(&mut self, number: u32, new: Option<ArchivedPage>) {
+        let at = self.pages.iter().position(|page| page.number == number);
+        match (at, new) {
+            (Some(at), Some(new)) => self.pages[at] = new,
+            (Some(at), None) => drop(self.pages.remove(at)),
+            (None, new) => self.pages.extend(new),
+        }
     }
 
     pub(super) fn set_lost(&mut self, lost: &[Lost]) {

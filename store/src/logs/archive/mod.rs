@@ -10,13 +10,14 @@
 //! - Nothing here goes before all of it was read back from there and compared.
 //! - A manifest is written after all that it names, and removed before.
 //! - Keys are never written twice with other bytes: what is written anew has a new number or generation.
-//! - One thread alone changes an archive, and no call of it holds a lock that a search or an append waits for.
+//! - Who changes a partition in an archive holds its `work`, and no lock that a search or an append waits for.
 
 mod attach;
 mod bucket;
 mod cache;
 mod manifest;
 mod object;
+mod rewrite;
 #[cfg(test)]
 pub(crate) mod testing;
 mod upload;
@@ -33,7 +34,8 @@ pub use bucket::{Bucket, BucketError, DirBucket, Listed};
 use cache::ChunkCache;
 pub(crate) use manifest::Manifest;
 pub(crate) use object::{Object, Place};
-pub(super) use upload::is_marked;
+pub(super) use rewrite::Staged;
+pub(super) use upload::{ArchiveError, is_marked};
 
 use super::Options;
 use crate::fs::{Disk, read_all, write_atomic};

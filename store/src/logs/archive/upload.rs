@@ -15,11 +15,11 @@ use super::manifest::{
 use super::{Archive, Bucket, BucketError};
 use crate::fs::{ReadFile, write_atomic};
 use crate::logs::page::{PageError, PageReader, PageView, SealedPage, Source};
-use crate::logs::partition::{ARCHIVED, ARCHIVING, PageFile, Partition, Remote};
+use crate::logs::partition::{ARCHIVED, ARCHIVING, PageFile, Partition, Remote, Summary, summary};
 use crate::logs::{GONE, Logs};
 
 /// An index that is larger is read out of the archive, too.
-const INDEX_HERE_MAX_BYTES: u64 = 32 << 20;
+pub(super) const INDEX_HERE_MAX_BYTES: u64 = 32 << 20;
 
 /// Why a partition was not archived, or not removed from an archive. It is tried again.
 #[derive(Debug, thiserror::Error)]
@@ -67,12 +67,13 @@ impl ReadFile for Bytes {
 }
 
 /// Reads all of a page, and answers what a manifest says of it.
-pub(super) fn check_page(bytes: Vec<u8>) -> Result<(Vec<u8>, Checked), PageError> {
+pub(super) fn check_page(number: u32, bytes: Vec<u8>) -> Result<(Vec<u8>, Summary, Checked), PageError> {
     let (crc32c, version) = (crc32c::crc32c(&bytes), bytes.get(4).copied().unwrap_or_default());
     let length = bytes.len() as u64;
     let file = Arc::new(Bytes(bytes));
     let source = Source { file: Arc::clone(&file) as Arc<dyn ReadFile>, offset: 0, length };
     let page = Arc::new(SealedPage::open(source, &std::sync::Mutex::default())?);
+    let summary = summary(number, &page, length);
     let reader = PageReader::new(page);
     reader.verify()?;
     let times = || reader.pushes().iter().copied();
@@ -80,7 +81,7 @@ pub(super) fn check_page(bytes: Vec<u8>) -> Result<(Vec<u8>, Checked), PageError
     let checked = Checked { crc32c, version, messages: reader.page.messages(), intake };
     drop(reader);
     let bytes = Arc::try_unwrap(file).map_or_else(|file| file.0.clone(), |file| file.0);
-    Ok((bytes, checked))
+    Ok((bytes, summary, checked))
 }
 
 /// Writes an object that nobody has, unless it is there already, and reads it back.
@@ -107,6 +108,11 @@ impl Logs {
             return Ok(());
         }
         let mut failed = self.remove_gone().err();
+        for partition in self.shared.partitions().iter().filter(|partition| partition.needs_sweep()) {
+            if let Some(_work) = partition.try_work() {
+                self.sweep(partition)?;
+            }
+        }
         let now = clock.now_ns();
         for partition in self.due(now)? {
             match self.archive_partition(&partition) {
@@ -204,7 +210,7 @@ impl Logs {
     fn upload_page(&self, manifest: &Manifest, page: &PageFile) -> Result<Checked, ArchiveError> {
         let shared = &self.shared;
         let bytes = page.read(&*shared.disk)?;
-        let (bytes, checked) = check_page(bytes).map_err(|error| match error {
+        let (bytes, _, checked) = check_page(page.summary.number, bytes).map_err(|error| match error {
             PageError::Read(error) => ArchiveError::Disk(error),
             damaged @ PageError::Damaged(_) => ArchiveError::Page(String::new(), damaged),
         })?;
@@ -245,7 +251,11 @@ fn store_of(disk: &dyn crate::fs::Disk, dir: &Path) -> io::Result<Option<String>
 }
 
 /// The generations of manifests of a partition, ascending.
-fn manifests_of(bucket: &dyn Bucket, store: &str, partition: &str) -> Result<Vec<u32>, BucketError> {
+pub(super) fn manifests_of(
+    bucket: &dyn Bucket,
+    store: &str,
+    partition: &str,
+) -> Result<Vec<u32>, BucketError> {
     let listed = bucket.list(&manifests_prefix(store, partition))?;
     let mut generations: Vec<u32> =
         listed.iter().filter_map(|one| Some(of_manifest_key(&one.key)?.2)).collect();
@@ -255,7 +265,7 @@ fn manifests_of(bucket: &dyn Bucket, store: &str, partition: &str) -> Result<Vec
 
 impl Archive {
     /// Removes older manifests of a partition, and then what the newest does not name.
-    fn forget_others(&self, newest: &Manifest, older: &[u32]) -> Result<(), BucketError> {
+    pub(super) fn forget_others(&self, newest: &Manifest, older: &[u32]) -> Result<(), BucketError> {
         for generation in older {
             self.bucket.delete(&super::manifest::manifest_key(
                 &newest.store,

@@ -40,7 +40,8 @@ use super::archive::Attached;
 use super::page::{OpenPage, PageError, PageReader, PageView, SealedPage};
 use super::partition::{PageFile, Summary};
 use candidates::Candidates;
-use plan::Plan;
+pub(super) use plan::Plan;
+use rows::find;
 use unread::Unread;
 
 /// Pages that are kept open: each has a file.
@@ -70,6 +71,15 @@ const PAGES_PER_THREAD: usize = 8;
 
 /// Threads of one search.
 const THREADS_MAX: usize = 8;
+
+/// The rows of a page that a plan's request finds, ascending.
+pub(super) fn rows_of(plan: &mut Plan, page: &dyn PageView) -> Result<Vec<u32>, PageError> {
+    let found = find(plan, page, &Deadline::default()).map_err(|broken| match broken {
+        Broken::Page(error) => error,
+        Broken::Query(error) => PageError::Read(std::io::Error::other(error)),
+    })?;
+    found.all_rows(page)
+}
 
 impl Shared {
     /// Visits the pages that may have rows from `start` until before `end`, those with the first rows in the order

@@ -53,7 +53,7 @@ pub(super) struct Leaf {
 
 /// A query, ready to be asked.
 #[derive(Debug)]
-pub(super) struct Plan {
+pub(in crate::logs) struct Plan {
     pub(super) request: LogRequest,
     pub(super) root: Node,
     pub(super) leaves: Vec<Leaf>,
@@ -82,7 +82,7 @@ impl Plan {
         self.leaves.last().map_or(0, |last| last.first_probe + last.probes.len())
     }
 
-    pub(super) fn new(request: &LogRequest) -> Self {
+    pub(in crate::logs) fn new(request: &LogRequest) -> Self {
         let mut leaves = Vec::new();
         let root = number(&request.query, &mut leaves);
         let (known, items, kept) = (HashMap::default(), HashMap::default(), Vec::new());
