@@ -122,7 +122,8 @@ clients: build
 	for _ in $$(seq 100); do curl -sf http://$(CLIENTS_LISTEN)/-/ready >/dev/null && break; sleep 0.1; done; \
 	$(CLIENTS)/check.sh --prom-url http://$(CLIENTS_LISTEN)
 
-# Clients in Python, pinned, that cmd/tests/it/shippers.rs sends with; without them it says that it is skipped.
+# Clients in Python, pinned, that cmd/tests/it/shippers.rs sends with, and moto, the S3 of cmd/src/bucket/tests.rs; without
+# them both say that they are skipped.
 SHIPPERS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/binnacle/shippers
 
 shippers: $(SHIPPERS)/.installed

@@ -78,11 +78,22 @@ enum Command {
     Query(QueryArgs),
     /// Search the logs of a running server, or follow them.
     Logs(client::LogsArgs),
+    /// Delete what a query finds; needs a server with --enable-admin-api.
+    Delete {
+        #[command(subcommand)]
+        what: DeleteCommand,
+    },
     /// Write all that is found into a file, however much it is.
     Export {
         #[command(subcommand)]
         what: ExportCommand,
     },
+}
+
+#[derive(Debug, Subcommand)]
+enum DeleteCommand {
+    /// Lines of logs that are there by now.
+    Logs(client::DeleteLogsArgs),
 }
 
 #[derive(Debug, Subcommand)]
@@ -113,7 +124,7 @@ struct ServeArgs {
     /// Experimental parts to switch on, by Prometheus's names, such as promql-experimental-functions.
     #[arg(long, value_delimiter = ',')]
     enable_feature: Vec<String>,
-    /// Answer requests that copy stored metrics, under /api/v1/admin/tsdb/.
+    /// Answer requests that copy or delete what is stored, under /api/v1/admin/tsdb/ and /api/logs/delete.
     #[arg(long, alias = "web.enable-admin-api")]
     enable_admin_api: bool,
     #[command(flatten)]
@@ -339,6 +350,7 @@ fn main() -> ExitCode {
         Command::Query(args) => client::query(&args),
         Command::Logs(args) => client::logs(&args),
         Command::Export { what: ExportCommand::Logs(args) } => client::export_logs(&args),
+        Command::Delete { what: DeleteCommand::Logs(args) } => client::delete_logs(&args),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

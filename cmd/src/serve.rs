@@ -289,6 +289,7 @@ async fn close(maintenance: Maintenance, store: Arc<Store>) -> anyhow::Result<()
 /// How logs are kept, with the archives that the file names.
 fn with_archives(config: &Config) -> anyhow::Result<LogOptions> {
     let mut logs = config.logs.clone();
+    logs.parse_query = Some(binnacle_query::logs::parse_plain);
     if let Some(own) = &config.archives.own {
         let bucket = own.address.open().context("storage.logs.archive")?;
         let url = own.address.url.clone();
@@ -365,6 +366,7 @@ fn read_api(
     rules.for_each(|rule| usage.note(&rule.expr, clock.now()));
     Arc::new(ReadApi {
         admin: args.enable_admin_api.then(|| Arc::clone(store) as Arc<dyn Admin>),
+        keeper: Some(store.clone()),
         metrics: store.clone(),
         logs: store.clone(),
         feed: store.clone(),

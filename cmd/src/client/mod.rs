@@ -1,5 +1,6 @@
-//! The client: `binnacle query`, `binnacle logs`, `binnacle export`.
+//! The client: `binnacle query`, `binnacle logs`, `binnacle export`, `binnacle delete`.
 
+mod delete;
 mod entry;
 mod export;
 mod follow;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use serde_json::Value;
 
+pub(crate) use delete::DeleteLogsArgs;
 pub(crate) use export::ExportLogsArgs;
 pub(crate) use logs::LogsArgs;
 
@@ -32,8 +34,12 @@ fn url_of(base: &str, path: &str, params: &[(&str, &str)]) -> anyhow::Result<req
 }
 
 async fn get(url: reqwest::Url) -> anyhow::Result<Value> {
+    ask(reqwest::Method::GET, url).await
+}
+
+async fn ask(method: reqwest::Method, url: reqwest::Url) -> anyhow::Result<Value> {
     let client = binnacle_collector::http_client(Duration::from_secs(130))?;
-    let response = client.get(url.clone()).send().await;
+    let response = client.request(method, url.clone()).send().await;
     let response =
         response.with_context(|| format!("no answer from {}", url.origin().ascii_serialization()))?;
     let status = response.status();
@@ -83,6 +89,10 @@ pub(crate) fn logs(args: &LogsArgs) -> anyhow::Result<()> {
 
 pub(crate) fn export_logs(args: &ExportLogsArgs) -> anyhow::Result<()> {
     quiet_on_closed_pipe(export::run(args))
+}
+
+pub(crate) fn delete_logs(args: &DeleteLogsArgs) -> anyhow::Result<()> {
+    delete::run(args)
 }
 
 pub(crate) fn query(args: &QueryArgs) -> anyhow::Result<()> {

@@ -9,6 +9,7 @@ mod differential;
 mod grafana;
 mod house;
 mod import;
+mod log_delete;
 mod log_metrics;
 mod logs;
 mod openapi;

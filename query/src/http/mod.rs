@@ -29,7 +29,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::routing::{delete, get, post};
 use binnacle_model::Labels;
-use binnacle_model::storage::{Admin, LogFeed, LogSearcher, Queryable};
+use binnacle_model::storage::{Admin, LogFeed, LogKeeper, LogSearcher, Queryable};
 use binnacle_model::time::Clock;
 use tokio_util::sync::CancellationToken;
 
@@ -59,6 +59,8 @@ pub struct ReadApi {
     pub gate: Gate,
     /// Ends open streams when the server stops.
     pub stop: CancellationToken,
+    /// What an operator sees of stored logs; deletions are there only with `admin`.
+    pub keeper: Option<Arc<dyn LogKeeper>>,
     /// What may be done to the store, if that was switched on.
     pub admin: Option<Arc<dyn Admin>>,
     /// Which metrics anybody asks for.

@@ -7,6 +7,8 @@
 //! context     the neighbours of an entry in its file
 //! export      all matches, as lines of JSON, CSV or text, in rounds of a few megabytes
 //! tail        entries as they come, as server-sent events or over a WebSocket, from where a client left off
+//! partitions  what is stored, and where
+//! delete      deletions of all matches, only with `--enable-admin-api`
 //! ```
 //!
 //! All take `q` in Lucene's syntax, `start` and `end`, in the URL or as a form. What a request asks for runs at the gate, and
@@ -15,6 +17,7 @@
 mod context;
 mod counts;
 mod export;
+mod keep;
 mod search;
 mod tail;
 #[cfg(test)]
@@ -25,7 +28,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
-use axum::routing::{MethodRouter, get};
+use axum::routing::{MethodRouter, delete, get};
 use binnacle_model::LogTime;
 use binnacle_model::log::{Field, LogEntry};
 use binnacle_model::log_query::LogQuery;
@@ -66,6 +69,9 @@ pub(super) fn routes(router: Router<Arc<ReadApi>>) -> Router<Arc<ReadApi>> {
         .route("/api/logs/context", both(context::context))
         .route("/api/logs/export", both(export::export))
         .route("/api/logs/tail", tail::route())
+        .route("/api/logs/partitions", get(keep::partitions))
+        .route("/api/logs/delete", get(keep::deletions).post(keep::delete))
+        .route("/api/logs/delete/{id}", delete(keep::cancel))
 }
 
 /// A request's query and time, and who asks.

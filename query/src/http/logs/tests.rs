@@ -129,6 +129,7 @@ pub(super) fn bench(logs: Vec<(LogCursor, LogEntry)>) -> Bench {
         features: Features::default(),
         gate: Gate::new(limits),
         stop: CancellationToken::new(),
+        keeper: None,
         admin: None,
         usage: Usage::new(Timestamp(0)),
         external_labels: Labels::default(),

@@ -84,6 +84,7 @@ fn routes() -> Router {
         features: Features::default(),
         gate: Gate::new(limits),
         stop: CancellationToken::new(),
+        keeper: None,
         admin: None,
         usage: Usage::new(Timestamp(0)),
         external_labels: Labels::default(),
