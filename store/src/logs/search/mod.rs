@@ -41,7 +41,7 @@ use super::page::{OpenPage, PageError, PageReader, PageView, SealedPage};
 use super::partition::{PageFile, Summary};
 use candidates::Candidates;
 pub(super) use plan::Plan;
-use rows::find;
+use rows::{Wants, find};
 use unread::Unread;
 
 /// Pages that are kept open: each has a file.
@@ -74,7 +74,7 @@ const THREADS_MAX: usize = 8;
 
 /// The rows of a page that a plan's request finds, ascending.
 pub(super) fn rows_of(plan: &mut Plan, page: &dyn PageView) -> Result<Vec<u32>, PageError> {
-    let found = find(plan, page, &Deadline::default()).map_err(|broken| match broken {
+    let found = find(plan, page, Wants::Rows, &Deadline::default()).map_err(|broken| match broken {
         Broken::Page(error) => error,
         Broken::Query(error) => PageError::Read(std::io::Error::other(error)),
     })?;
