@@ -66,7 +66,7 @@ impl Moto {
         let until = Instant::now() + Duration::from_mins(1);
         let make = || {
             let client = binnacle_collector::http_client(Duration::from_secs(5)).unwrap();
-            runtime.block_on(client.put(format!("{}/logs", moto.endpoint)).send())
+            runtime.block_on(async { client.put(format!("{}/logs", moto.endpoint)).send().await })
         };
         while !make().is_ok_and(|answer| answer.status().is_success()) {
             assert!(Instant::now() < until, "moto does not answer");
