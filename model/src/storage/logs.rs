@@ -339,7 +339,7 @@ pub trait LogFeed: Send + Sync {
 }
 
 /// Where a partition of logs is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum LogPartitionState {
     /// Here, and it may take more lines.
     Open,

@@ -323,6 +323,12 @@ impl Logs {
         self.shared.queue.flush(self.shared.queue.last_queued())
     }
 
+    /// Pages that are open, and bytes of memory of what was read of them.
+    #[cfg(test)]
+    pub(crate) fn held(&self) -> (usize, usize) {
+        self.shared.held()
+    }
+
     /// Seals what is there, and waits until it is.
     #[cfg(test)]
     pub(crate) fn seal_now(&self) {

@@ -110,7 +110,7 @@ impl Opening {
             let opened = opened.map_err(|cause| OpenLogsError::Read { path: dir.join(&name), cause })?;
             refills |= opened.damaged > 0;
             let of_class: &mut Vec<_> = covered.entry(ClassName::clone(&opened.partition.class)).or_default();
-            of_class.extend(opened.partition.pages().iter().map(|page| page.summary.sequences));
+            of_class.extend(opened.covered);
             partitions.insert(id, Arc::new(opened.partition));
         }
         covered.values_mut().for_each(|of_class| of_class.sort_unstable());

@@ -21,7 +21,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use binnacle_model::LogTime;
 
-use super::archive::{Archive, Manifest, Object, Place};
+use super::archive::{Archive, Manifest, ManifestError, Object, Place};
 use super::class::{ClassName, is_class_name};
 use super::index::{self, IndexBuilder, PartitionIndex};
 use super::page::{PageError, PageReader, SealedPage, Shared, Source};
@@ -34,8 +34,15 @@ const DAY_NS: i64 = 86_400 * 1_000_000_000;
 /// What `closed` may have.
 const CLOSED_MAX_BYTES: u64 = 64 << 20;
 
+/// What each page of a closed partition holds. It stays when they go to the archive, so that the log is not asked for them
+/// should the manifest be damaged.
+const CLOSED: &str = "closed";
+
 /// The manifest of a partition that is in the archive.
 pub(super) const ARCHIVED: &str = "archived";
+
+/// The same, once it turned out to be damaged: searches say so until the archive's is here.
+pub(super) const ARCHIVED_DAMAGED: &str = "archived.damaged";
 
 /// Says that an archive may have objects of the partition; with something in it, that it may have more than the manifest
 /// names.
@@ -279,6 +286,8 @@ pub(super) struct Opened {
     pub(super) partition: Partition,
     /// Pages that were set aside.
     pub(super) damaged: usize,
+    /// Records of the log that its pages have.
+    pub(super) covered: Vec<(Sequence, Sequence)>,
 }
 
 impl Partition {
@@ -342,7 +351,8 @@ impl Partition {
         let dir = root.join(id.name(&class));
         if let Some(manifest) = archived(disk, &dir)? {
             let partition = Self::open_archived(disk, (id, class), dir, Remote::new(manifest, archive))?;
-            return Ok(Opened { partition, damaged: 0 });
+            let covered = partition.covered();
+            return Ok(Opened { partition, damaged: 0, covered });
         }
         let closed = closed(disk, &dir)?;
         let is_closed = closed.is_some();
@@ -386,7 +396,15 @@ impl Partition {
         let (remote, work, needs_sweep) = (RwLock::default(), Mutex::default(), AtomicBool::new(false));
         let partition =
             Self { id, class, dir, pages, lost, next, is_over, is_closed, index, remote, work, needs_sweep };
-        Ok(Opened { partition, damaged })
+        let mut covered = partition.covered();
+        if partition.lacks_manifest(disk)? {
+            covered.extend(closed.iter().flat_map(BTreeMap::values).map(|summary| summary.sequences));
+        }
+        Ok(Opened { partition, damaged, covered })
+    }
+
+    fn covered(&self) -> Vec<(Sequence, Sequence)> {
+        self.pages().iter().map(|page| page.summary.sequences).collect()
     }
 
     /// Opens what is here of a partition in an archive, and removes what a crash left of its pages.
@@ -397,7 +415,9 @@ impl Partition {
         remote: Remote,
     ) -> io::Result<Self> {
         for name in disk.list(&dir)? {
-            if ![ARCHIVED, ARCHIVING, index::FILE].contains(&name.as_str()) && !name.ends_with(".damaged") {
+            if ![ARCHIVED, ARCHIVING, CLOSED, index::FILE].contains(&name.as_str())
+                && !name.ends_with(".damaged")
+            {
                 disk.remove_file(&dir.join(&name))?;
             }
         }
@@ -407,6 +427,20 @@ impl Partition {
         let partition = Self::of_archive(id, dir, remote, index);
         partition.needs_sweep.store(needs_sweep, Ordering::Relaxed);
         Ok(partition)
+    }
+
+    /// Whether it is in an archive, and only that knows what it has.
+    pub(super) fn lacks_manifest(&self, disk: &dyn Disk) -> io::Result<bool> {
+        let may_lack = self.remote().is_none() && self.pages().is_empty() && !self.lost().is_empty();
+        Ok(may_lack && disk.exists(&self.dir.join(ARCHIVED_DAMAGED))?)
+    }
+
+    /// Nothing of it is lost but what its manifest says.
+    pub(super) fn found_again(&self) {
+        let Some(remote) = self.remote() else { return };
+        *self.is_over() = true;
+        self.is_closed.store(true, Ordering::Relaxed);
+        *self.lost.write().unwrap_or_else(PoisonError::into_inner) = remote.manifest.lost();
     }
 
     /// Whether the archive may have more of it than its manifest names.
@@ -623,7 +657,7 @@ impl Partition {
         }
         let crc = crc32c::crc32c(&out);
         out.extend_from_slice(&crc.to_le_bytes());
-        write_atomic(disk, &self.dir.join("closed"), &out)?;
+        write_atomic(disk, &self.dir.join(CLOSED), &out)?;
         self.is_closed.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -663,19 +697,27 @@ fn remove_superseded(disk: &dyn Disk, mut pages: Vec<PageFile>) -> io::Result<Ve
     Ok(pages)
 }
 
-/// The manifest of a partition that is in an archive.
+/// The manifest of a partition that is in an archive. A damaged one is set aside: the archive has another.
 fn archived(disk: &dyn Disk, dir: &Path) -> io::Result<Option<Manifest>> {
     let path = dir.join(ARCHIVED);
     if !disk.exists(&path)? {
         return Ok(None);
     }
-    let manifest = Manifest::decode(&read_all(disk, &path, CLOSED_MAX_BYTES)?);
-    manifest.map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+    match Manifest::decode(&read_all(disk, &path, CLOSED_MAX_BYTES)?) {
+        Ok(manifest) => Ok(Some(manifest)),
+        Err(error @ ManifestError::Damaged(_)) => {
+            tracing::error!(dir = %dir.display(), %error, "it is read out of the archive again");
+            disk.rename(&path, &dir.join(ARCHIVED_DAMAGED))?;
+            disk.sync_dir(dir)?;
+            Ok(None)
+        }
+        Err(error) => Err(io::Error::new(io::ErrorKind::InvalidData, error)),
+    }
 }
 
 /// The summaries of a closed partition, if they are there and sound.
 fn closed(disk: &dyn Disk, dir: &Path) -> io::Result<Option<BTreeMap<u32, Summary>>> {
-    let path = dir.join("closed");
+    let path = dir.join(CLOSED);
     if !disk.exists(&path)? {
         return Ok(None);
     }

@@ -82,7 +82,7 @@ fn archived_partitions_answer_as_they_did_and_little_of_them_is_left_here() {
     assert_eq!(pages_here(&disk), pages - 2, "two days are old enough, and a day is a page");
     assert_eq!(
         disk.list(Path::new("/data/logs/p0000000000-000")).unwrap(),
-        ["archived", "archiving", "index"]
+        ["archived", "archiving", "closed", "index"]
     );
     assert_eq!(keys(&bucket).len(), 2 * 3);
     assert_eq!(answers(&store), before);
@@ -213,6 +213,34 @@ fn what_expires_goes_there_too_also_when_it_is_out_of_reach_for_a_while() {
     assert_eq!(keys(&bucket), [""; 0]);
     assert_eq!(disk.list(Path::new("/data/logs")).unwrap(), ["identity"]);
     store.close();
+}
+
+#[test]
+fn a_manifest_that_is_damaged_here_is_read_again_there() {
+    let (disk, far, clock) = (SimDisk::default(), SimDisk::default(), Arc::new(TestClock::default()));
+    let bucket = bucket_on(&far);
+    let archived = || with_archive(options(Vec::new()), &bucket);
+    let store = open(&disk, &clock, Catalog::in_memory(), archived()).unwrap();
+    four_days(&store, &clock, &disk);
+    store.tend_archive().unwrap();
+    let all = lines(&store);
+    store.close();
+    drop(store);
+    disk.flip_bit(Path::new("/data/logs/p0000000001-000/archived"), 99);
+    for is_first in [true, false] {
+        let store = open(&disk, &clock, Catalog::in_memory(), archived()).unwrap();
+        let (found, warnings) = found_lines(&store);
+        if is_first {
+            assert_eq!(found.len(), all.len() - 72);
+            assert!(warnings[0].contains("some log lines of partition p0000000001-000"), "{warnings:?}");
+            store.maintain().unwrap();
+            store.tend_archive().unwrap();
+        }
+        assert_eq!(lines(&store), all);
+        store.close();
+    }
+    let left = disk.list(Path::new("/data/logs/p0000000001-000")).unwrap();
+    assert!(!left.contains(&"archived.damaged".to_owned()), "{left:?}");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 mod archive;
 mod delete;
+mod long;
 mod upkeep;
 
 use std::collections::BTreeSet;

@@ -7,7 +7,7 @@ use crate::logs::LogClass;
 
 const DAY_MS: i64 = 24 * HOUR_MS;
 
-fn class(name: &str, days: u64) -> LogClass {
+pub(super) fn class(name: &str, days: u64) -> LogClass {
     let matchers = vec![Matcher::new("pod", MatchOp::Equal, name).unwrap()];
     LogClass {
         name: name.into(),

@@ -22,6 +22,7 @@ mod rewrite;
 pub(crate) mod testing;
 mod upload;
 
+use std::cell::Cell;
 use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::ops::Range;
@@ -32,7 +33,7 @@ use std::time::{Duration, Instant};
 pub(crate) use attach::{Attached, Origin};
 pub use bucket::{Bucket, BucketError, DirBucket, Listed};
 use cache::ChunkCache;
-pub(crate) use manifest::Manifest;
+pub(crate) use manifest::{Manifest, ManifestError};
 pub(crate) use object::{Object, Place};
 pub(super) use rewrite::Staged;
 pub(super) use upload::{ArchiveError, is_marked};
@@ -58,6 +59,16 @@ pub struct ArchiveOptions {
     pub after: Duration,
     /// Of all archived partitions; beyond it the oldest go.
     pub retention_bytes: Option<u64>,
+}
+
+thread_local! {
+    /// How long this thread has waited for archives.
+    static WAITED: Cell<Duration> = const { Cell::new(Duration::ZERO) };
+}
+
+/// How long this thread has waited for archives since it began.
+pub(super) fn waited() -> Duration {
+    WAITED.get()
 }
 
 /// An archive of other stores, to read from.
@@ -113,7 +124,10 @@ impl Archive {
         }
         self.telemetry.log_archive_requests.inc();
         let length = range.end - range.start;
-        match self.bucket.get(key, range) {
+        let asked = Instant::now();
+        let answer = self.bucket.get(key, range);
+        WAITED.set(WAITED.get() + asked.elapsed());
+        match answer {
             Ok(bytes) if bytes.len() as u64 == length => {
                 self.telemetry.log_archive_read_bytes.inc_by(length);
                 Ok(bytes)

@@ -15,7 +15,9 @@ use super::manifest::{
 use super::{Archive, Bucket, BucketError};
 use crate::fs::{ReadFile, write_atomic};
 use crate::logs::page::{PageError, PageReader, PageView, SealedPage, Source};
-use crate::logs::partition::{ARCHIVED, ARCHIVING, PageFile, Partition, Remote, Summary, summary};
+use crate::logs::partition::{
+    ARCHIVED, ARCHIVED_DAMAGED, ARCHIVING, PageFile, Partition, Remote, Summary, summary,
+};
 use crate::logs::{GONE, Logs};
 
 /// An index that is larger is read out of the archive, too.
@@ -113,6 +115,7 @@ impl Logs {
                 self.sweep(partition)?;
             }
         }
+        self.restore_manifests()?;
         let now = clock.now_ns();
         for partition in self.due(now)? {
             match self.archive_partition(&partition) {
@@ -126,6 +129,29 @@ impl Logs {
             }
         }
         failed.map_or(Ok(()), Err)
+    }
+
+    /// Reads manifests again that are damaged here.
+    fn restore_manifests(&self) -> Result<(), ArchiveError> {
+        let (shared, bucket) = (&self.shared, &*self.shared.archive.bucket);
+        for partition in shared.partitions() {
+            let Some(_work) = partition.try_work() else { continue };
+            if !partition.lacks_manifest(&*shared.disk)? {
+                continue;
+            }
+            let name = partition.id.name(&partition.class);
+            let listed = bucket.list(&manifests_prefix(&shared.store_id, &name))?;
+            let Some(newest) = listed.last().filter(|newest| newest.bytes <= MANIFEST_MAX_BYTES) else {
+                return Err(BucketError::Missing(manifests_prefix(&shared.store_id, &name)).into());
+            };
+            let manifest = Manifest::decode(&bucket.get(&newest.key, 0..newest.bytes)?)?;
+            write_atomic(&*shared.disk, &partition.dir().join(ARCHIVED), &manifest.encode())?;
+            partition.set_remote(&shared.disk, Remote::new(manifest, &shared.archive), true);
+            partition.found_again();
+            shared.disk.remove_file(&partition.dir().join(ARCHIVED_DAMAGED))?;
+            tracing::info!(partition = name, "the manifest of a log partition is here again");
+        }
+        Ok(())
     }
 
     fn is_stopping(&self) -> bool {
@@ -155,7 +181,6 @@ impl Logs {
         shared.space.with_reserve(mark)?;
         let (pages, bytes) = (manifest.pages.len(), manifest.stored_bytes());
         partition.set_remote(&shared.disk, Remote::new(manifest, &shared.archive), keeps_index);
-        shared.disk.remove_file(&partition.dir().join("closed"))?;
         if !keeps_index {
             shared.disk.remove_file(&partition.dir().join("index"))?;
         }

@@ -79,9 +79,11 @@ impl Candidates {
             return;
         }
         std::thread::scope(|scope| {
-            for object in ahead.iter().filter_map(|at| self.page(*at).object()) {
-                scope.spawn(|| object.warm());
-            }
+            // One of them on this thread: what it waits counts.
+            let mut objects = ahead.iter().filter_map(|at| self.page(*at).object());
+            let own = objects.next();
+            objects.for_each(|object| drop(scope.spawn(|| object.warm())));
+            own.into_iter().for_each(|object| object.warm());
         });
     }
 

@@ -111,8 +111,10 @@ impl Shared {
             if candidates.is_excluded(at, &*self.disk, &plan.request.query) {
                 continue;
             }
+            let waiting = unread.wait();
             candidates.fetch_ahead(at, &*self.disk, &plan.request.query);
             self.see(page, plan, visit, &unread)?;
+            drop(waiting);
             self.keep_or_forget(page, &held);
         }
         self.trim_cache();
@@ -171,7 +173,6 @@ impl Shared {
             unread.add(rows, far, "it is slow, and the search has waited long enough".to_owned());
             return Ok(());
         }
-        let _waiting = far.map(|_| unread.wait());
         let read = page.open(&*self.disk, &self.interned).map_err(Broken::Page);
         let seen = read.and_then(|sealed| {
             let reader = PageReader::new(sealed);
@@ -232,6 +233,7 @@ impl Shared {
                 if candidates.is_excluded(at, &*self.disk, &request.query) {
                     continue;
                 }
+                let _waiting = unread.wait();
                 candidates.fetch_ahead(at, &*self.disk, &request.query);
                 let page = candidates.page(at);
                 self.see(page, plan, &mut |plan, view, sealed| visit(state, plan, view, sealed), &unread)?;
@@ -283,6 +285,14 @@ impl Shared {
             }
         }
         warnings
+    }
+
+    /// Pages that are open, and bytes of memory of what was read of them.
+    #[cfg(test)]
+    pub(super) fn held(&self) -> (usize, usize) {
+        let pages = self.searched().into_iter().flat_map(|one| one.pages());
+        let weights = pages.map(|page| page.weight()).filter(|weight| *weight > 0);
+        weights.fold((0, 0), |(count, bytes), weight| (count + 1, bytes + weight))
     }
 
     /// Lets go of what was read of pages, oldest first, until the rest fits.

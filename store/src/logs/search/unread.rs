@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use crate::logs::archive::Object;
+use crate::logs::archive::{self, Object};
 
 /// So long a search waits for archives, on all its threads together; what is left then is said, and not asked for. It is
 /// less than what most queries may take, so that they end with what there is.
-const WAIT_MAX: Duration = Duration::from_secs(30);
+const WAIT_MAX: Duration = Duration::from_mins(1);
 
 /// Reasons that are told apart; what more there is counts with the last.
 const REASONS_MAX: usize = 16;
@@ -25,15 +25,16 @@ pub(super) struct Unread {
     waited: AtomicU64,
 }
 
-/// Counts time until it is dropped.
+/// Counts what this thread waits for archives until it is dropped.
 pub(super) struct Waiting<'a> {
     unread: &'a Unread,
-    since: Instant,
+    before: Duration,
 }
 
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        let nanos = u64::try_from(self.since.elapsed().as_nanos()).unwrap_or(u64::MAX);
+        let waited = archive::waited().saturating_sub(self.before);
+        let nanos = u64::try_from(waited.as_nanos()).unwrap_or(u64::MAX);
         self.unread.waited.fetch_add(nanos, Ordering::Relaxed);
     }
 }
@@ -46,7 +47,7 @@ impl Unread {
 
     /// A page of an archive is read as long as this is held.
     pub(super) fn wait(&self) -> Waiting<'_> {
-        Waiting { unread: self, since: Instant::now() }
+        Waiting { unread: self, before: archive::waited() }
     }
 
     /// Notes a page.
