@@ -25,6 +25,7 @@ mod lost;
 mod marks;
 mod opening;
 mod page;
+mod page_file;
 mod partition;
 mod queue;
 mod search;

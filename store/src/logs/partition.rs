@@ -24,7 +24,10 @@ use binnacle_model::LogTime;
 use super::archive::{Archive, Manifest, ManifestError, Object, Place};
 use super::class::{ClassName, is_class_name};
 use super::index::{self, IndexBuilder, PartitionIndex};
-use super::page::{PageError, PageReader, SealedPage, Shared, Source};
+use super::page::{PageError, PageReader, Shared};
+pub(super) use super::page_file::summary;
+pub(crate) use super::page_file::{Lost, PageFile, Summary};
+use super::page_file::{read_page, read_summary};
 use crate::bytes::{Reader, put_varint, put_zigzag};
 use crate::fs::{Disk, read_all, write_atomic};
 use crate::wal::Sequence;
@@ -82,150 +85,6 @@ impl PartitionId {
         let (part, class) = rest.split_once('-').map_or((rest, None), |(part, class)| (part, Some(class)));
         let class = class.map_or(Some(""), |class| is_class_name(class).then_some(class))?;
         Some((Self { day: Day(day.parse().ok()?), part: part.parse().ok()? }, ClassName::from(class)))
-    }
-}
-
-/// What is known of a page without reading it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Summary {
-    pub(crate) number: u32,
-    pub(crate) rows: u64,
-    pub(crate) raw_bytes: u64,
-    pub(crate) stored_bytes: u64,
-    pub(crate) first: LogTime,
-    pub(crate) last: LogTime,
-    pub(crate) sequences: (Sequence, Sequence),
-}
-
-/// A page on the disk or in an archive. What was read of it is kept as long as there is room.
-#[derive(Debug)]
-pub(crate) struct PageFile {
-    pub(crate) summary: Summary,
-    place: Place,
-    open: Mutex<Option<Arc<SealedPage>>>,
-    /// Where its file is removed as soon as nobody reads it any more.
-    doomed: Mutex<Option<Arc<dyn Disk>>>,
-    /// Its partition is gone.
-    is_gone: AtomicBool,
-}
-
-impl Drop for PageFile {
-    fn drop(&mut self) {
-        let doomed = self.doomed.get_mut().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(disk) = doomed
-            && let Place::Disk(path) = &self.place
-            && let Err(error) = disk.remove_file(path)
-            && !(error.kind() == io::ErrorKind::NotFound && self.is_gone())
-        {
-            tracing::warn!(page = %path.display(), %error, "a page that was written anew is left; the next start removes it");
-        }
-    }
-}
-
-impl PageFile {
-    fn new(summary: Summary, place: Place) -> Self {
-        Self {
-            summary,
-            place,
-            open: Mutex::default(),
-            doomed: Mutex::default(),
-            is_gone: AtomicBool::new(false),
-        }
-    }
-
-    /// Has the file removed once the last search has let go of it.
-    fn doom(&self, disk: Arc<dyn Disk>) {
-        *self.doomed.lock().unwrap_or_else(PoisonError::into_inner) = Some(disk);
-    }
-
-    /// Whether it went with its partition.
-    pub(crate) fn is_gone(&self) -> bool {
-        self.is_gone.load(Ordering::Relaxed)
-    }
-
-    /// The page, opened if it is not.
-    pub(crate) fn open(&self, disk: &dyn Disk, shared: &Mutex<Shared>) -> Result<Arc<SealedPage>, PageError> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(page) = &*open {
-            return Ok(Arc::clone(page));
-        }
-        if self.object().is_some() {
-            // An archive may take long, and others ask what weighs how much.
-            drop(open);
-            let page = Arc::new(read_page(disk, &self.place, shared)?);
-            let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-            return Ok(Arc::clone(open.get_or_insert(page)));
-        }
-        let page = Arc::new(read_page(disk, &self.place, shared)?);
-        *open = Some(Arc::clone(&page));
-        Ok(page)
-    }
-
-    /// As messages name it.
-    pub(crate) fn path(&self) -> &Path {
-        self.place.path()
-    }
-
-    /// The object that it is, if it is in an archive.
-    pub(crate) fn object(&self) -> Option<&Arc<Object>> {
-        self.place.object()
-    }
-
-    /// Its bytes.
-    pub(super) fn read(&self, disk: &dyn Disk) -> io::Result<Vec<u8>> {
-        let file = self.place.open(disk)?;
-        let mut bytes = vec![0; usize::try_from(file.size()?).map_err(io::Error::other)?];
-        file.read_exact_at(&mut bytes, 0)?;
-        Ok(bytes)
-    }
-
-    /// Bytes of memory of what was read.
-    pub(crate) fn weight(&self) -> usize {
-        let open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.as_ref().map_or(0, |page| page.weight())
-    }
-
-    /// Forgets what was read.
-    pub(crate) fn forget(&self) {
-        *self.open.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-}
-
-fn read_page(disk: &dyn Disk, place: &Place, shared: &Mutex<Shared>) -> Result<SealedPage, PageError> {
-    let file = place.open(disk)?;
-    let length = file.size()?;
-    let source = Source { file, offset: 0, length };
-    SealedPage::open(source, shared)
-}
-
-pub(super) fn summary(number: u32, page: &SealedPage, stored_bytes: u64) -> Summary {
-    let (first, last) = page.span();
-    let (rows, raw_bytes, sequences) = (page.rows(), page.raw_bytes(), page.sequences());
-    Summary { number, rows, raw_bytes, stored_bytes, first, last, sequences }
-}
-
-/// A page that was set aside. What is not known of it is `None`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Lost {
-    pub(crate) rows: Option<u64>,
-    pub(crate) span: Option<(LogTime, LogTime)>,
-}
-
-impl Lost {
-    /// The name of the file of a page that is set aside: it keeps what was known.
-    fn name(self, number: u32) -> String {
-        match (self.rows, self.span) {
-            (Some(rows), Some((first, last))) => format!("{number:06}.{rows}.{}.{}.damaged", first.0, last.0),
-            _ => format!("{number:06}.damaged"),
-        }
-    }
-
-    fn of_name(name: &str) -> Option<Self> {
-        let mut parts = name.strip_suffix(".damaged")?.split('.').skip(1);
-        let mut number = || parts.next()?.parse::<i64>().ok();
-        let (rows, first, last) = (number(), number(), number());
-        let span = first.zip(last).map(|(first, last)| (LogTime(first), LogTime(last)));
-        Some(Self { rows: rows.and_then(|rows| u64::try_from(rows).ok()), span })
     }
 }
 
@@ -560,7 +419,7 @@ impl Partition {
             at.map(|at| pages.remove(at))
         };
         if let Some(page) = page {
-            page.is_gone.store(true, Ordering::Relaxed);
+            page.mark_gone();
             disk.remove_file(page.path())?;
             disk.sync_dir(&self.dir)?;
         }
@@ -574,7 +433,7 @@ impl Partition {
 
     /// Tells searches that have its pages that these go.
     pub(super) fn mark_gone(&self) {
-        self.pages().iter().for_each(|page| page.is_gone.store(true, Ordering::Relaxed));
+        self.pages().iter().for_each(|page| page.mark_gone());
     }
 
     /// Puts pages in the place of others, or nothing. Searches that have these read them to their end.
@@ -642,7 +501,7 @@ impl Partition {
 
     /// Reads all of a page anew and compares.
     pub(super) fn verify(disk: &dyn Disk, page: &PageFile) -> Result<(), PageError> {
-        PageReader::new(Arc::new(read_page(disk, &page.place, &Mutex::default())?)).verify()
+        PageReader::new(Arc::new(page.read_anew(disk)?)).verify()
     }
 
     /// Writes down what each page holds: no more will come.
@@ -733,18 +592,6 @@ fn closed(disk: &dyn Disk, dir: &Path) -> io::Result<Option<BTreeMap<u32, Summar
         summaries.insert(summary.number, summary);
     }
     Ok(Some(summaries))
-}
-
-fn read_summary(reader: &mut Reader<'_>) -> Option<Summary> {
-    Some(Summary {
-        number: u32::try_from(reader.varint()?).ok()?,
-        rows: reader.varint()?,
-        raw_bytes: reader.varint()?,
-        stored_bytes: reader.varint()?,
-        first: LogTime(reader.zigzag()?),
-        last: LogTime(reader.zigzag()?),
-        sequences: (Sequence(reader.varint()?), Sequence(reader.varint()?)),
-    })
 }
 
 fn set_aside(disk: &dyn Disk, path: &Path, name: String, error: &PageError) -> io::Result<()> {
