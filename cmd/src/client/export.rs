@@ -15,6 +15,7 @@ use clap::{Args, ValueEnum};
 use futures_util::StreamExt;
 use serde_json::Value;
 
+use super::parquet::ParquetFile;
 use super::{LINE_MAX_BYTES, moment, open, runtime, url_of};
 
 /// After a broken connection.
@@ -51,6 +52,9 @@ pub(crate) struct ExportLogsArgs {
     /// the export goes on behind it; text has no place for where that is, and begins anew.
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// A Parquet file, which must not be there yet. It is there once all is in it; half an export leaves none.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["output", "format"])]
+    parquet: Option<PathBuf>,
 }
 
 impl ExportLogsArgs {
@@ -70,6 +74,9 @@ impl ExportLogsArgs {
 
 pub(super) fn run(args: &ExportLogsArgs) -> anyhow::Result<()> {
     runtime()?.block_on(async {
+        if let Some(file) = &args.parquet {
+            return into_parquet(args, file).await;
+        }
         match &args.output {
             None => {
                 let mut out = BufWriter::new(io::stdout().lock());
@@ -126,6 +133,46 @@ async fn into_file(args: &ExportLogsArgs, file: &Path) -> anyhow::Result<()> {
     };
     fs::rename(&partial, file).with_context(|| format!("cannot write {}", file.display()))?;
     tell(trailer.as_ref());
+    Ok(())
+}
+
+/// A partial answer is an error, even if the server has no more: there is no place to say so in a file of columns.
+async fn into_parquet(args: &ExportLogsArgs, file: &Path) -> anyhow::Result<()> {
+    let mut out = ParquetFile::create(file)?;
+    let mut cursor: Option<String> = None;
+    let mut tries = 0;
+    loop {
+        let (before, from) = (out.count(), cursor.clone());
+        // What the file does not take is not the server's fault, and will not be taken the next time.
+        let mut is_refused = false;
+        let mut keep = |line: &[u8]| {
+            cursor = Some(out.take(line).inspect_err(|_| is_refused = true)?);
+            Ok(())
+        };
+        match each_line(args, from.as_deref(), &mut keep).await {
+            Ok(trailer) => {
+                let warnings = trailer["warnings"].as_array().into_iter().flatten().filter_map(Value::as_str);
+                if let Some(warning) = warnings.clone().next() {
+                    bail!("the server could not read all: {warning}; --format ndjson keeps what there is");
+                }
+                if trailer["count"] != out.count() - before {
+                    bail!("the server counts {} lines, and {} came", trailer["count"], out.count() - before);
+                }
+                break;
+            }
+            Err(error) => {
+                tries += 1;
+                if tries > TRIES || is_refused {
+                    return Err(error);
+                }
+                eprintln!("binnacle: {error:#}; trying again");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+    let count = out.count();
+    out.finish()?;
+    eprintln!("binnacle: {count} lines");
     Ok(())
 }
 
@@ -196,25 +243,33 @@ async fn copy(
     cursor: Option<&str>,
     out: &mut impl Write,
 ) -> anyhow::Result<Option<Value>> {
-    let response = open(args.address(cursor)?, None).await?;
-    let mut chunks = response.bytes_stream();
+    if args.format == Format::Ndjson {
+        let trailer = each_line(args, cursor, &mut |line| Ok(out.write_all(line)?)).await?;
+        return Ok(Some(trailer));
+    }
+    let mut chunks = open(args.address(cursor)?, None).await?.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        out.write_all(&chunk.context("the server closed the connection")?)?;
+    }
+    Ok(None)
+}
+
+/// Hands over each line of NDJSON, and answers the trailer, without which there is no end.
+async fn each_line(
+    args: &ExportLogsArgs,
+    cursor: Option<&str>,
+    keep: &mut dyn FnMut(&[u8]) -> anyhow::Result<()>,
+) -> anyhow::Result<Value> {
+    let mut chunks = open(args.address(cursor)?, None).await?.bytes_stream();
     let mut lines = Lines::default();
     while let Some(chunk) = chunks.next().await {
-        let chunk = chunk.context("the server closed the connection")?;
-        if args.format == Format::Ndjson {
-            lines.take(&chunk, out)?;
-        } else {
-            out.write_all(&chunk)?;
-        }
-    }
-    if args.format != Format::Ndjson {
-        return Ok(None);
+        lines.take(&chunk.context("the server closed the connection")?, keep)?;
     }
     let Some(trailer) = lines.trailer else { bail!("the server closed the connection before the end") };
     if trailer["status"] != "success" {
         bail!("{}", trailer["error"].as_str().unwrap_or("the server ended the export"));
     }
-    Ok(Some(trailer))
+    Ok(trailer)
 }
 
 /// Parts whole lines from the trailer.
@@ -226,7 +281,11 @@ struct Lines {
 }
 
 impl Lines {
-    fn take(&mut self, chunk: &[u8], out: &mut impl Write) -> anyhow::Result<()> {
+    fn take(
+        &mut self,
+        chunk: &[u8],
+        keep: &mut dyn FnMut(&[u8]) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
         for piece in chunk.split_inclusive(|byte| *byte == b'\n') {
             self.open.extend_from_slice(piece);
             if self.open.len() > LINE_MAX_BYTES {
@@ -240,7 +299,7 @@ impl Lines {
                     serde_json::from_slice(&self.open).context("the trailer cannot be read")?;
                 self.trailer = Some(line["trailer"].take());
             } else {
-                out.write_all(&self.open)?;
+                keep(&self.open)?;
             }
             self.open.clear();
         }
@@ -257,7 +316,7 @@ mod tests {
         let (mut lines, mut out) = (Lines::default(), Vec::new());
         let text = b"{\"id\":\"1\"}\n{\"id\":\"2\"}\n{\"trailer\":{\"status\":\"success\",\"count\":2}}\n";
         for chunk in text.chunks(7) {
-            lines.take(chunk, &mut out).unwrap();
+            lines.take(chunk, &mut |line| Ok(out.write_all(line)?)).unwrap();
         }
         assert_eq!(out, b"{\"id\":\"1\"}\n{\"id\":\"2\"}\n");
         assert_eq!(lines.trailer.unwrap()["count"], 2);

@@ -6,6 +6,7 @@ mod export;
 mod follow;
 mod logs;
 mod pager;
+mod parquet;
 
 use std::io::Write;
 use std::time::Duration;

@@ -15,6 +15,7 @@ mod logs;
 mod openapi;
 mod oracle;
 mod own;
+mod parquet;
 mod peers;
 mod real;
 mod real_logs;

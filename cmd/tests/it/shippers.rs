@@ -10,7 +10,7 @@ use crate::house::root;
 use crate::support::{Server, free_port, get, poll};
 
 /// What programs print.
-fn texts() -> Vec<String> {
+pub(crate) fn texts() -> Vec<String> {
     let texts = [
         "plain words",
         "Zo\u{eb} \u{2014} \u{65e5}\u{672c}\u{8a9e} \u{1f680} \u{202e}right to left\u{2028}a line separator",
@@ -49,7 +49,7 @@ async fn check(server: &Server, service: &str, mut sent: Vec<String>) {
 }
 
 /// Python with the clients of `cmd/tests/shippers/requirements.txt`, if `make shippers` has installed them.
-fn python() -> Option<PathBuf> {
+pub(crate) fn python() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(Path::new(&std::env::var_os("HOME")?).join(".cache")))?;
     let made = cache.join("binnacle/shippers/bin/python");
