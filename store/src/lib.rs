@@ -541,7 +541,7 @@ impl LogKeeper for Store {
     }
 
     fn delete(&self, query: &str, request: &LogRequest) -> Result<LogDeletion, StorageError> {
-        self.logs.delete(query, request, &self.catalog)
+        self.logs.delete(query, request, &self.catalog, self.clock.now_ns())
     }
 
     fn deletions(&self) -> Vec<LogDeletion> {

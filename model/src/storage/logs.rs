@@ -400,8 +400,10 @@ pub struct LogDeletion {
     pub start: LogTime,
     /// The moment behind the last.
     pub end: LogTime,
-    /// What was received later is not meant.
+    /// When it was asked for; what `now` means in the query.
     pub through: LogTime,
+    /// The last record of the log that is meant. What came later is not.
+    pub sequence: u64,
     /// How it is.
     pub state: LogDeletionState,
     /// Pages that may have some.

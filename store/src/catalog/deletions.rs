@@ -32,7 +32,7 @@ impl Catalog {
     pub(crate) fn log_deletions(&self) -> rusqlite::Result<Vec<LogDeletion>> {
         let connection = self.connection();
         let mut query = connection.prepare(
-            "SELECT id, query, start, end, through, state, pages, pages_done, removed, trouble
+            "SELECT id, query, start, end, through, sequence, state, pages, pages_done, removed, trouble
              FROM log_deletions ORDER BY id",
         )?;
         let rows = query.query_map([], |row| {
@@ -42,11 +42,12 @@ impl Catalog {
                 start: LogTime(row.get(2)?),
                 end: LogTime(row.get(3)?),
                 through: LogTime(row.get(4)?),
-                state: state(row.get(5)?),
-                pages: row.get::<_, i64>(6)? as u64,
-                pages_done: row.get::<_, i64>(7)? as u64,
-                removed: row.get::<_, i64>(8)? as u64,
-                trouble: row.get(9)?,
+                sequence: row.get::<_, i64>(5)? as u64,
+                state: state(row.get(6)?),
+                pages: row.get::<_, i64>(7)? as u64,
+                pages_done: row.get::<_, i64>(8)? as u64,
+                removed: row.get::<_, i64>(9)? as u64,
+                trouble: row.get(10)?,
             })
         })?;
         rows.collect()
@@ -57,7 +58,7 @@ impl Catalog {
         let mut connection = self.connection();
         let change = connection.transaction()?;
         change.execute(
-            "INSERT INTO log_deletions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)
+            "INSERT INTO log_deletions VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
              ON CONFLICT (id) DO UPDATE SET state = excluded.state, pages = excluded.pages,
              pages_done = excluded.pages_done, removed = excluded.removed, trouble = excluded.trouble",
             params![
@@ -66,6 +67,7 @@ impl Catalog {
                 one.start.0,
                 one.end.0,
                 one.through.0,
+                one.sequence as i64,
                 number(one.state),
                 one.pages as i64,
                 one.pages_done as i64,
@@ -95,6 +97,7 @@ mod tests {
             start: LogTime(i64::MIN),
             end: LogTime(9),
             through: LogTime(8),
+            sequence: 12,
             state: LogDeletionState::Running,
             pages: 3,
             pages_done: 0,

@@ -168,7 +168,7 @@ impl Opening {
             classes_of(push, &classes).into_iter().partition(|class| own.is_covered(class, sequence))
         };
         let (mut covered, mut missing) = apart(self, &push);
-        if !missing.is_empty() && leave_out(&mut push, received, &self.meant) {
+        if !missing.is_empty() && leave_out(&mut push, received, sequence, &self.meant) {
             if push.batches.iter().all(|batch| batch.entries.is_empty()) {
                 return true;
             }

@@ -196,3 +196,51 @@ fn whatever_call_is_the_last_what_was_deleted_stays_away_and_the_rest_is_there()
         again.close();
     }
 }
+
+/// A store whose catalog outlives it.
+fn on_disk(disk: &SimDisk, clock: &Arc<TestClock>, catalog: &Path) -> Store {
+    let catalog = Catalog::open(&catalog.join("catalog")).unwrap();
+    open(disk, clock, catalog, deleting(options(Vec::new()))).unwrap()
+}
+
+#[test]
+fn a_start_before_and_a_clock_that_goes_back_behind_a_deletion_change_nothing() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let catalog = tempfile::tempdir().unwrap();
+    let store = on_disk(&disk, &clock, catalog.path());
+    let hour = |hour: i64| LogTime(hour * HOUR_MS * 1_000_000);
+    LogAppender::append(&store, push("dev", 0..3), hour(5)).unwrap();
+    assert_eq!(of_dev(&lines(&store)), 3);
+    store.close();
+    drop(store);
+    // Nothing was received since the start, and the clock is behind what was.
+    let disk = disk.crash(3);
+    let store = on_disk(&disk, &clock, catalog.path());
+    delete(&store, "of dev").unwrap();
+    assert!(store.run_deletions().unwrap());
+    assert_eq!(of_dev(&lines(&store)), 0);
+    // By an hour that is before the deletion's.
+    LogAppender::append(&store, push("dev", 10..14), hour(1)).unwrap();
+    assert_eq!(of_dev(&lines(&store)), 4);
+    let crashed = disk.crash(4);
+    drop(store);
+    let store = on_disk(&crashed, &clock, catalog.path());
+    assert_eq!(of_dev(&lines(&store)), 4, "what came later stays");
+    store.close();
+}
+
+#[test]
+fn what_a_cancelled_deletion_left_outlives_a_start() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let catalog = tempfile::tempdir().unwrap();
+    let store = on_disk(&disk, &clock, catalog.path());
+    LogAppender::append(&store, push("dev", 0..3), LogTime(7)).unwrap();
+    let one = delete(&store, "of dev").unwrap();
+    store.cancel(one.id).unwrap();
+    assert_eq!(of_dev(&lines(&store)), 3);
+    store.close();
+    drop(store);
+    let store = on_disk(&disk.crash(3), &clock, catalog.path());
+    assert_eq!(of_dev(&lines(&store)), 3);
+    store.close();
+}

@@ -3,13 +3,14 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use binnacle_model::storage::{
     LogDeletion, LogDeletionState, LogKeeper, LogPartition, LogPartitionState, LogRequest, StorageError,
 };
 use serde_json::{Value, json};
 
+use super::tail::is_foreign;
 use super::{Api, moment};
 use crate::http::json::success;
 use crate::http::{ApiError, Params, ReadApi};
@@ -19,8 +20,11 @@ fn keeper(api: &ReadApi) -> Result<Arc<dyn LogKeeper>, ApiError> {
     api.keeper.clone().ok_or_else(|| ApiError::Unavailable("this server keeps no logs".to_owned()))
 }
 
-/// Who may delete.
-fn admin(api: &ReadApi) -> Result<Arc<dyn LogKeeper>, ApiError> {
+/// Who may delete, and see what was: not a page of another site that somebody's browser shows.
+fn admin(api: &ReadApi, headers: &HeaderMap) -> Result<Arc<dyn LogKeeper>, ApiError> {
+    if is_foreign(headers) {
+        return Err(ApiError::BadData("a page of another site may not delete logs".to_owned()));
+    }
     if api.admin.is_none() {
         return Err(ApiError::Unavailable("admin APIs disabled".to_owned()));
     }
@@ -66,8 +70,12 @@ fn partition_json(one: &LogPartition) -> Value {
 }
 
 /// Has all entries deleted that a query finds in a span, and that are there by now.
-pub(super) async fn delete(State(api): Api, params: Params) -> Result<Response, ApiError> {
-    let (keeper, now) = (admin(&api)?, api.clock.now_ns());
+pub(super) async fn delete(
+    State(api): Api,
+    headers: HeaderMap,
+    params: Params,
+) -> Result<Response, ApiError> {
+    let (keeper, now) = (admin(&api, &headers)?, api.clock.now_ns());
     let query = params.get("query").or_else(|| params.get("q"));
     let query = query.map(str::to_owned).ok_or_else(|| {
         ApiError::parameter("query", "say which entries, in Lucene's syntax; * is all of them")
@@ -90,15 +98,19 @@ pub(super) async fn delete(State(api): Api, params: Params) -> Result<Response, 
 }
 
 /// Deletions, the newest first.
-pub(super) async fn deletions(State(api): Api) -> Result<Response, ApiError> {
-    let deletions = ask(keeper(&api)?, |keeper| keeper.deletions()).await?;
+pub(super) async fn deletions(State(api): Api, headers: HeaderMap) -> Result<Response, ApiError> {
+    let deletions = ask(admin(&api, &headers)?, |keeper| keeper.deletions()).await?;
     let deletions: Vec<Value> = deletions.iter().map(deletion_json).collect();
     Ok(success(&json!({ "deletions": deletions })))
 }
 
 /// Ends a deletion. What it removed by then is gone.
-pub(super) async fn cancel(State(api): Api, Path(id): Path<u64>) -> Result<Response, ApiError> {
-    let cancelled = ask(admin(&api)?, move |keeper| keeper.cancel(id)).await?;
+pub(super) async fn cancel(
+    State(api): Api,
+    headers: HeaderMap,
+    Path(id): Path<u64>,
+) -> Result<Response, ApiError> {
+    let cancelled = ask(admin(&api, &headers)?, move |keeper| keeper.cancel(id)).await?;
     let cancelled = cancelled.map_err(refused)?;
     let one = cancelled.ok_or_else(|| ApiError::NotFound(format!("there is no deletion {id}")))?;
     Ok(success(&deletion_json(&one)))

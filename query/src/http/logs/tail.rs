@@ -182,7 +182,7 @@ fn since(params: &Params, headers: &HeaderMap) -> Result<Option<Since>, ApiError
 }
 
 /// Whether a page of another site asks: browsers send cookies with it, and ask nobody.
-fn is_foreign(headers: &HeaderMap) -> bool {
+pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));

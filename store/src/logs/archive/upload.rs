@@ -115,7 +115,7 @@ impl Logs {
                 self.sweep(partition)?;
             }
         }
-        self.restore_manifests()?;
+        self.restore_manifests();
         let now = clock.now_ns();
         for partition in self.due(now)? {
             match self.archive_partition(&partition) {
@@ -132,13 +132,20 @@ impl Logs {
     }
 
     /// Reads manifests again that are damaged here.
-    fn restore_manifests(&self) -> Result<(), ArchiveError> {
-        let (shared, bucket) = (&self.shared, &*self.shared.archive.bucket);
-        for partition in shared.partitions() {
-            let Some(_work) = partition.try_work() else { continue };
-            if !partition.lacks_manifest(&*shared.disk)? {
-                continue;
+    fn restore_manifests(&self) {
+        for partition in self.shared.partitions() {
+            if let Err(error) = self.restore_manifest(&partition) {
+                // The others can still be archived.
+                let name = partition.id.name(&partition.class);
+                tracing::error!(partition = name, %error, "the manifest of a log partition was not found again; will try again");
             }
+        }
+    }
+
+    fn restore_manifest(&self, partition: &Arc<Partition>) -> Result<(), ArchiveError> {
+        let (shared, bucket) = (&self.shared, &*self.shared.archive.bucket);
+        let Some(_work) = partition.try_work() else { return Ok(()) };
+        if partition.lacks_manifest(&*shared.disk)? {
             let name = partition.id.name(&partition.class);
             let listed = bucket.list(&manifests_prefix(&shared.store_id, &name))?;
             let Some(newest) = listed.last().filter(|newest| newest.bytes <= MANIFEST_MAX_BYTES) else {

@@ -25,6 +25,7 @@ use binnacle_model::storage::{LogDeletion, LogDeletionState, LogRequest, Storage
 
 use super::Logs;
 use crate::catalog::Catalog;
+use crate::wal::Sequence;
 
 /// Deletions that are not finished.
 const RUNNING_MAX: usize = 16;
@@ -43,12 +44,14 @@ pub type ParseQuery = fn(&str, LogTime) -> Result<LogQuery, String>;
 pub(super) struct Meant {
     pub(super) request: LogRequest,
     pub(super) through: LogTime,
+    /// The last record of the log that it means.
+    pub(super) sequence: Sequence,
 }
 
 impl Meant {
     fn is(&self, entry: &LogEntry) -> bool {
         let is_of_time = self.request.start <= entry.time && entry.time < self.request.end;
-        entry.received <= self.through && is_of_time && self.request.query.matches(entry)
+        is_of_time && self.request.query.matches(entry)
     }
 }
 
@@ -72,18 +75,33 @@ impl Deletions {
     fn meant(&self, one: &LogDeletion) -> Result<Meant, String> {
         let parse = self.parse.ok_or("nobody reads queries here")?;
         let query = parse(&one.query, one.through)?;
-        Ok(Meant { request: LogRequest { query, start: one.start, end: one.end }, through: one.through })
+        let request = LogRequest { query, start: one.start, end: one.end };
+        Ok(Meant { request, through: one.through, sequence: Sequence(one.sequence) })
     }
 
     /// What the log must not bring back.
     pub(super) fn all_meant(&self) -> Vec<Meant> {
         let all = self.lock();
-        let was_meant = all.iter().filter(|one| one.state != LogDeletionState::Failed);
-        was_meant.filter_map(|one| self.meant(one).ok()).collect()
+        // Of one that was cancelled the lines that are left count as any other.
+        let is_meant =
+            |one: &&LogDeletion| matches!(one.state, LogDeletionState::Running | LogDeletionState::Done);
+        let read = |one: &LogDeletion| match self.meant(one) {
+            Ok(meant) => Some(meant),
+            Err(reason) => {
+                tracing::error!(
+                    id = one.id,
+                    query = one.query,
+                    reason,
+                    "a deletion of log entries is read no more: the log may bring some back"
+                );
+                None
+            }
+        };
+        all.iter().filter(is_meant).filter_map(read).collect()
     }
 
-    fn next(&self) -> Option<LogDeletion> {
-        self.lock().iter().find(|one| one.state == LogDeletionState::Running).cloned()
+    fn running(&self) -> Vec<LogDeletion> {
+        self.lock().iter().filter(|one| one.state == LogDeletionState::Running).cloned().collect()
     }
 
     /// Changes one, and writes it down.
@@ -108,9 +126,14 @@ impl Deletions {
 }
 
 /// Takes out of a record what deletions meant. Answers whether it had any.
-pub(super) fn leave_out(push: &mut LogPush, received: LogTime, deletions: &[Meant]) -> bool {
+pub(super) fn leave_out(
+    push: &mut LogPush,
+    received: LogTime,
+    sequence: Sequence,
+    deletions: &[Meant],
+) -> bool {
     let mut had = false;
-    let deletions: Vec<&Meant> = deletions.iter().filter(|one| received <= one.through).collect();
+    let deletions: Vec<&Meant> = deletions.iter().filter(|one| sequence <= one.sequence).collect();
     if deletions.is_empty() {
         return false;
     }
@@ -138,6 +161,7 @@ impl Logs {
         query: &str,
         request: &LogRequest,
         catalog: &Catalog,
+        now: LogTime,
     ) -> Result<LogDeletion, StorageError> {
         let deletions = &self.shared.deletions;
         let running = deletions.lock().iter().filter(|one| one.state == LogDeletionState::Running).count();
@@ -145,12 +169,12 @@ impl Logs {
             let reason = format!("{running} deletions are under way; wait for one, or cancel one");
             return Err(StorageError::Broken(reason));
         }
-        let through = {
+        let (through, sequence) = {
             let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
-            let through = marks.received;
+            let through = marks.received.max(now);
             // Whatever comes from here on was received later.
             marks.received = LogTime(through.0.saturating_add(1));
-            through
+            (through, self.last_record())
         };
         let mut all = deletions.lock();
         let id = all.last().map_or(1, |last| last.id + 1);
@@ -160,6 +184,7 @@ impl Logs {
             start: request.start,
             end: request.end,
             through,
+            sequence: sequence.0,
             state: LogDeletionState::Running,
             pages: 0,
             pages_done: 0,
@@ -192,9 +217,19 @@ impl Logs {
         self.shared.deletions.change(catalog, id, cancel).map_err(|error| broken(&error))
     }
 
-    /// Goes on with deletions, oldest first, until one cannot go on. Answers whether all are finished.
+    /// The last record of which there are lines.
+    fn last_record(&self) -> Sequence {
+        let queue = &self.shared.queue;
+        let partitions = self.shared.partitions();
+        let pages = partitions.iter().flat_map(|partition| partition.pages());
+        let of_pages = pages.map(|page| page.summary.sequences.1);
+        of_pages.fold(queue.last_queued().max(queue.sealed()), Sequence::max)
+    }
+
+    /// Goes on with deletions, oldest first. Answers whether all are finished; one that cannot go on keeps no other from it.
     pub(crate) fn run_deletions(&self, catalog: &Catalog) -> rusqlite::Result<bool> {
-        while let Some(one) = self.shared.deletions.next() {
+        let mut all_finished = true;
+        for one in self.shared.deletions.running() {
             if self.stopping.load(Ordering::Relaxed) {
                 return Ok(false);
             }
@@ -210,11 +245,9 @@ impl Logs {
             if !self.wait_sealed(one.id) {
                 return Ok(false);
             }
-            if !self.delete_everywhere(&one, &meant, catalog)? {
-                return Ok(false);
-            }
+            all_finished &= self.delete_everywhere(&one, &meant, catalog)?;
         }
-        Ok(true)
+        Ok(all_finished)
     }
 
     /// Waits until all lines that came so far are in sealed pages. `false`: they are not, and it makes no sense to wait.

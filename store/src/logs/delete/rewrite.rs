@@ -121,6 +121,10 @@ impl Logs {
         if !self.shared.has(partition) {
             return Ok(());
         }
+        if partition.lacks_manifest(&*self.shared.disk)? {
+            let reason = "its manifest is damaged, and is to be read again out of the archive";
+            return Err(io::Error::other(reason).into());
+        }
         let excluded = self.excluded(partition, meant);
         let failed = |error| RewriteError::Archive(self.shared.archive.url().to_owned(), error);
         let (mut plan, mut staged) = (Plan::new(&meant.request), None);
@@ -186,6 +190,10 @@ impl Logs {
         plan: &mut Plan,
         meant: &Meant,
     ) -> Result<Option<Rewritten>, PageError> {
+        let (first, last) = page.summary.sequences;
+        if first > meant.sequence {
+            return Ok(None);
+        }
         let sealed = page.open(&*self.shared.disk, &self.shared.interned)?;
         let reader = PageReader::new(Arc::clone(&sealed));
         let mut rows: HashSet<usize> = HashSet::new();
@@ -195,7 +203,10 @@ impl Logs {
         }
         let pushes = reader.push_column()?;
         for row in found {
-            if reader.pushes()[pushes[row as usize] as usize] <= meant.through {
+            // Of a page that has later records, too, the time says which lines these brought.
+            let is_meant =
+                last <= meant.sequence || reader.pushes()[pushes[row as usize] as usize] <= meant.through;
+            if is_meant {
                 rows.insert(row as usize);
             }
         }

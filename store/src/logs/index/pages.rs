@@ -1,6 +1,6 @@
 //! Which pages of a partition a query can leave out.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::sync::Arc;
 
 use binnacle_model::Matcher;
@@ -8,7 +8,7 @@ use binnacle_model::log::{Field, loki_alias};
 use binnacle_model::log_query::{LineTest, LogQuery, Phrase, Test};
 use roaring::RoaringBitmap;
 
-use super::words::{ESCAPES, ODD, Words};
+use super::words::{ESCAPES, LIKE_MAX, ODD, Words};
 use super::{PageError, PartitionIndex};
 use crate::fs::{Disk, ReadFile};
 use crate::logs::page::{key_of, key_of_number};
@@ -96,12 +96,19 @@ struct Look<'a> {
     index: &'a PartitionIndex,
     file: Arc<dyn ReadFile>,
     words: OnceCell<Words>,
+    /// Words of the dictionary that may still be compared with patterns.
+    left: Cell<usize>,
 }
 
 impl PartitionIndex {
     /// The numbers of the pages that have no row which the query finds.
     pub(in crate::logs) fn excluded(&self, disk: &dyn Disk, query: &LogQuery) -> Result<Vec<u32>, PageError> {
-        let look = Look { index: self, file: self.place.open(disk)?, words: OnceCell::new() };
+        let look = Look {
+            index: self,
+            file: self.place.open(disk)?,
+            words: OnceCell::new(),
+            left: Cell::new(LIKE_MAX),
+        };
         let Some(pages) = look.pages(query)? else { return Ok(Vec::new()) };
         let is_out = |(at, _): &(u32, &u32)| !pages.contains(*at);
         Ok((0..).zip(&self.numbers).filter(is_out).map(|(_, number)| *number).collect())
@@ -135,7 +142,7 @@ impl Look<'_> {
             }
             LogQuery::Value { field: Field::Message, test } if let Some(prefix) = like(test) => {
                 let mut wants = |word: &str| test.of_words(&[word]) == Some(true);
-                self.words()?.with_words_like(prefix, &mut wants).map_err(damaged)?
+                self.words()?.with_words_like(prefix, &self.left, &mut wants).map_err(damaged)?
             }
             LogQuery::Value { field: Field::Message, test: Test::Phrase(phrase) } => {
                 self.with_words(whole_words(phrase).iter())?

@@ -1,5 +1,6 @@
 //! Which pages of a partition have a word, a stream or an attribute: tantivy with a document per page.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use roaring::RoaringBitmap;
@@ -17,8 +18,8 @@ const WRITER_BYTES: usize = 64 * 1024 * 1024;
 /// Longer values are not looked up: their pages have a term that stands for any value.
 const VALUE_MAX_BYTES: usize = 1024;
 
-/// Words of a dictionary that are compared with a pattern; with more, the pages tell sooner.
-const LIKE_MAX: usize = 300_000;
+/// Words of a dictionary that one query compares with its patterns; with more, the pages tell sooner.
+pub(super) const LIKE_MAX: usize = 300_000;
 
 /// In the place of a value that is too long.
 const LONG: &str = "\u{1}long";
@@ -126,20 +127,19 @@ impl Words {
         self.with_term(self.fields.words, word)
     }
 
-    /// Pages that have one of the words that begin so and are wanted; `None` if there are too many to ask each.
+    /// Pages that have one of the words that begin so and are wanted; `None` if there are more than are `left` to ask.
     pub(super) fn with_words_like(
         &self,
         prefix: &str,
+        left: &Cell<usize>,
         wants: &mut dyn FnMut(&str) -> bool,
     ) -> tantivy::Result<Option<RoaringBitmap>> {
         let terms = self.segment.inverted_index(self.fields.words)?;
         let mut words = terms.terms().range().ge(prefix).into_stream()?;
-        let (mut found, mut asked) = (RoaringBitmap::new(), 0);
+        let mut found = RoaringBitmap::new();
         while words.advance() && words.key().starts_with(prefix.as_bytes()) {
-            asked += 1;
-            if asked > LIKE_MAX {
-                return Ok(None);
-            }
+            let Some(rest) = left.get().checked_sub(1) else { return Ok(None) };
+            left.set(rest);
             if wants(&String::from_utf8_lossy(words.key())) {
                 let postings = terms.read_postings_from_terminfo(words.value(), IndexRecordOption::Basic)?;
                 found |= pages_of(postings);

@@ -286,6 +286,7 @@ impl Looker<'_> {
         for (occurrence, (row, bits)) in
             rows.iter_mut().zip(page.cells(at.number as usize, hole)?).enumerate()
         {
+            self.check(occurrence)?;
             if *row {
                 continue;
             }
@@ -306,7 +307,6 @@ impl Looker<'_> {
                 *row = *holds;
                 continue;
             }
-            self.check(occurrence)?;
             text.clear();
             self.text_of(cell, at, occurrence, &mut text)?;
             *row = reading.value(&String::from_utf8_lossy(&text)).is_some_and(|value| asked.holds(&value));

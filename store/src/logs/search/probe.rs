@@ -160,7 +160,7 @@ fn may_be_number(test: &Test) -> bool {
     let is_digits = |text: &[u8]| text.iter().all(u8::is_ascii_digit);
     match test {
         Test::Fuzzy { word, distance } => {
-            word.bytes().filter(|byte| !byte.is_ascii_digit()).count() <= usize::from(*distance)
+            word.chars().filter(|c| !c.is_ascii_digit()).count() <= usize::from(*distance)
         }
         _ => literals(test).all(is_digits),
     }
@@ -169,9 +169,9 @@ fn may_be_number(test: &Test) -> bool {
 /// Whether a word of a timestamp may pass the test. Months are its longest runs of letters.
 fn may_be_of_a_time(test: &Test) -> bool {
     if let Test::Fuzzy { word, distance } = test {
-        let letters = word.bytes().filter(u8::is_ascii_alphabetic).count();
+        let letters = word.chars().filter(char::is_ascii_alphabetic).count();
         let most = usize::from(*distance);
-        return letters <= most + 1 || word.len() <= most + 3;
+        return letters <= most + 1 || word.chars().count() <= most + 3;
     }
     let has_run = |text: &[u8]| text.windows(4).any(|four| four.iter().all(u8::is_ascii_alphabetic));
     !literals(test).any(has_run)

@@ -22,6 +22,9 @@ use crate::logs::page::{self, PageError, PageView};
 /// Rows between two looks at the deadline.
 const ROWS_PER_CHECK: usize = 1024;
 
+/// Templates between two looks at the deadline.
+const TEMPLATES_PER_CHECK: u32 = 64;
+
 /// Conditions asked of rows between two looks at the deadline.
 const ASKED_PER_CHECK: usize = 256;
 
@@ -246,6 +249,9 @@ impl<'a> Looker<'a> {
     fn answer_group(&mut self, group: &mut Group, counts: bool) -> Result<(), Broken> {
         let mut answers = Vec::with_capacity(group.verdicts.len());
         for (number, verdict) in (0..).zip(&group.verdicts) {
+            if number % TEMPLATES_PER_CHECK == 0 && self.deadline.is_over() {
+                return Err(StorageError::Deadline.into());
+            }
             answers.push(match verdict {
                 Verdict::Yes => Answer::All,
                 Verdict::No => Answer::None,

@@ -195,7 +195,7 @@ fn test() -> impl Strategy<Value = Test> {
             Test::Phrase(if prefix { phrase.with_prefix() } else { phrase })
         }),
         2 => wildcard.prop_map(|text| Test::Wildcard(Wildcard::new(text.chars().map(|c| if matches!(c, '*' | '?') { Err(c) } else { Ok(c) })))),
-        1 => select(vec!["eror", "refusd", "tok", "web-2"]).prop_map(|word| Test::Fuzzy { word: word.to_owned(), distance: 1 }),
+        1 => (select(vec!["eror", "refusd", "tok", "web-2", "é1", "a7", "payméntz"]), 1u8..3).prop_map(|(word, distance)| Test::Fuzzy { word: word.to_owned(), distance }),
         1 => regex().prop_map(Test::Regex),
         1 => (number(), number()).prop_map(|(low, high)| Test::Number { low, high }),
         1 => select(vec!["10.0.0.0/24", "10.0.1.0/24", "1.2.3.4"]).prop_map(|text| Test::Ip(IpRange::parse(text).unwrap())),
