@@ -257,7 +257,8 @@ mod tests {
         assert_eq!(config.logs.archive_cache_bytes, 64 << 20);
         assert_eq!(config.archives.attached[0].url, "file:///old");
         let error = |text: &str| read(text).unwrap_err();
-        assert!(error("archive: {url: '/x'}").contains("storage.logs.archive: url \"/x\": write file:///"));
+        assert!(error("archive: {url: '/x'}").contains("storage.logs.archive: url: write file:///"));
+        assert!(!error("archive: {url: 'https://KEY:SECRET@minio/b'}").contains("SECRET"));
         assert!(error("archive: {}").contains("url"));
         assert!(error("archive: {url: 's3://b', access_key_id_file: x}").contains("both or not at all"));
         assert!(error("archive: {url: 's3://b', cache: 1MB}").contains("8MB at least"));
