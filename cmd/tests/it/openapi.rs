@@ -223,7 +223,8 @@ async fn busy_server(dir: &std::path::Path, first: &Server) -> Server {
     );
     std::fs::write(dir.join("c.yml"), config).unwrap();
     let config = dir.join("c.yml");
-    let server = Server::start(&dir.join("second"), &["--config", config.to_str().unwrap()]);
+    let flags = ["--enable-admin-api", "--config", config.to_str().unwrap()];
+    let server = Server::start(&dir.join("second"), &flags);
     poll("an alert and a page", async || {
         let (_, alerts) = get(&format!("{}/api/v1/alerts", server.url)).await;
         let (status, _) = get(&format!("{}/api/v1/targets/metadata", server.url)).await;
