@@ -17,8 +17,8 @@ const EXTENSION: &str = "lost";
 pub(super) struct Lost {
     /// The first and the last.
     pub(super) records: (Sequence, Sequence),
-    /// When they were received, as far as is known.
-    pub(super) received: (LogTime, LogTime),
+    /// From when to when their lines are, as far as is known: when they were received, and when their neighbours' are.
+    pub(super) span: (LogTime, LogTime),
 }
 
 impl Lost {
@@ -27,11 +27,11 @@ impl Lost {
         let mut next = || numbers.next()?.ok();
         let mut sequence = || Some(Sequence(u64::try_from(next()?).ok()?));
         let records = (sequence()?, sequence()?);
-        Some(Self { records, received: (LogTime(next()?), LogTime(next()?)) })
+        Some(Self { records, span: (LogTime(next()?), LogTime(next()?)) })
     }
 
     fn path(&self, dir: &Path) -> PathBuf {
-        let ((first, last), (start, end)) = (self.records, self.received);
+        let ((first, last), (start, end)) = (self.records, self.span);
         dir.join(format!("{}_{}_{}_{}.{EXTENSION}", first.0, last.0, start.0, end.0))
     }
 
@@ -52,12 +52,12 @@ impl Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ((first, last), (start, end)) = (self.records, self.received);
+        let ((first, last), (start, end)) = (self.records, self.span);
         let count = last.0 - first.0.min(last.0) + 1;
         let (start, end) = (start.to_rfc3339(), end.to_rfc3339());
         write!(
             out,
-            "{count} records of the write-ahead log were damaged: log lines received from {start} to {end} may be missing"
+            "{count} records of the write-ahead log were damaged: log lines from {start} to {end} may be missing"
         )
     }
 }
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn names_say_what_is_missing() {
-        let lost = Lost { records: (Sequence(7), Sequence(9)), received: (LogTime(-5), LogTime(12)) };
+        let lost = Lost { records: (Sequence(7), Sequence(9)), span: (LogTime(-5), LogTime(12)) };
         let name = lost.path(Path::new("")).to_string_lossy().into_owned();
         assert_eq!((name.as_str(), Lost::parse(&name)), ("7_9_-5_12.lost", Some(lost)));
         for other in ["7_9_-5.lost", "closed", "p0000020000-000", "7_-9_1_2.lost", "a_b_c_d.lost"] {

@@ -50,8 +50,8 @@ pub(crate) struct Opening {
     /// The classes of which a page has the lines that were read last.
     was_covered: Vec<ClassName>,
     last: Sequence,
-    /// When records were received, one in each minute.
-    moments: Vec<(Sequence, LogTime)>,
+    /// The first record of each minute, when it was received, and the moments of the lines of that minute's records.
+    moments: Vec<(Sequence, LogTime, (LogTime, LogTime))>,
     lost: Vec<Lost>,
     archive: Arc<Archive>,
     attached: Vec<Attached>,
@@ -158,8 +158,15 @@ impl Opening {
             self.marks.raise(batch);
         }
         self.last = sequence;
-        if self.moments.last().is_none_or(|(_, last)| received.0.abs_diff(last.0) >= MOMENTS_APART as u64) {
-            self.moments.push((sequence, received));
+        if self.moments.last().is_none_or(|(_, last, _)| received.0.abs_diff(last.0) >= MOMENTS_APART as u64)
+        {
+            self.moments.push((sequence, received, (received, received)));
+        }
+        if let Some((_, _, (first, last))) = self.moments.last_mut() {
+            let entries = push.batches.iter().flat_map(|batch| &batch.entries);
+            for time in entries.map(|entry| LogTime(entry.time_ns)).filter(|time| time.0 != 0) {
+                (*first, *last) = ((*first).min(time), (*last).max(time));
+            }
         }
         if !push.batches.iter().all(|batch| batch.stream_labels().is_ok()) {
             return false;
@@ -206,8 +213,7 @@ impl Opening {
         let longest = self.options.classes.iter().map(|class| class.retention).max();
         let retention = longest.map_or(self.options.retention, |longest| longest.max(self.options.retention));
         let oldest = now.minus(retention);
-        let (gone, kept): (Vec<_>, Vec<_>) =
-            self.lost.iter().copied().partition(|lost| lost.received.1 < oldest);
+        let (gone, kept): (Vec<_>, Vec<_>) = self.lost.iter().copied().partition(|lost| lost.span.1 < oldest);
         gone.iter().try_for_each(|lost| lost.forget(&*self.disk, &self.dir))?;
         self.lost = kept;
         for (first, last) in missing {
@@ -216,11 +222,15 @@ impl Opening {
             if first > *last || is_known || self.all_cover(first, *last) {
                 continue;
             }
-            let before = self.moments.iter().rfind(|(sequence, _)| *sequence < first);
-            let after = self.moments.iter().find(|(sequence, _)| *sequence > *last);
-            let start = before.map_or(oldest, |(_, at)| at.minus(LOST_MARGIN));
-            let end = after.map_or(now, |(_, at)| *at).plus(LOST_MARGIN);
-            let lost = Lost { records: (first, *last), received: (start, end) };
+            // Lines are mostly of the time of their neighbours, whenever they were received.
+            let before = self.moments.iter().rfind(|(sequence, ..)| *sequence < first);
+            let after = self.moments.iter().find(|(sequence, ..)| *sequence > *last);
+            let around = || before.into_iter().chain(after);
+            let start =
+                around().map(|(_, _, (first, _))| *first).min().map_or(oldest, |at| at.minus(LOST_MARGIN));
+            let end = around().map(|(_, _, (_, last))| *last).chain(after.is_none().then_some(now)).max();
+            let end = end.unwrap_or(now).plus(LOST_MARGIN);
+            let lost = Lost { records: (first, *last), span: (start, end) };
             lost.remember(&*self.disk, &self.dir)?;
             self.lost.push(lost);
         }

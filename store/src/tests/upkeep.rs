@@ -284,14 +284,15 @@ fn lines_of_a_damaged_record_of_the_log_are_missed_by_name() {
     let start = |disk: &SimDisk| open(disk, &clock, Catalog::in_memory(), options(Vec::new())).unwrap();
     let store = start(&disk);
     for at in 1..40u64 {
-        let received = LogTime(at as i64 * 60 * 1_000_000_000);
+        // Long after their own time.
+        let received = LogTime((at as i64 + 600) * 60 * 1_000_000_000);
         LogAppender::append(&store, push("f", at..at + 1), received).unwrap();
     }
     assert_eq!(lines(&store).len(), 39);
     let crashed = disk.crash(1);
     drop(store);
     damage_a_record(&crashed);
-    clock.0.store(HOUR_MS, Ordering::Relaxed);
+    clock.0.store(11 * HOUR_MS, Ordering::Relaxed);
     for _ in 0..2 {
         // Also after a start that does not see the damage any more.
         let store = start(&crashed);
@@ -304,6 +305,9 @@ fn lines_of_a_damaged_record_of_the_log_are_missed_by_name() {
         let later = LogRequest { query: LogQuery::All, start: LogTime(i64::MAX / 2), end: LogTime(i64::MAX) };
         let page = store.search(&later, PageRequest::default(), &Deadline::default()).unwrap();
         assert!(page.warnings.is_empty(), "another time lacks nothing");
+        let own = LogRequest { query: LogQuery::All, start: LogTime(0), end: LogTime(1_000) };
+        let page = store.search(&own, PageRequest::default(), &Deadline::default()).unwrap();
+        assert_eq!(page.warnings.len(), 1, "the time of the lines themselves");
         store.close();
     }
     clock.0.store(9 * DAY_MS, Ordering::Relaxed);

@@ -272,7 +272,7 @@ impl Shared {
     /// A sentence for each page of a time that was set aside, and for each archive of which not all is known.
     fn losses(&self, start: LogTime, end: LogTime) -> Vec<String> {
         let is_in_time = |(first, last): (LogTime, LogTime)| last >= start && first < end;
-        let of_log = self.lost.iter().filter(|lost| is_in_time(lost.received));
+        let of_log = self.lost.iter().filter(|lost| is_in_time(lost.span));
         let mut warnings: Vec<String> = of_log.map(ToString::to_string).collect();
         warnings.extend(self.attached.iter().filter_map(Attached::trouble));
         for partition in self.searched() {
