@@ -218,7 +218,8 @@ impl Opening {
         self.lost = kept;
         for (first, last) in missing {
             let first = Sequence(first.0.max(self.saved.0 + 1));
-            let is_known = self.lost.iter().any(|lost| lost.records == (first, *last));
+            // The pages may have taken some of what was noted.
+            let is_known = self.lost.iter().any(|lost| lost.records.0 <= first && *last <= lost.records.1);
             if first > *last || is_known || self.all_cover(first, *last) {
                 continue;
             }

@@ -67,6 +67,10 @@ impl ReplayReport {
 
     /// Blames whoever must have held the records between the last one and `next`, if there are any.
     fn check_gap(&mut self, file: WalFileId, next: Sequence) {
+        // What was damaged behind the last record is between the two, or nothing.
+        if self.missing.last().is_some_and(|missing| missing.0.0 == self.last.0 + 1) {
+            self.missing.pop();
+        }
         if !self.is_last_known || next.0 == self.last.0 + 1 {
             return;
         }

@@ -243,7 +243,8 @@ impl Logs {
                 }
             };
             if !self.wait_sealed(one.id) {
-                return Ok(false);
+                all_finished &= !self.shared.deletions.is_running(one.id);
+                continue;
             }
             all_finished &= self.delete_everywhere(&one, &meant, catalog)?;
         }

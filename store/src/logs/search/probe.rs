@@ -233,7 +233,7 @@ impl Places {
         places.dedup_by(|next, first| {
             let is_same = (next.template, next.hole) == (first.template, first.hole);
             if is_same {
-                first.rows += next.rows;
+                first.rows = first.rows.saturating_add(next.rows);
                 first.is_open |= next.is_open;
             }
             is_same
