@@ -4,6 +4,9 @@ use super::records::Record;
 use super::words::{Held, addresses, edits, has_phrase, is_like, number, words};
 use crate::differential::generate::Random;
 
+/// A longer one is refused.
+const QUERY_MAX_BYTES: usize = 16 * 1024;
+
 /// A condition.
 #[derive(Debug, Clone)]
 pub(super) enum Query {
@@ -175,8 +178,19 @@ impl Maker<'_> {
         &from[self.below(from.len())]
     }
 
+    /// A query that is short enough to be taken: some real lines have words of sixteen kilobytes.
+    pub(super) fn query_and_text(&mut self) -> (Query, String) {
+        loop {
+            let query = self.query(2);
+            let text = self.written(&query, 0);
+            if text.len() <= QUERY_MAX_BYTES {
+                return (query, text);
+            }
+        }
+    }
+
     /// A query of a few conditions.
-    pub(super) fn query(&mut self, depth: usize) -> Query {
+    fn query(&mut self, depth: usize) -> Query {
         if depth == 0 || self.below(3) == 0 {
             return self.leaf();
         }
@@ -386,12 +400,7 @@ impl Maker<'_> {
         Some(Test::Regex(pattern, regex))
     }
 
-    /// One of the ways to write a query.
-    pub(super) fn text(&mut self, query: &Query) -> String {
-        self.written(query, 0)
-    }
-
-    /// `around` is how tightly what stands around it binds: alternatives least, then conditions together, then `NOT`.
+    /// One of the ways to write a query. `around` is how tightly what stands around it binds: alternatives least, then conditions together, then `NOT`.
     fn written(&mut self, query: &Query, around: usize) -> String {
         let (text, tightness) = match query {
             Query::Or(parts) => {

@@ -57,7 +57,10 @@ fn ask(what: &str, seed: u64, mut check: impl FnMut(u64) -> Result<usize, String
     for number in 0..asked {
         match check(seed.wrapping_add(number as u64 * 0x9e37_79b9)) {
             Ok(rows) => found += usize::from(rows > 0),
-            Err(reason) => failed.push(reason),
+            Err(reason) => {
+                eprintln!("in {what}: {reason}\n");
+                failed.push(reason);
+            }
         }
     }
     println!("{asked} queries in {what}, {found} with an answer; BINNACLE_SEED={seed} repeats them");
@@ -113,12 +116,8 @@ fn lucene_finds_what_a_scan_finds() {
     let Some(bench) = bench(dir.path()) else { return };
     ask("Lucene's syntax", seed(), |seed| {
         let mut random = Random::new(seed);
-        let (query, text) = {
-            let mut maker = lucene::Maker { random: &mut random, records: &bench.records };
-            let query = maker.query(2);
-            let text = maker.text(&query);
-            (query, text)
-        };
+        let mut maker = lucene::Maker { random: &mut random, records: &bench.records };
+        let (query, text) = maker.query_and_text();
         let explain = |reason: String| format!("{text}\n{reason}\nwhere it means {query:?}");
         check_lucene(&bench, &mut random, &query, &text).map_err(explain)
     });
