@@ -22,7 +22,7 @@ pub(crate) const MAGIC_LOG_INDEX: [u8; 4] = *b"blix";
 /// The newest version of log pages.
 pub(crate) const LOG_PAGE_VERSION: u8 = 2;
 /// The newest version of indexes of partitions.
-pub(crate) const LOG_INDEX_VERSION: u8 = 2;
+pub(crate) const LOG_INDEX_VERSION: u8 = 3;
 /// The newest version of WAL files.
 pub(crate) const WAL_VERSION: u8 = 1;
 /// The newest version of blocks.

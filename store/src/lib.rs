@@ -30,10 +30,10 @@ use std::time::Duration;
 use binnacle_model::log::FileId;
 use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
-    Admin, AppendError, AppendReport, AppendedSoon, Appender, Deadline, LabelSets, LogAggregate,
-    LogAppendReport, LogAppender, LogContext, LogDeletion, LogFeed, LogFields, LogGroups, LogKeeper,
-    LogOrder, LogPage, LogPartition, LogPatterns, LogRequest, LogSearcher, LogSlices, LogStreams,
-    LogSubscriber, LogVisit, Metadata, MetricFeed, MetricFollower, Names, PageRequest, Queried,
+    Admin, AppendError, AppendReport, AppendedSoon, Appender, Deadline, KnownPatterns, LabelSets,
+    LogAggregate, LogAppendReport, LogAppender, LogContext, LogDeletion, LogFeed, LogFields, LogGroups,
+    LogKeeper, LogOrder, LogPage, LogPartition, LogPattern, LogPatterns, LogRequest, LogSearcher, LogSlices,
+    LogStreams, LogSubscriber, LogVisit, Metadata, MetricFeed, MetricFollower, Names, PageRequest, Queried,
     QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet,
     StorageError, StoredBlock, Wanted,
 };
@@ -511,6 +511,15 @@ impl LogSearcher for Store {
         deadline: &Deadline,
     ) -> Result<LogPatterns, StorageError> {
         self.logs.patterns(request, slices, deadline)
+    }
+
+    fn known_patterns(
+        &self,
+        patterns: &[LogPattern],
+        before: LogTime,
+        deadline: &Deadline,
+    ) -> Result<KnownPatterns, StorageError> {
+        self.logs.known_patterns(patterns, before, deadline)
     }
 
     fn streams(

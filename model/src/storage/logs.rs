@@ -233,6 +233,15 @@ pub struct LogPatterns {
     pub warnings: Vec<String>,
 }
 
+/// Which patterns are known.
+#[derive(Debug, Clone, Default)]
+pub struct KnownPatterns {
+    /// For each pattern that was asked for.
+    pub known: Vec<bool>,
+    /// A sentence for each piece of storage that could not be read.
+    pub warnings: Vec<String>,
+}
+
 /// A stream that has entries in a span.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogStream {
@@ -305,6 +314,14 @@ pub trait LogSearcher: Send + Sync {
         slices: LogSlices,
         deadline: &Deadline,
     ) -> Result<LogPatterns, StorageError>;
+
+    /// Whether anything that is stored had these patterns before a moment, which is taken to the minute.
+    fn known_patterns(
+        &self,
+        patterns: &[LogPattern],
+        before: LogTime,
+        deadline: &Deadline,
+    ) -> Result<KnownPatterns, StorageError>;
 
     /// The streams that satisfy every matcher and have entries from `start` until before `end`.
     fn streams(

@@ -20,10 +20,10 @@ use crate::samples::Samples;
 use crate::time::{TimeRange, Timestamp};
 
 pub use logs::{
-    LogAggregate, LogAppendReport, LogAppender, LogBar, LogContext, LogCursor, LogDeletion, LogDeletionState,
-    LogFeed, LogField, LogFields, LogGroup, LogGroups, LogKeeper, LogKey, LogMeasure, LogOrder, LogPage,
-    LogPartition, LogPartitionState, LogPattern, LogPatterns, LogRequest, LogSearcher, LogSlices, LogStream,
-    LogStreams, LogSubscriber, LogVisit, PageRequest,
+    KnownPatterns, LogAggregate, LogAppendReport, LogAppender, LogBar, LogContext, LogCursor, LogDeletion,
+    LogDeletionState, LogFeed, LogField, LogFields, LogGroup, LogGroups, LogKeeper, LogKey, LogMeasure,
+    LogOrder, LogPage, LogPartition, LogPartitionState, LogPattern, LogPatterns, LogRequest, LogSearcher,
+    LogSlices, LogStream, LogStreams, LogSubscriber, LogVisit, PageRequest,
 };
 pub use naive::NaiveLogs;
 

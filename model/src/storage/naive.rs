@@ -5,9 +5,9 @@ use std::ops::ControlFlow;
 
 use super::logs::LogVisit;
 use super::{
-    Deadline, LogAggregate, LogContext, LogCursor, LogField, LogFields, LogGroup, LogGroups, LogKey,
-    LogMeasure, LogOrder, LogPage, LogPattern, LogPatterns, LogRequest, LogSearcher, LogSlices, LogStream,
-    LogStreams, PageRequest, StorageError,
+    Deadline, KnownPatterns, LogAggregate, LogContext, LogCursor, LogField, LogFields, LogGroup, LogGroups,
+    LogKey, LogMeasure, LogOrder, LogPage, LogPattern, LogPatterns, LogRequest, LogSearcher, LogSlices,
+    LogStream, LogStreams, PageRequest, StorageError,
 };
 use crate::log::{Field, FieldValue, FileId, LogEntry};
 use crate::matcher::{Matcher, all_match};
@@ -140,6 +140,20 @@ impl LogSearcher for NaiveLogs {
         let mut patterns: Vec<LogPattern> = patterns.into_values().collect();
         patterns.sort_by_key(|pattern| std::cmp::Reverse(pattern.total));
         Ok(LogPatterns { patterns, warnings: Vec::new() })
+    }
+
+    fn known_patterns(
+        &self,
+        patterns: &[LogPattern],
+        before: LogTime,
+        _: &Deadline,
+    ) -> Result<KnownPatterns, StorageError> {
+        let minute = |time: LogTime| time.0.div_euclid(60_000_000_000);
+        let has = |pattern: &LogPattern| {
+            let mut earlier = self.0.iter().filter(|(_, one)| minute(one.time) < minute(before));
+            earlier.any(|(_, one)| one.level == pattern.level && one.message == pattern.pattern.as_bytes())
+        };
+        Ok(KnownPatterns { known: patterns.iter().map(has).collect(), warnings: Vec::new() })
     }
 
     fn streams(

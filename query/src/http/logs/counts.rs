@@ -9,8 +9,8 @@ use axum::response::Response;
 use binnacle_model::LogTime;
 use binnacle_model::log::{Field, STREAM_FIELDS};
 use binnacle_model::storage::{
-    Deadline, LogAggregate, LogBar, LogField, LogGroups, LogKey, LogMeasure, LogPattern, LogSlices,
-    StorageError,
+    Deadline, LogAggregate, LogBar, LogField, LogGroups, LogKey, LogMeasure, LogPattern, LogRequest,
+    LogSlices, StorageError,
 };
 use serde_json::{Value, json};
 
@@ -24,6 +24,8 @@ const DEFAULT_VALUES: usize = 10;
 const MAX_VALUES: usize = 1_000;
 const DEFAULT_PATTERNS: usize = 100;
 const MAX_PATTERNS: usize = 1_000;
+/// To which moments of first sight are taken.
+const MINUTE_NS: i64 = 60_000_000_000;
 /// Bytes of a pattern or an example that are shown.
 const MAX_SHOWN_BYTES: usize = 4096;
 
@@ -150,12 +152,24 @@ pub(super) async fn patterns(State(api): Api, params: Params) -> Result<Response
     let question = Question::read(&api, &params)?;
     let slices = question.slices(&params)?;
     let limit = counted(&params, "limit", DEFAULT_PATTERNS, MAX_PATTERNS)?;
-    let new_since = moment(&params, "new_since", api.clock.now_ns())?.unwrap_or(LogTime(i64::MIN));
+    let new_since = moment(&params, "new_since", api.clock.now_ns())?;
     let logs = Arc::clone(&api.logs);
-    let mut found =
-        question.run(&api, move |request, deadline| logs.patterns(request, slices, deadline)).await?;
-    let total: u64 = found.patterns.iter().map(|pattern| pattern.total).sum();
-    found.patterns.retain(|pattern| pattern.first_seen >= new_since);
+    let work = move |request: &LogRequest, deadline: &Deadline| {
+        let mut found = logs.patterns(request, slices, deadline)?;
+        let total: u64 = found.patterns.iter().map(|pattern| pattern.total).sum();
+        if let Some(moment) = new_since {
+            let minute = LogTime(moment.0 - moment.0.rem_euclid(MINUTE_NS));
+            found.patterns.retain(|pattern| pattern.first_seen >= minute);
+            let earlier = logs.known_patterns(&found.patterns, minute, deadline)?;
+            let mut is_known = earlier.known.into_iter();
+            found.patterns.retain(|_| !is_known.next().unwrap_or(false));
+            found.warnings.extend(earlier.warnings);
+            found.warnings.sort_unstable();
+            found.warnings.dedup();
+        }
+        Ok((found, total))
+    };
+    let (mut found, total) = question.run(&api, work).await?;
     let distinct = found.patterns.len();
     found.patterns.truncate(limit);
     let starts: Vec<String> = (0..slices.count).map(|at| start_of(&slices, at)).collect();

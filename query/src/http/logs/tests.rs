@@ -300,6 +300,18 @@ async fn patterns_may_be_only_the_new_ones() {
 }
 
 #[tokio::test]
+async fn a_pattern_that_was_seen_outside_of_the_span_is_not_new() {
+    let said = |number, age, text: &str| entry(number, age, text.to_owned());
+    let bench =
+        bench(vec![said(1, 50 * MINUTE, "old"), said(8, 5 * MINUTE, "old"), said(15, 5 * MINUTE, "new")]);
+    let found = bench.data("/api/logs/patterns?start=now-15m").await;
+    assert_eq!(found["distinct"], json!(2));
+    let found = bench.data("/api/logs/patterns?start=now-15m&new_since=now-15m").await;
+    assert_eq!((&found["patterns"][0]["pattern"], &found["distinct"]), (&json!("new"), &json!(1)));
+    assert_eq!(found["total"], json!(2), "of all that were found");
+}
+
+#[tokio::test]
 async fn context_is_by_place_in_the_file() {
     let bench = bench(entries());
     let found = bench.data("/api/logs/context?file=file-0&offset=600&before=2&after=1").await;

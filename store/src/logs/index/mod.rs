@@ -3,6 +3,7 @@
 //! ```text
 //! close ─► all pages read ─┬─► filter      words and ids of the partition: "surely not here" in three reads
 //!                          └─► tantivy     a document per page: its words, labels and attributes
+//!                                          a document per pattern: the minute in which it was there first
 //! search ─► filter ─(may be here)─► tantivy ─► pages that are opened
 //! ```
 //!
@@ -16,6 +17,7 @@
 mod directory;
 mod filter;
 mod pages;
+mod patterns;
 mod words;
 
 use std::io;
@@ -34,6 +36,8 @@ use crate::fs::{Disk, ReadFile, write_atomic};
 use crate::header::{self, HEADER_BYTES, LOG_INDEX_VERSION, MAGIC_LOG_INDEX};
 use filter::Filter;
 pub(super) use pages::may_exclude;
+pub(super) use patterns::PatternKey;
+use patterns::Patterns;
 use words::{Builder, ESCAPES, ODD, PageTerms, Words};
 
 /// The name of the file.
@@ -56,6 +60,8 @@ pub(crate) struct PartitionIndex {
     /// Of the pages, in the order of their documents.
     numbers: Vec<u32>,
     filter: Filter,
+    /// Whether there is a document for each pattern.
+    has_patterns: bool,
     /// tantivy's files, one behind the other: name, bytes.
     files: Vec<(String, u64)>,
     words_offset: u64,
@@ -69,6 +75,7 @@ pub(super) struct IndexBuilder {
     /// With more, those that are there twice are thrown out.
     keys_max: usize,
     words: Builder,
+    patterns: Patterns,
 }
 
 fn failed(error: &tantivy::TantivyError) -> io::Error {
@@ -78,7 +85,13 @@ fn failed(error: &tantivy::TantivyError) -> io::Error {
 impl IndexBuilder {
     pub(super) fn new() -> io::Result<Self> {
         let words = Builder::new().map_err(|error| failed(&error))?;
-        Ok(Self { numbers: Vec::new(), keys: Vec::new(), keys_max: KEYS_MIN, words })
+        Ok(Self {
+            numbers: Vec::new(),
+            keys: Vec::new(),
+            keys_max: KEYS_MIN,
+            words,
+            patterns: Patterns::new(),
+        })
     }
 
     /// Adds a page.
@@ -92,6 +105,7 @@ impl IndexBuilder {
         reader.each_text(&mut |text| add_words(text, &mut terms.words))?;
         let labels = reader.streams().iter().flatten();
         terms.labels = labels.map(|label| (label.name.to_string(), label.value.to_string())).collect();
+        self.patterns.add(page, &reader)?;
         self.words.add(&terms).map_err(|error| failed(&error))?;
         self.numbers.push(number);
         // Many pages have the same words and numbers.
@@ -122,7 +136,10 @@ impl IndexBuilder {
     }
 
     /// Writes the index, and makes it durable.
-    pub(super) fn finish(self, disk: &dyn Disk, dir: &Path) -> io::Result<PartitionIndex> {
+    pub(super) fn finish(mut self, disk: &dyn Disk, dir: &Path) -> io::Result<PartitionIndex> {
+        let patterns = self.patterns.finish(&mut self.words)?;
+        let has_patterns = patterns.is_some();
+        self.keys.extend(patterns.into_iter().flatten());
         let (filter, blocks) = Filter::build(self.keys)
             .ok_or_else(|| io::Error::other("a filter of a partition could not be built"))?;
         let files = self.words.finish().map_err(|error| failed(&error))?;
@@ -133,7 +150,8 @@ impl IndexBuilder {
         let words_crc = crc32c::crc32c(&out[words_offset as usize..]);
         let files = files.into_iter().map(|(name, bytes)| (name, bytes.len() as u64)).collect();
         let place = Place::Disk(dir.join(FILE));
-        let index = PartitionIndex { place, numbers: self.numbers, filter, files, words_offset, words_crc };
+        let numbers = self.numbers;
+        let index = PartitionIndex { place, numbers, filter, has_patterns, files, words_offset, words_crc };
         let start = out.len();
         index.encode(&mut out);
         let (length, crc) = ((out.len() - start) as u32, crc32c::crc32c(&out[start..]));
@@ -161,6 +179,7 @@ impl PartitionIndex {
         out.extend_from_slice(&self.words_crc.to_le_bytes());
         put_varint(out, self.numbers.len() as u64);
         self.numbers.iter().for_each(|number| put_varint(out, u64::from(*number)));
+        out.push(u8::from(self.has_patterns));
         put_varint(out, self.files.len() as u64);
         for (name, bytes) in &self.files {
             put_text(out, name);
@@ -169,7 +188,7 @@ impl PartitionIndex {
         self.filter.encode(out);
     }
 
-    fn decode(place: Place, bytes: &[u8]) -> Option<Self> {
+    fn decode(place: Place, bytes: &[u8], version: u8) -> Option<Self> {
         let reader = &mut Reader::new(bytes);
         let words_offset = reader.varint()?;
         let words_crc = u32::from_le_bytes(*reader.bytes(4)?.first_chunk::<4>()?);
@@ -178,6 +197,9 @@ impl PartitionIndex {
         for _ in 0..count {
             numbers.push(u32::try_from(reader.varint()?).ok()?);
         }
+        // One of an earlier release has pages alone.
+        let flag = if version < 3 { 0 } else { reader.u8()? };
+        let has_patterns = (flag <= 1).then_some(flag == 1)?;
         let mut files = Vec::new();
         for _ in 0..reader.count()? {
             files.push((reader.text()?.to_owned(), reader.varint()?));
@@ -185,7 +207,7 @@ impl PartitionIndex {
         let filter = Filter::decode(reader)?;
         let is_bounded =
             files.iter().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(*bytes))? <= WORDS_MAX_BYTES;
-        is_bounded.then_some(Self { place, numbers, filter, files, words_offset, words_crc })
+        is_bounded.then_some(Self { place, numbers, filter, has_patterns, files, words_offset, words_crc })
     }
 
     /// Opens the index of a partition; `None` if there is none.
@@ -205,7 +227,7 @@ impl PartitionIndex {
             return Err(PageError::Damaged("no index has this size"));
         }
         file.read_exact_at(&mut header, 0)?;
-        header::decode(&header, MAGIC_LOG_INDEX, LOG_INDEX_VERSION)
+        let version = header::decode(&header, MAGIC_LOG_INDEX, LOG_INDEX_VERSION)
             .map_err(|_| PageError::Damaged("the header is not that of an index"))?;
         let mut footer = [0; FOOTER_BYTES];
         file.read_exact_at(&mut footer, size - FOOTER_BYTES as u64)?;
@@ -223,7 +245,7 @@ impl PartitionIndex {
         if crc32c::crc32c(&directory) != crc {
             return Err(PageError::Damaged("the directory of an index"));
         }
-        Self::decode(place, &directory)
+        Self::decode(place, &directory, version)
             .ok_or(PageError::Damaged("the directory of an index contradicts the format"))
     }
 

@@ -1,4 +1,5 @@
-//! Which pages of a partition have a word, a stream or an attribute: tantivy with a document per page.
+//! Which pages of a partition have a word, a stream or an attribute, and when a pattern was first there: tantivy with a
+//! document per page, and behind these one per pattern.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -7,7 +8,7 @@ use roaring::RoaringBitmap;
 use tantivy::directory::OwnedBytes;
 use tantivy::indexer::SingleSegmentIndexWriter;
 use tantivy::postings::SegmentPostings;
-use tantivy::schema::{Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
+use tantivy::schema::{FAST, Field, IndexRecordOption, Schema, TextFieldIndexing, TextOptions};
 use tantivy::{DocSet as _, Index, ReloadPolicy, SegmentReader, TERMINATED, TantivyDocument, Term};
 
 use super::directory::MemoryDirectory;
@@ -16,7 +17,7 @@ use super::directory::MemoryDirectory;
 const WRITER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Longer values are not looked up: their pages have a term that stands for any value.
-const VALUE_MAX_BYTES: usize = 1024;
+pub(super) const VALUE_MAX_BYTES: usize = 1024;
 
 /// Words of a dictionary that one query compares with its patterns; with more, the pages tell sooner.
 pub(super) const LIKE_MAX: usize = 300_000;
@@ -35,7 +36,13 @@ struct Fields {
     words: Field,
     streams: Field,
     attributes: Field,
+    pattern: Field,
+    /// The minute in which the pattern was there first.
+    first: Field,
 }
+
+/// The column of [`Fields::first`].
+const FIRST: &str = "first";
 
 fn schema() -> (Schema, Fields) {
     let terms = TextFieldIndexing::default()
@@ -45,8 +52,10 @@ fn schema() -> (Schema, Fields) {
     let options = TextOptions::default().set_indexing_options(terms);
     let mut builder = Schema::builder();
     let mut field = |name: &str| builder.add_text_field(name, options.clone());
-    let fields = Fields { words: field("words"), streams: field("streams"), attributes: field("attributes") };
-    (builder.build(), fields)
+    let (words, streams, attributes) = (field("words"), field("streams"), field("attributes"));
+    let pattern = field("pattern");
+    let first = builder.add_i64_field(FIRST, FAST);
+    (builder.build(), Fields { words, streams, attributes, pattern, first })
 }
 
 /// A label as a term: equal names are neighbours.
@@ -90,6 +99,14 @@ impl Builder {
         for name in &page.attributes {
             document.add_text(self.fields.attributes, if name.len() > VALUE_MAX_BYTES { LONG } else { name });
         }
+        self.writer.add_document(document)
+    }
+
+    /// Adds a pattern, behind all pages.
+    pub(super) fn add_pattern(&mut self, term: &str, first_minute: i64) -> tantivy::Result<()> {
+        let mut document = TantivyDocument::default();
+        document.add_text(self.fields.pattern, term);
+        document.add_i64(self.fields.first, first_minute);
         self.writer.add_document(document)
     }
 
@@ -151,6 +168,13 @@ impl Words {
     /// Pages that have rows with an attribute of that name.
     pub(super) fn with_attribute(&self, name: &str) -> tantivy::Result<RoaringBitmap> {
         Ok(self.with_term(self.fields.attributes, name)? | self.with_term(self.fields.attributes, LONG)?)
+    }
+
+    /// The minute in which a pattern was there first.
+    pub(super) fn first_minute(&self, pattern: &str) -> tantivy::Result<Option<i64>> {
+        let found = self.with_term(self.fields.pattern, pattern)?;
+        let column = self.segment.fast_fields().i64(FIRST)?;
+        Ok(found.iter().filter_map(|document| column.first(document)).min())
     }
 
     fn with_term(&self, field: Field, text: &str) -> tantivy::Result<RoaringBitmap> {

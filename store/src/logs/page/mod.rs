@@ -180,6 +180,21 @@ fn attributes(
     template.attributes.iter().enumerate().map(one).collect()
 }
 
+/// The minute in which each template of a page was there first, since 1970.
+pub(crate) fn first_minutes(page: &dyn PageView, sealed: Option<&SealedPage>) -> Result<Vec<i64>, PageError> {
+    let templates = page.templates();
+    if sealed.is_some_and(SealedPage::has_minutes) {
+        let first = |one: &PageTemplate| one.minutes.first().map_or(i64::MAX, |minute| minute.at);
+        return Ok(templates.iter().map(first).collect());
+    }
+    let mut first = vec![i64::MAX; templates.len()];
+    for (template, time) in page.template_column()?.iter().zip(page.time_column()?) {
+        let own = &mut first[*template as usize];
+        *own = time.div_euclid(MINUTE_NS).min(*own);
+    }
+    Ok(first)
+}
+
 /// An attribute's value.
 pub(crate) fn attribute(
     kind: ValueKind,

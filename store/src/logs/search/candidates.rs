@@ -54,6 +54,17 @@ impl Candidates {
         }
     }
 
+    /// The partitions, oldest first, each with its pages.
+    pub(super) fn by_partition(self) -> Vec<(Arc<Partition>, Vec<Arc<PageFile>>)> {
+        let mut all: Vec<(Arc<Partition>, Vec<Arc<PageFile>>)> =
+            self.partitions.into_iter().map(|(partition, _)| (partition, Vec::new())).collect();
+        for (page, number) in self.pages {
+            all[number].1.push(page);
+        }
+        all.retain(|(_, pages)| !pages.is_empty());
+        all
+    }
+
     pub(super) fn len(&self) -> usize {
         self.pages.len()
     }

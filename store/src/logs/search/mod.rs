@@ -25,6 +25,7 @@ mod plan;
 mod probe;
 mod regexes;
 mod rows;
+mod sights;
 #[cfg(test)]
 mod tests;
 mod unread;

@@ -8,8 +8,8 @@ use binnacle_model::log::{Field, LogEntry};
 use binnacle_model::log_query::{IpRange, LineTest, LogQuery, LogRegex, Phrase, Test, Wildcard};
 use binnacle_model::push::{FileBatch, LogPush, Pair, PushEntry, PushField};
 use binnacle_model::storage::{
-    Deadline, LogAggregate, LogAppender, LogCursor, LogKey, LogMeasure, LogOrder, LogRequest, LogSearcher,
-    LogSlices, NaiveLogs, PageRequest,
+    Deadline, LogAggregate, LogAppender, LogCursor, LogKey, LogMeasure, LogOrder, LogPattern, LogRequest,
+    LogSearcher, LogSlices, NaiveLogs, PageRequest,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, MatchOp, Matcher};
@@ -434,6 +434,27 @@ fn check(store: &Store, naive: &NaiveLogs, query: &LogQuery, limit: usize, span:
     assert_eq!(counted.collect::<Vec<_>>(), total, "{query:?}");
 }
 
+/// A pattern is known from the minute on that has its first line.
+fn check_known_patterns(store: &Store) {
+    let deadline = Deadline::default();
+    let request =
+        LogRequest { query: LogQuery::All, start: LogTime(START), end: LogTime(START + 30 * MINUTE) };
+    let slices = LogSlices { start: request.start, width_ns: MINUTE as u64, count: 30 };
+    let patterns = store.patterns(&request, slices, &deadline).unwrap().patterns;
+    for minute in [0, 1, 5, 10, 19, 30] {
+        // Within a minute it counts as its beginning.
+        let before = LogTime(START + minute as i64 * MINUTE + 17);
+        let found = store.known_patterns(&patterns, before, &deadline).unwrap();
+        assert_eq!(found.warnings, Vec::<String>::new());
+        let want: Vec<bool> =
+            patterns.iter().map(|one| one.counts[..minute].iter().any(|count| *count > 0)).collect();
+        assert_eq!(found.known, want, "{minute}");
+    }
+    let other = LogPattern { pattern: "never said".to_owned(), ..patterns[0].clone() };
+    let found = store.known_patterns(&[other], LogTime(i64::MAX), &deadline).unwrap();
+    assert_eq!(found.known, [false]);
+}
+
 /// `BINNACLE_LOG_CASES` asks for more.
 fn cases() -> u32 {
     std::env::var("BINNACLE_LOG_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
@@ -453,6 +474,7 @@ proptest! {
             let span = if *is_whole { (-MINUTE, 30 * MINUTE) } else { *span };
             check(&store, &naive, query, *limit, span);
         }
+        check_known_patterns(&store);
         let deadline = Deadline::default();
         let request = LogRequest { query: LogQuery::All, start: LogTime(0), end: LogTime(i64::MAX) };
         prop_assert_eq!(store.fields(&request, &deadline).unwrap().fields, naive.fields(&request, &deadline).unwrap().fields);
