@@ -30,6 +30,7 @@ mod sealed;
 mod tables;
 mod uses;
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -84,18 +85,55 @@ pub(crate) struct PageTemplate {
     pub(crate) number: Option<u32>,
 }
 
+/// What every search asks of the templates of a page, each by its place in `templates`: close together, for there are
+/// thousands of them in each page.
+#[derive(Debug, Default)]
+pub(crate) struct Brief {
+    /// See [`PageTemplate::number`].
+    pub(crate) numbers: Vec<u32>,
+    pub(crate) rows: Vec<u32>,
+    pub(crate) levels: Vec<u8>,
+    /// Bits of the kinds of all cells.
+    pub(crate) kinds: Vec<u16>,
+    /// Names of the attributes of any of them.
+    pub(crate) attributes: BTreeSet<Arc<str>>,
+}
+
+impl Brief {
+    fn push(&mut self, template: &PageTemplate, kinds: u16) -> Option<()> {
+        self.numbers.push(template.number?);
+        self.rows.push(template.rows);
+        self.levels.push(template.template.level);
+        self.kinds.push(kinds);
+        for (name, _) in &*template.template.attributes {
+            if !self.attributes.contains(name) {
+                self.attributes.insert(Arc::clone(name));
+            }
+        }
+        Some(())
+    }
+}
+
 /// What a search sees of a page. What is a column has an element for each row.
 pub(crate) trait PageView {
     fn rows(&self) -> usize;
     /// The first and the last moment.
     fn span(&self) -> (LogTime, LogTime);
     fn templates(&self) -> &[PageTemplate];
+    /// `None` in an open page.
+    fn brief(&self) -> Option<&Brief> {
+        None
+    }
     fn streams(&self) -> &[Labels];
     fn files(&self) -> &[FileId];
     /// When each push was received.
     fn pushes(&self) -> &[LogTime];
     /// A number in `templates`.
     fn template_column(&self) -> Result<&[u32], PageError>;
+    /// The same in half of the memory, where that is enough and the page is sealed.
+    fn short_template_column(&self) -> Result<Option<&[u16]>, PageError> {
+        Ok(None)
+    }
     /// The how-maniest row of its template it is.
     fn occurrence_column(&self) -> Result<&[u32], PageError>;
     /// Nanoseconds.

@@ -11,7 +11,7 @@ use super::seal::{HolePlace, section};
 use super::sealed::{SHORT, SealedPage, read_section};
 use super::tables::{Folded, Texts};
 use super::uses::Uses;
-use super::{Fuse, PageError, PageTemplate, PageView, cells};
+use super::{Brief, Fuse, PageError, PageTemplate, PageView, cells};
 use crate::bytes::Reader;
 use crate::logs::split::Lookup;
 
@@ -122,6 +122,9 @@ impl PageView for PageReader {
     fn templates(&self) -> &[PageTemplate] {
         &self.page.templates
     }
+    fn brief(&self) -> Option<&Brief> {
+        Some(&self.page.brief)
+    }
     fn streams(&self) -> &[Labels] {
         &self.page.streams
     }
@@ -133,6 +136,9 @@ impl PageView for PageReader {
     }
     fn template_column(&self) -> Result<&[u32], PageError> {
         Ok(once(&self.templates, || self.page.template_column())?)
+    }
+    fn short_template_column(&self) -> Result<Option<&[u16]>, PageError> {
+        self.page.short_template_column()
     }
     fn occurrence_column(&self) -> Result<&[u32], PageError> {
         Ok(once(&self.occurrences, || self.page.occurrences(self.template_column()?))?)
@@ -173,7 +179,7 @@ impl PageView for PageReader {
         Ok(cells)
     }
     fn all_kinds(&self, template: usize) -> u16 {
-        self.page.kinds[template]
+        self.page.brief.kinds[template]
     }
     fn kinds(&self, template: usize, hole: usize) -> u16 {
         self.page.places[template].get(hole).map_or(u16::MAX, |place| place.kinds)

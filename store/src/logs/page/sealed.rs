@@ -10,7 +10,7 @@ use binnacle_model::{Labels, LogTime};
 use super::seal::{HolePlace, PLACE_BYTES, Run, SectionPlace, WORDS, section};
 use super::tables::{Folded, Texts};
 use super::uses::Uses;
-use super::{Fuse, Minute, PageError, PageTemplate, ints};
+use super::{Brief, Fuse, Minute, PageError, PageTemplate, ints};
 use crate::bytes::Reader;
 use crate::fs::ReadFile;
 use crate::header::{self, HEADER_BYTES, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
@@ -64,8 +64,7 @@ pub(crate) struct SealedPage {
     pub(super) templates: Vec<PageTemplate>,
     /// Of the holes of each template.
     pub(super) places: Vec<Vec<HolePlace>>,
-    /// Bits of the kinds in all holes of each template.
-    pub(super) kinds: Vec<u16>,
+    pub(super) brief: Brief,
     /// The section of cells that each frame is, by its number.
     pub(super) frames: Vec<u32>,
     has_minutes: bool,
@@ -121,6 +120,8 @@ impl Shared {
         self.labels.clear();
     }
 }
+
+const NO_TEMPLATE: PageError = PageError::Damaged("a template that is not there");
 
 pub(super) const SHORT: PageError = PageError::Damaged("a section that ends too soon");
 
@@ -178,13 +179,13 @@ impl SealedPage {
             let number = usize::try_from(reader.varint()?).ok()?;
             *frames.get_mut(number)? = section as u32;
         }
-        let (mut templates, mut places, mut kinds) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut templates, mut places, mut brief) = (Vec::new(), Vec::new(), Brief::default());
         let mut rows_of_templates = 0u64;
         for _ in 0..reader.count()? {
             let (template, place) = read_template(reader, has_minutes, shared)?;
             rows_of_templates += u64::from(template.rows);
+            brief.push(&template, place.iter().fold(0, |kinds, hole| kinds | hole.kinds))?;
             templates.push(template);
-            kinds.push(place.iter().fold(0, |kinds, hole| kinds | hole.kinds));
             places.push(place);
         }
         let is_sound = rows_of_runs == rows as u64 && rows_of_templates == rows as u64 && reader.is_empty();
@@ -207,7 +208,7 @@ impl SealedPage {
             runs,
             templates,
             places,
-            kinds,
+            brief,
             frames,
             has_minutes,
             is_on_minute,
@@ -329,7 +330,10 @@ impl SealedPage {
     }
 
     /// The number of each row's template, where all of them are small.
-    fn numbers(&self) -> Result<&[u16], PageError> {
+    pub(super) fn short_template_column(&self) -> Result<Option<&[u16]>, PageError> {
+        if u16::try_from(self.templates.len()).is_err() {
+            return Ok(None);
+        }
         let numbers = self.once(
             &self.numbers,
             |numbers| 2 * numbers.len(),
@@ -340,28 +344,28 @@ impl SealedPage {
                 }
                 let (low, rest) = plain.split_at(self.rows);
                 let numbers = low.iter().zip(rest).map(|(low, high)| u16::from_le_bytes([*low, *high]));
-                Ok(numbers.collect())
+                let numbers: Vec<u16> = numbers.collect();
+                let is_sound = numbers.iter().all(|number| usize::from(*number) < self.templates.len());
+                is_sound.then_some(numbers).ok_or(NO_TEMPLATE)
             },
         )?;
-        Ok(numbers)
+        Ok(Some(numbers))
     }
 
     pub(super) fn template_column(&self) -> Result<Vec<u32>, PageError> {
-        let numbers: Vec<u32> = if u16::try_from(self.templates.len()).is_ok() {
-            self.numbers()?.iter().map(|number| u32::from(*number)).collect()
-        } else {
-            let plain = self.section(section::TEMPLATE_COLUMN, 0)?;
-            if plain.len() != 3 * self.rows {
-                return Err(SHORT);
-            }
-            let byte = |at: usize, row: usize| plain[at * self.rows + row];
-            (0..self.rows)
-                .map(|row| u32::from_le_bytes([byte(0, row), byte(1, row), byte(2, row), 0]))
-                .collect()
-        };
+        if let Some(numbers) = self.short_template_column()? {
+            return Ok(numbers.iter().map(|number| u32::from(*number)).collect());
+        }
+        let plain = self.section(section::TEMPLATE_COLUMN, 0)?;
+        if plain.len() != 3 * self.rows {
+            return Err(SHORT);
+        }
+        let byte = |at: usize, row: usize| plain[at * self.rows + row];
+        let number = |row: usize| u32::from_le_bytes([byte(0, row), byte(1, row), byte(2, row), 0]);
+        let numbers: Vec<u32> = (0..self.rows).map(number).collect();
         let count = self.templates.len() as u32;
         let is_sound = numbers.iter().all(|number| *number < count);
-        is_sound.then_some(numbers).ok_or(PageError::Damaged("a template that is not there"))
+        is_sound.then_some(numbers).ok_or(NO_TEMPLATE)
     }
 
     pub(super) fn occurrences(&self, numbers: &[u32]) -> Result<Vec<u32>, PageError> {

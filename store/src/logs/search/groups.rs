@@ -1,9 +1,10 @@
 //! Sums of what is found: by labels, fields and time; and by template.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
 use std::sync::Arc;
 
-use binnacle_model::log::{Field, loki_alias, loki_name};
+use binnacle_model::log::{Field, LEVELS, loki_alias, loki_name};
 use binnacle_model::storage::{
     Deadline, LogAggregate, LogGroup, LogGroups, LogKey, LogMeasure, LogOrder, LogPattern, LogPatterns,
     LogRequest, LogSlices, StorageError,
@@ -35,12 +36,45 @@ struct Groups {
     of_stream: HashMap<usize, usize, foldhash::fast::FixedState>,
     /// Keeps the streams where they are.
     streams: Vec<Labels>,
+    /// By level, where nothing else is in the key.
+    of_level: [Option<usize>; LEVELS.len() + 1],
 }
 
 impl Groups {
     fn new(slices: LogSlices) -> Self {
         let (numbers, sums) = (HashMap::new(), Vec::new());
-        Self { slices, numbers, sums, of_stream: HashMap::default(), streams: Vec::new() }
+        let of_level = [None; LEVELS.len() + 1];
+        Self { slices, numbers, sums, of_stream: HashMap::default(), streams: Vec::new(), of_level }
+    }
+
+    /// The group of rows of a stream, where it says all that is in the key.
+    fn of_stream(&mut self, keys: &[LogKey], page: &dyn PageView, stream: u32) -> Result<usize, Broken> {
+        let labels = &page.streams()[stream as usize];
+        let place = labels.iter().as_slice().as_ptr().addr();
+        if let Some(group) = self.of_stream.get(&place) {
+            return Ok(*group);
+        }
+        let group = self.number(key_of(keys, page, &Template::default(), Some(stream)))?;
+        self.of_stream.insert(place, group);
+        self.streams.push(labels.clone());
+        Ok(group)
+    }
+
+    /// The group of rows of a level, where their template says all that is in the key.
+    fn of_level(&mut self, keys: &[LogKey], page: &dyn PageView, template: u32) -> Result<usize, Broken> {
+        let at = template as usize;
+        let level = match page.brief() {
+            Some(brief) => brief.levels[at],
+            None => page.templates()[at].template.level,
+        };
+        if let Some(group) = self.of_level.get(usize::from(level)).copied().flatten() {
+            return Ok(group);
+        }
+        let group = self.number(key_of(keys, page, &page.templates()[at].template, None))?;
+        if let Some(slot) = self.of_level.get_mut(usize::from(level)) {
+            *slot = Some(group);
+        }
+        Ok(group)
     }
 
     /// Adds the sums of another thread.
@@ -92,7 +126,9 @@ fn depth_of_key(key: &LogKey, page: &dyn PageView) -> Depth {
                 (name != "level" || template.level == 0)
                     && template.attributes.iter().any(|(key, _)| **key == *name || loki_name(key) == name)
             };
-            if page.templates().iter().any(|one| is_attribute(&one.template)) {
+            let is_name = |key: &Arc<str>| **key == *name || loki_name(key) == name;
+            let may_be = page.brief().is_none_or(|brief| brief.attributes.iter().any(is_name));
+            if may_be && page.templates().iter().any(|one| is_attribute(&one.template)) {
                 Depth::Row
             } else if page.streams().iter().any(|stream| stream.get(name).is_some()) {
                 Depth::Stream
@@ -234,15 +270,17 @@ fn add_page(
         depth == Depth::Template && (single.is_some() || sealed.is_some_and(|one| fits_minutes(slices, one)));
     if by_template {
         for at in std::mem::take(&mut found.templates) {
-            let one = &view.templates()[at as usize];
-            let group = groups.number(key_of(by, view, &one.template, None))?;
-            match single {
-                Some(slice) => {
+            let group = groups.of_level(by, view, at)?;
+            let brief = view.brief().filter(|_| measure == LogMeasure::Entries);
+            match (single, brief) {
+                (Some(slice), Some(brief)) => groups.sums[group][slice] += u64::from(brief.rows[at as usize]),
+                (Some(slice), None) => {
+                    let one = &view.templates()[at as usize];
                     groups.sums[group][slice] +=
                         if measure == LogMeasure::Entries { u64::from(one.rows) } else { one.bytes };
                 }
-                None => {
-                    for minute in &one.minutes {
+                (None, _) => {
+                    for minute in &view.templates()[at as usize].minutes {
                         if let Some(slice) = slice_of_minute(slices, minute.at) {
                             let sum = &mut groups.sums[group][slice];
                             *sum = sum.saturating_add(measured(minute, measure));
@@ -253,32 +291,56 @@ fn add_page(
         }
     }
     for (at, count) in std::mem::take(&mut found.counts) {
-        let group = groups.number(key_of(by, view, &view.templates()[at as usize].template, None))?;
+        let group = groups.of_level(by, view, at)?;
         groups.sums[group][single.unwrap_or(0)] += u64::from(count);
     }
-    // Every row of the page, by stream alone: the runs know.
-    let is_all = found.templates.len() == view.templates().len();
     let needs_level = by.iter().any(|key| matches!(key, LogKey::Stream) || is_level(key));
-    if let (true, Some(slice), Some(sealed), Depth::Stream, false, LogMeasure::Entries) =
-        (is_all, single, sealed, depth, needs_level, measure)
+    if let (Some(slice), Some(sealed), Depth::Stream, false, LogMeasure::Entries) =
+        (single, sealed, depth, needs_level, measure)
     {
-        let template = Template::default();
-        for (stream, rows) in sealed.stream_rows() {
-            let labels = &view.streams()[stream as usize];
-            let place = labels.iter().as_slice().as_ptr().addr();
-            let group = if let Some(group) = groups.of_stream.get(&place) {
-                *group
-            } else {
-                let group = groups.number(key_of(by, view, &template, Some(stream)))?;
-                groups.of_stream.insert(place, group);
-                groups.streams.push(labels.clone());
-                group
-            };
-            groups.sums[group][slice] += u64::from(rows);
-        }
-        return Ok(());
+        let whole = std::mem::take(&mut found.templates);
+        add_by_stream(groups, by, &whole, slice, view, sealed)?;
     }
     add_rows(groups, by, measure, depth, found, view, single)
+}
+
+/// Adds all rows of some templates, by their streams.
+fn add_by_stream(
+    groups: &mut Groups,
+    by: &[LogKey],
+    templates: &[u32],
+    slice: usize,
+    view: &dyn PageView,
+    sealed: &SealedPage,
+) -> Result<(), Broken> {
+    if templates.is_empty() {
+        return Ok(());
+    }
+    // Of every row of the page the runs know.
+    let is_all = templates.len() == view.templates().len();
+    let mut is_wanted = vec![0u8; view.templates().len()];
+    templates.iter().for_each(|at| is_wanted[*at as usize] = 1);
+    let count = |rows: Range<usize>| -> Result<u64, PageError> {
+        if is_all {
+            return Ok(rows.len() as u64);
+        }
+        let wanted = |template: usize| u64::from(is_wanted[template]);
+        Ok(match view.short_template_column()? {
+            Some(column) => column[rows].iter().map(|template| wanted(usize::from(*template))).sum(),
+            None => view.template_column()?[rows].iter().map(|template| wanted(*template as usize)).sum(),
+        })
+    };
+    let mut row = 0;
+    for (stream, rows) in sealed.stream_rows() {
+        let end = row + rows as usize;
+        let found = count(row..end)?;
+        row = end;
+        if found > 0 {
+            let group = groups.of_stream(by, view, stream)?;
+            groups.sums[group][slice] += found;
+        }
+    }
+    Ok(())
 }
 
 fn is_level(key: &LogKey) -> bool {

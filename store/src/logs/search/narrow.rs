@@ -45,9 +45,9 @@ pub(super) type Column = Rc<[bool]>;
 
 /// What a condition asks of a template's variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Asked {
+pub(super) struct Asked {
     /// Which of the condition's probes.
-    probe: usize,
+    pub(super) probe: usize,
     holes: Range<usize>,
     /// Whether the condition holds for a row if one of its variables holds the probe; else it may hold.
     decides: bool,
@@ -114,7 +114,7 @@ impl Looker<'_> {
         if verdict != Verdict::Look {
             return Ok(verdict);
         }
-        let Some(asked) = self.asked_of(leaf, at) else { return Ok(Verdict::Look) };
+        let Some(asked) = self.plan.asked_of(leaf, &at.template) else { return Ok(Verdict::Look) };
         let kinds = self.plan.leaves[leaf].kinds[asked.probe];
         let page = self.page;
         let known = self.known(leaf, asked.probe)?;
@@ -185,7 +185,7 @@ impl Looker<'_> {
         if let Some(answer) = self.field(leaf, at)? {
             return Ok(answer);
         }
-        let Some(asked) = self.asked_of(leaf, at) else { return Ok(Answer::Open) };
+        let Some(asked) = self.plan.asked_of(leaf, &at.template) else { return Ok(Answer::Open) };
         if counts
             && asked.decides
             && let Some(count) = self.count(leaf, &asked, at)?
@@ -216,7 +216,7 @@ impl Looker<'_> {
         leaf: usize,
         at: &OfTemplate<'_>,
     ) -> Result<Option<(Column, bool)>, Broken> {
-        let Some(asked) = self.asked_of(leaf, at) else { return Ok(None) };
+        let Some(asked) = self.plan.asked_of(leaf, &at.template) else { return Ok(None) };
         Ok(Some((self.column(leaf, &asked, at)?, asked.decides)))
     }
 
@@ -316,7 +316,7 @@ impl Looker<'_> {
     }
 
     /// What is known of a probe in this page.
-    fn known(&mut self, leaf: usize, probe: usize) -> Result<&mut Known, PageError> {
+    pub(super) fn known(&mut self, leaf: usize, probe: usize) -> Result<&mut Known, PageError> {
         let of_leaf = &self.plan.leaves[leaf];
         let slot = of_leaf.first_probe + probe;
         if self.known[slot].is_none() {
@@ -324,22 +324,23 @@ impl Looker<'_> {
         }
         self.known[slot].as_mut().ok_or(PageError::Damaged("nothing is known"))
     }
+}
 
+impl Plan {
     /// What a condition asks of the variables of a template, if they say one by one.
-    fn asked_of(&mut self, leaf: usize, at: &OfTemplate<'_>) -> Option<Asked> {
-        let template = &at.template;
+    pub(super) fn asked_of(&mut self, leaf: usize, template: &Arc<Template>) -> Option<Asked> {
         let cuts = template.cuts.len();
         let decisive = Some(Asked { probe: 0, holes: 0..cuts, decides: true });
-        match &self.plan.leaves[leaf].query {
+        match &self.leaves[leaf].query {
             LogQuery::Value { field: Field::Message, test: Test::Phrase(phrase) }
                 if phrase.words().len() > 1 =>
             {
-                let probe = self.plan.variable_word(leaf, template)?;
+                let probe = self.variable_word(leaf, template)?;
                 (!template.is_whole()).then_some(Asked { probe, holes: 0..cuts, decides: false })
             }
             LogQuery::Value { field: Field::Message, test } if is_of_one_word(test) => decisive,
             LogQuery::Value { field: Field::Parsed(name), .. } if is_as_written(template, name) => {
-                let probe = self.plan.variable_word(leaf, template)?;
+                let probe = self.variable_word(leaf, template)?;
                 Some(Asked { probe, holes: 0..template.holes(), decides: false })
             }
             LogQuery::Line(LineTest::Contains(needle)) => {
@@ -347,7 +348,7 @@ impl Looker<'_> {
             }
             query if is_regex(query) => {
                 // Where no constant text has what it needs, a variable must.
-                let needs = self.plan.leaves[leaf].needs.as_ref()?;
+                let needs = self.leaves[leaf].needs.as_ref()?;
                 may_only_vary(needs, template).then_some(Asked { probe: 0, holes: 0..cuts, decides: false })
             }
             LogQuery::Label(matcher) => {
@@ -357,9 +358,7 @@ impl Looker<'_> {
             _ => None,
         }
     }
-}
 
-impl Plan {
     /// A word that a condition asks for and that can only be in a variable of the template, by its place among the probes.
     fn variable_word(&mut self, leaf: usize, template: &Arc<Template>) -> Option<usize> {
         let items = self.items(template);

@@ -16,7 +16,7 @@ use super::needle::{self, Verdict};
 use super::phrase::{self, Item};
 use super::probe::Probe;
 use super::regexes::Needs;
-use crate::logs::page::{PageTemplate, has_escape, level_name};
+use crate::logs::page::{PageTemplate, PageView, has_escape, level_name};
 use crate::logs::template::{Template, ValueKind};
 
 /// Kinds of streams and of pages for which answers are kept.
@@ -51,6 +51,18 @@ pub(super) struct Leaf {
     pub(super) first_probe: usize,
 }
 
+/// What the whole query says of the rows of a template and a kind of stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Judged {
+    /// Nobody asked yet.
+    Unknown,
+    No,
+    Yes,
+    Look,
+    /// None where no variable holds this probe of the only condition that is open; else they are to be looked at.
+    OnlyIfHeld(u8),
+}
+
 /// A query, ready to be asked.
 #[derive(Debug)]
 pub(in crate::logs) struct Plan {
@@ -64,11 +76,11 @@ pub(in crate::logs) struct Plan {
     pub(super) layouts: HashMap<(usize, *const Template), Option<Arc<Layout>>, foldhash::fast::FixedState>,
     /// Keeps the templates where they are.
     kept: Vec<Arc<Template>>,
-    /// Answers of the whole query about templates, by their numbers, for each kind of stream and what a page knows; zero
-    /// where nobody asked.
-    verdicts: HashMap<(u16, Vec<u64>), Vec<u8>>,
-    /// The kinds of streams, and of which kind each stream is that was seen, by its place in memory.
-    signatures: Vec<Arc<Signature>>,
+    /// Answers of the whole query about templates, by their numbers, for each kind of stream and what a page knows.
+    verdicts: HashMap<(u16, Vec<u64>), Vec<Judged>>,
+    /// The kinds of streams, with the only condition that each leaves open if there is one; and of which kind each stream
+    /// is that was seen, by its place in memory.
+    signatures: Vec<(Arc<Signature>, Option<usize>)>,
     of_stream: HashMap<*const Label, u16, foldhash::fast::FixedState>,
     /// Keeps the streams where they are.
     streams: Vec<Labels>,
@@ -109,9 +121,13 @@ impl Plan {
             return *kind;
         }
         let signature = Signature::of(self, stream);
-        let known = self.signatures.iter().position(|known| **known == signature);
+        let known = self.signatures.iter().position(|(known, _)| **known == signature);
         let kind = known.unwrap_or_else(|| {
-            self.signatures.push(Arc::new(signature));
+            let open = match left_of(&self.root, &signature) {
+                Left::Leaf(leaf) => Some(leaf),
+                Left::Known(_) | Left::Tree => None,
+            };
+            self.signatures.push((Arc::new(signature), open));
             self.signatures.len() - 1
         });
         self.of_stream.insert(place, kind as u16);
@@ -119,58 +135,72 @@ impl Plan {
         kind as u16
     }
 
-    /// The kind of stream of that number.
-    pub(super) fn signature(&self, kind: u16) -> Arc<Signature> {
-        Arc::clone(&self.signatures[usize::from(kind)])
+    /// The kind of stream of that number, and the only condition that it leaves open.
+    pub(super) fn signature(&self, kind: u16) -> (Arc<Signature>, Option<usize>) {
+        let (signature, open) = &self.signatures[usize::from(kind)];
+        (Arc::clone(signature), *open)
     }
 
     /// What the whole query says of rows of a kind of stream, for each template of a page.
     pub(super) fn judge_all(
         &mut self,
         kind: u16,
-        templates: &[PageTemplate],
+        page: &dyn PageView,
         facts: &Facts,
         deadline: &Deadline,
-    ) -> Result<Vec<Verdict>, StorageError> {
-        let signature = &*Arc::clone(&self.signatures[usize::from(kind)]);
+    ) -> Result<Vec<Judged>, StorageError> {
+        let (signature, open) = self.signature(kind);
+        let Some(brief) = page.brief() else {
+            let judge = |one: &PageTemplate| self.judge_new(&signature, open, &one.template, facts, deadline);
+            return page.templates().iter().map(judge).collect();
+        };
         let key = (kind, facts.bits.clone());
         let mut known = self.verdicts.remove(&key).unwrap_or_default();
-        let mut all = Vec::with_capacity(templates.len());
-        for one in templates {
-            let number = one.number.map(|number| number as usize);
-            let seen = number.and_then(|number| known.get(number)).copied().unwrap_or(0);
-            let verdict = match seen {
-                1 => Verdict::Yes,
-                2 => Verdict::No,
-                3 => Verdict::Look,
-                _ => {
-                    self.judged += self.leaves.len();
-                    if self.judged >= JUDGED_PER_CHECK {
-                        self.judged = 0;
-                        if deadline.is_over() {
-                            return Err(StorageError::Deadline);
-                        }
-                    }
-                    self.judge(signature, &one.template, facts)
-                }
-            };
-            if let (0, Some(number)) = (seen, number) {
+        let mut all = Vec::with_capacity(brief.numbers.len());
+        for (at, number) in brief.numbers.iter().enumerate() {
+            let number = *number as usize;
+            let mut judged = known.get(number).copied().unwrap_or(Judged::Unknown);
+            if judged == Judged::Unknown {
+                judged = self.judge_new(&signature, open, &page.templates()[at].template, facts, deadline)?;
                 if known.len() <= number {
-                    known.resize(number + 1, 0);
+                    known.resize(number + 1, Judged::Unknown);
                 }
-                known[number] = match verdict {
-                    Verdict::Yes => 1,
-                    Verdict::No => 2,
-                    Verdict::Look => 3,
-                };
+                known[number] = judged;
             }
-            all.push(verdict);
+            all.push(judged);
         }
         if self.verdicts.len() >= VERDICTS_MAX {
             self.verdicts.clear();
         }
         self.verdicts.insert(key, known);
         Ok(all)
+    }
+
+    /// As [`Self::judge`], of a template that was not asked about; `open` is the only condition that is open.
+    fn judge_new(
+        &mut self,
+        signature: &Signature,
+        open: Option<usize>,
+        template: &Arc<Template>,
+        facts: &Facts,
+        deadline: &Deadline,
+    ) -> Result<Judged, StorageError> {
+        self.judged += self.leaves.len();
+        if self.judged >= JUDGED_PER_CHECK {
+            self.judged = 0;
+            if deadline.is_over() {
+                return Err(StorageError::Deadline);
+            }
+        }
+        Ok(match self.judge(signature, template, facts) {
+            Verdict::No => Judged::No,
+            Verdict::Yes => Judged::Yes,
+            Verdict::Look => {
+                let asked = open.and_then(|leaf| self.asked_of(leaf, template));
+                let probe = asked.and_then(|asked| u8::try_from(asked.probe).ok());
+                probe.map_or(Judged::Look, Judged::OnlyIfHeld)
+            }
+        })
     }
 
     /// What the whole query says of rows of a stream and a template.
@@ -458,6 +488,39 @@ fn of_stream(query: &LogQuery, stream: &Labels) -> Option<bool> {
         }
         LogQuery::Exists(Field::Parsed(name)) => (!stream.value(name).is_empty()).then_some(true),
         _ => None,
+    }
+}
+
+/// What is left of a query for a kind of stream.
+enum Left {
+    Known(bool),
+    /// One condition that is open.
+    Leaf(usize),
+    Tree,
+}
+
+fn left_of(node: &Node, signature: &Signature) -> Left {
+    let among = |parts: &[Node], decisive: bool| {
+        let mut left = Left::Known(!decisive);
+        for part in parts {
+            left = match (left, left_of(part, signature)) {
+                (_, Left::Known(holds)) if holds == decisive => return Left::Known(decisive),
+                (left, Left::Known(_)) => left,
+                (Left::Known(_), one) => one,
+                _ => Left::Tree,
+            };
+        }
+        left
+    };
+    match node {
+        Node::All => Left::Known(true),
+        Node::Leaf(leaf) => signature.0[*leaf].map_or(Left::Leaf(*leaf), Left::Known),
+        Node::And(parts) => among(parts, false),
+        Node::Or(parts) => among(parts, true),
+        Node::Not(part) => match left_of(part, signature) {
+            Left::Known(holds) => Left::Known(!holds),
+            _ => Left::Tree,
+        },
     }
 }
 

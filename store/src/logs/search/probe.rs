@@ -366,6 +366,15 @@ impl Known {
         })
     }
 
+    /// For each template of a page whether a text in one of its holes holds the probe; `None` if that is not known.
+    pub(super) fn touched(&self, templates: usize) -> Option<Vec<bool>> {
+        let mut touched = vec![false; templates];
+        for place in &self.places.as_ref()?.places {
+            *touched.get_mut(place.template as usize)? = true;
+        }
+        Some(touched)
+    }
+
     /// The holes of a template among `holes` that may hold the probe; `None` if that is not known.
     pub(super) fn places(
         &self,

@@ -14,10 +14,10 @@ use super::cells::RowsOf;
 use super::facts::Facts;
 use super::narrow::{Answer, Column, OfTemplate};
 use super::needle::Verdict;
-use super::plan::{Node, Plan, Signature};
+use super::plan::{Judged, Node, Plan, Signature};
 use super::probe::Known;
 use super::{Broken, fail};
-use crate::logs::page::{self, PageError, PageView};
+use crate::logs::page::{self, PageError, PageView, TEXTS};
 
 /// Rows between two looks at the deadline.
 const ROWS_PER_CHECK: usize = 1024;
@@ -52,7 +52,11 @@ pub(super) struct Found {
 impl Found {
     /// How many rows there are.
     pub(super) fn count(&self, page: &dyn PageView) -> u64 {
-        let whole = self.templates.iter().map(|at| u64::from(page.templates()[*at as usize].rows));
+        let rows = |at: &u32| match page.brief() {
+            Some(brief) => brief.rows[*at as usize],
+            None => page.templates()[*at as usize].rows,
+        };
+        let whole = self.templates.iter().map(|at| u64::from(rows(at)));
         let counts = self.counts.iter().map(|(_, count)| u64::from(*count));
         whole.chain(counts).sum::<u64>() + self.rows.len() as u64
     }
@@ -78,20 +82,56 @@ impl Found {
     }
 }
 
+/// What is found among the rows of each template, most of which find none or all of them.
+#[derive(Default)]
+struct Answers {
+    /// By template: [`NONE`], [`ALL`], or the place of another one behind these.
+    places: Vec<u32>,
+    others: Vec<Answer>,
+}
+
+const NONE: u32 = 0;
+const ALL: u32 = 1;
+
+impl Answers {
+    fn push(&mut self, answer: Answer) {
+        let place = match answer {
+            Answer::None => NONE,
+            Answer::All => ALL,
+            other => {
+                self.others.push(other);
+                ALL + self.others.len() as u32
+            }
+        };
+        self.places.push(place);
+    }
+
+    fn of(&self, template: usize) -> &Answer {
+        match self.places[template] {
+            NONE => &Answer::None,
+            ALL => &Answer::All,
+            place => &self.others[(place - ALL - 1) as usize],
+        }
+    }
+
+    /// Whether there is no row at all.
+    fn is_out(&self) -> bool {
+        self.places.iter().all(|place| *place == NONE)
+    }
+
+    fn asks_for_rows(&self) -> bool {
+        self.others.iter().any(|answer| matches!(answer, Answer::Rows(_)))
+    }
+}
+
 /// Streams of a page that are alike for a query.
 struct Group {
     kind: u16,
     signature: Arc<Signature>,
-    verdicts: Vec<Verdict>,
-    /// By template: what is found among its rows of these streams.
-    answers: Vec<Answer>,
-}
-
-impl Group {
-    /// Whether it finds no row at all.
-    fn is_out(&self) -> bool {
-        self.answers.iter().all(|answer| *answer == Answer::None)
-    }
+    /// The only condition that is open for them.
+    open: Option<usize>,
+    judged: Vec<Judged>,
+    answers: Answers,
 }
 
 /// Finds the rows.
@@ -114,13 +154,13 @@ pub(super) fn find(
     for group in &mut groups {
         looker.answer_group(group, single && wants == Wants::Counts)?;
     }
-    if groups.iter().all(Group::is_out) {
+    if groups.iter().all(|group| group.answers.is_out()) {
         return Ok(Found::default());
     }
     let mut found = Found::default();
     if single {
-        settle(&mut groups[0], &mut found, wants);
-        if groups[0].is_out() {
+        settle(&mut groups[0].answers, &mut found, wants);
+        if groups[0].answers.is_out() {
             return Ok(found);
         }
     }
@@ -130,8 +170,8 @@ pub(super) fn find(
     let runs =
         page.runs().unwrap_or_else(|| page.stream_column().iter().map(|stream| (*stream, 1)).collect());
     // How many rows of each template came so far, where somebody asks.
-    let asks = groups.iter().flat_map(|group| &group.answers).any(|answer| matches!(answer, Answer::Rows(_)));
-    let is_out: Vec<bool> = groups.iter().map(|group| !asks && group.is_out()).collect();
+    let asks = groups.iter().any(|group| group.answers.asks_for_rows());
+    let is_out: Vec<bool> = groups.iter().map(|group| !asks && group.answers.is_out()).collect();
     let mut seen = vec![0u32; page.templates().len()];
     let (mut row, mut looked) = (0, 0);
     for (stream, count) in runs {
@@ -150,7 +190,7 @@ pub(super) fn find(
             let template = templates[row] as usize;
             let occurrence = seen[template] as usize;
             seen[template] += 1;
-            let takes = match &group.answers[template] {
+            let takes = match group.answers.of(template) {
                 Answer::None | Answer::Count(_) => false,
                 Answer::All => is_in_time(row),
                 Answer::Rows(rows) => {
@@ -168,17 +208,20 @@ pub(super) fn find(
 }
 
 /// Moves what is known without a look at any row to what was found.
-fn settle(group: &mut Group, found: &mut Found, wants: Wants) {
-    for (at, answer) in (0..).zip(&mut group.answers) {
-        match answer {
-            Answer::All => found.templates.push(at),
-            Answer::Count(count) => found.counts.push((at, *count)),
-            Answer::Rows(rows) if wants == Wants::Counts => {
-                found.counts.push((at, rows.iter().filter(|holds| **holds).count() as u32));
-            }
-            _ => continue,
+fn settle(answers: &mut Answers, found: &mut Found, wants: Wants) {
+    for (at, place) in (0..).zip(&mut answers.places) {
+        match *place {
+            NONE => continue,
+            ALL => found.templates.push(at),
+            other => match &answers.others[(other - ALL - 1) as usize] {
+                Answer::Count(count) => found.counts.push((at, *count)),
+                Answer::Rows(rows) if wants == Wants::Counts => {
+                    found.counts.push((at, rows.iter().filter(|holds| **holds).count() as u32));
+                }
+                _ => continue,
+            },
         }
-        *answer = Answer::None;
+        *place = NONE;
     }
 }
 
@@ -196,8 +239,9 @@ fn groups(
         let number = if let Some(known) = groups.iter().position(|group| group.kind == kind) {
             known
         } else {
-            let verdicts = plan.judge_all(kind, page.templates(), facts, deadline)?;
-            groups.push(Group { kind, signature: plan.signature(kind), verdicts, answers: Vec::new() });
+            let judged = plan.judge_all(kind, page, facts, deadline)?;
+            let (signature, open) = plan.signature(kind);
+            groups.push(Group { kind, signature, open, judged, answers: Answers::default() });
             groups.len() - 1
         };
         of_stream.push(number as u16);
@@ -247,23 +291,56 @@ impl<'a> Looker<'a> {
 
     /// Decides what can be decided without a look at rows.
     fn answer_group(&mut self, group: &mut Group, counts: bool) -> Result<(), Broken> {
-        let mut answers = Vec::with_capacity(group.verdicts.len());
-        for (number, verdict) in (0..).zip(&group.verdicts) {
-            if number % TEMPLATES_PER_CHECK == 0 && self.deadline.is_over() {
+        let mut answers = Answers { places: Vec::with_capacity(group.judged.len()), others: Vec::new() };
+        let (mut held, mut decided) = (Vec::new(), 0u32);
+        for (number, judged) in (0..).zip(&group.judged) {
+            let is_out = match *judged {
+                Judged::No => true,
+                Judged::Yes => {
+                    answers.push(Answer::All);
+                    continue;
+                }
+                Judged::OnlyIfHeld(probe) => {
+                    let leaf = group.open.unwrap_or_default();
+                    !self.may_be_held(&mut held, leaf, usize::from(probe), number)?
+                }
+                Judged::Look | Judged::Unknown => false,
+            };
+            if is_out {
+                answers.push(Answer::None);
+                continue;
+            }
+            decided += 1;
+            if decided.is_multiple_of(TEMPLATES_PER_CHECK) && self.deadline.is_over() {
                 return Err(StorageError::Deadline.into());
             }
-            answers.push(match verdict {
-                Verdict::Yes => Answer::All,
-                Verdict::No => Answer::None,
-                Verdict::Look => {
-                    let template = Arc::clone(&self.page.templates()[number as usize].template);
-                    let at = OfTemplate { number, template, signature: &group.signature };
-                    self.decide(&at, counts)?
-                }
-            });
+            let template = Arc::clone(&self.page.templates()[number as usize].template);
+            let at = OfTemplate { number, template, signature: &group.signature };
+            answers.push(self.decide(&at, counts)?);
         }
         group.answers = answers;
         Ok(())
+    }
+
+    /// Whether a variable of a template may hold a probe of a condition. `held` keeps what is known of each probe.
+    fn may_be_held(
+        &mut self,
+        held: &mut Vec<Option<Held>>,
+        leaf: usize,
+        probe: usize,
+        template: u32,
+    ) -> Result<bool, PageError> {
+        if held.len() <= probe {
+            held.resize_with(probe + 1, || None);
+        }
+        if held[probe].is_none() {
+            let templates = self.page.templates().len();
+            let kinds = self.plan.leaves[leaf].kinds[probe] & !TEXTS;
+            held[probe] = Some(Held { kinds, texts: self.known(leaf, probe)?.touched(templates) });
+        }
+        let Some(Held { kinds, texts: Some(texts) }) = &held[probe] else { return Ok(true) };
+        let at = template as usize;
+        Ok(texts[at] || self.page.all_kinds(at) & kinds != 0)
     }
 
     /// Whether the query finds a row.
@@ -360,6 +437,14 @@ impl<'a> Looker<'a> {
         at.message_is_built = true;
         Ok(())
     }
+}
+
+/// Where a probe may be held.
+struct Held {
+    /// Bits of the kinds of cells that are no texts and may hold it.
+    kinds: u16,
+    /// By template: whether a text holds it; `None` if that is not known.
+    texts: Option<Vec<bool>>,
 }
 
 /// A row that is looked at.
