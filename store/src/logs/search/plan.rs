@@ -78,9 +78,9 @@ pub(in crate::logs) struct Plan {
     kept: Vec<Arc<Template>>,
     /// Answers of the whole query about templates, by their numbers, for each kind of stream and what a page knows.
     verdicts: HashMap<(u16, Vec<u64>), Vec<Judged>>,
-    /// The kinds of streams, with the only condition that each leaves open if there is one; and of which kind each stream
-    /// is that was seen, by its place in memory.
-    signatures: Vec<(Arc<Signature>, Option<usize>)>,
+    /// The kinds of streams, with what each leaves of the query; and of which kind each stream is that was seen, by its
+    /// place in memory.
+    signatures: Vec<(Arc<Signature>, Left)>,
     of_stream: HashMap<*const Label, u16, foldhash::fast::FixedState>,
     /// Keeps the streams where they are.
     streams: Vec<Labels>,
@@ -123,11 +123,8 @@ impl Plan {
         let signature = Signature::of(self, stream);
         let known = self.signatures.iter().position(|(known, _)| **known == signature);
         let kind = known.unwrap_or_else(|| {
-            let open = match left_of(&self.root, &signature) {
-                Left::Leaf(leaf) => Some(leaf),
-                Left::Known(_) | Left::Tree => None,
-            };
-            self.signatures.push((Arc::new(signature), open));
+            let left = left_of(&self.root, &signature);
+            self.signatures.push((Arc::new(signature), left));
             self.signatures.len() - 1
         });
         self.of_stream.insert(place, kind as u16);
@@ -135,10 +132,10 @@ impl Plan {
         kind as u16
     }
 
-    /// The kind of stream of that number, and the only condition that it leaves open.
-    pub(super) fn signature(&self, kind: u16) -> (Arc<Signature>, Option<usize>) {
-        let (signature, open) = &self.signatures[usize::from(kind)];
-        (Arc::clone(signature), *open)
+    /// The kind of stream of that number, and what it leaves of the query.
+    pub(super) fn signature(&self, kind: u16) -> (Arc<Signature>, Left) {
+        let (signature, left) = &self.signatures[usize::from(kind)];
+        (Arc::clone(signature), *left)
     }
 
     /// What the whole query says of rows of a kind of stream, for each template of a page.
@@ -149,9 +146,9 @@ impl Plan {
         facts: &Facts,
         deadline: &Deadline,
     ) -> Result<Vec<Judged>, StorageError> {
-        let (signature, open) = self.signature(kind);
+        let (signature, left) = self.signature(kind);
         let Some(brief) = page.brief() else {
-            let judge = |one: &PageTemplate| self.judge_new(&signature, open, &one.template, facts, deadline);
+            let judge = |one: &PageTemplate| self.judge_new(&signature, left, &one.template, facts, deadline);
             return page.templates().iter().map(judge).collect();
         };
         let key = (kind, facts.bits.clone());
@@ -161,7 +158,7 @@ impl Plan {
             let number = *number as usize;
             let mut judged = known.get(number).copied().unwrap_or(Judged::Unknown);
             if judged == Judged::Unknown {
-                judged = self.judge_new(&signature, open, &page.templates()[at].template, facts, deadline)?;
+                judged = self.judge_new(&signature, left, &page.templates()[at].template, facts, deadline)?;
                 if known.len() <= number {
                     known.resize(number + 1, Judged::Unknown);
                 }
@@ -176,11 +173,11 @@ impl Plan {
         Ok(all)
     }
 
-    /// As [`Self::judge`], of a template that was not asked about; `open` is the only condition that is open.
+    /// As [`Self::judge`], of a template that was not asked about.
     fn judge_new(
         &mut self,
         signature: &Signature,
-        open: Option<usize>,
+        left: Left,
         template: &Arc<Template>,
         facts: &Facts,
         deadline: &Deadline,
@@ -196,7 +193,10 @@ impl Plan {
             Verdict::No => Judged::No,
             Verdict::Yes => Judged::Yes,
             Verdict::Look => {
-                let asked = open.and_then(|leaf| self.asked_of(leaf, template));
+                let asked = match left {
+                    Left::Leaf(leaf) => self.asked_of(leaf, template),
+                    Left::Known(_) | Left::Tree => None,
+                };
                 let probe = asked.and_then(|asked| u8::try_from(asked.probe).ok());
                 probe.map_or(Judged::Look, Judged::OnlyIfHeld)
             }
@@ -492,7 +492,8 @@ fn of_stream(query: &LogQuery, stream: &Labels) -> Option<bool> {
 }
 
 /// What is left of a query for a kind of stream.
-enum Left {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Left {
     Known(bool),
     /// One condition that is open.
     Leaf(usize),

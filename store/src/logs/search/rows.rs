@@ -14,13 +14,15 @@ use super::cells::RowsOf;
 use super::facts::Facts;
 use super::narrow::{Answer, Column, OfTemplate};
 use super::needle::Verdict;
-use super::plan::{Judged, Node, Plan, Signature};
+use super::plan::{Judged, Left, Node, Plan, Signature};
 use super::probe::Known;
 use super::{Broken, fail};
 use crate::logs::page::{self, PageError, PageView, TEXTS};
 
 /// Rows between two looks at the deadline.
 const ROWS_PER_CHECK: usize = 1024;
+
+const JUDGED_WRONG: PageError = PageError::Damaged("a condition that is not there");
 
 /// Templates between two looks at the deadline.
 const TEMPLATES_PER_CHECK: u32 = 64;
@@ -85,7 +87,7 @@ impl Found {
 /// What is found among the rows of each template, most of which find none or all of them.
 #[derive(Default)]
 struct Answers {
-    /// By template: [`NONE`], [`ALL`], or the place of another one behind these.
+    /// By template: [`NONE`], [`ALL`], or the place of another one behind these; empty if no row is found at all.
     places: Vec<u32>,
     others: Vec<Answer>,
 }
@@ -107,11 +109,16 @@ impl Answers {
     }
 
     fn of(&self, template: usize) -> &Answer {
-        match self.places[template] {
+        match self.places.get(template).copied().unwrap_or(NONE) {
             NONE => &Answer::None,
             ALL => &Answer::All,
             place => &self.others[(place - ALL - 1) as usize],
         }
+    }
+
+    /// Whether templates decide alone.
+    fn is_simple(&self) -> bool {
+        self.others.is_empty()
     }
 
     /// Whether there is no row at all.
@@ -128,8 +135,7 @@ impl Answers {
 struct Group {
     kind: u16,
     signature: Arc<Signature>,
-    /// The only condition that is open for them.
-    open: Option<usize>,
+    left: Left,
     judged: Vec<Judged>,
     answers: Answers,
 }
@@ -164,6 +170,21 @@ pub(super) fn find(
             return Ok(found);
         }
     }
+    look_at_rows(&mut looker, &groups, &of_stream, is_whole, wants, &mut found)?;
+    Ok(found)
+}
+
+/// Finds what the answers about templates leave: rows one by one, and streams whose answers differ.
+fn look_at_rows(
+    looker: &mut Looker<'_>,
+    groups: &[Group],
+    of_stream: &[u16],
+    is_whole: bool,
+    wants: Wants,
+    found: &mut Found,
+) -> Result<(), Broken> {
+    let page = looker.page;
+    let (start, end) = (looker.plan.request.start, looker.plan.request.end);
     let times = if is_whole { None } else { Some(page.time_column()?) };
     let is_in_time = |row: usize| times.is_none_or(|times| (start.0..end.0).contains(&times[row]));
     let templates = page.template_column()?;
@@ -173,6 +194,7 @@ pub(super) fn find(
     let asks = groups.iter().any(|group| group.answers.asks_for_rows());
     let is_out: Vec<bool> = groups.iter().map(|group| !asks && group.answers.is_out()).collect();
     let mut seen = vec![0u32; page.templates().len()];
+    let mut counts = vec![0u32; page.templates().len()];
     let (mut row, mut looked) = (0, 0);
     for (stream, count) in runs {
         let number = usize::from(of_stream[stream as usize]);
@@ -182,9 +204,19 @@ pub(super) fn find(
         if is_out[number] {
             continue;
         }
+        if !asks && times.is_none() && group.answers.is_simple() {
+            let places = &group.answers.places;
+            if wants == Wants::Counts {
+                templates[rows].iter().for_each(|at| counts[*at as usize] += places[*at as usize]);
+            } else {
+                let own = rows.filter(|row| places[templates[*row] as usize] == ALL);
+                found.rows.extend(own.map(|row| row as u32));
+            }
+            continue;
+        }
         for row in rows {
             looked += 1;
-            if looked % ROWS_PER_CHECK == 0 && deadline.is_over() {
+            if looked % ROWS_PER_CHECK == 0 && looker.deadline.is_over() {
                 return Err(StorageError::Deadline.into());
             }
             let template = templates[row] as usize;
@@ -204,7 +236,9 @@ pub(super) fn find(
             }
         }
     }
-    Ok(found)
+    let counted = (0..).zip(counts).filter(|(_, count)| *count > 0);
+    found.counts.extend(counted);
+    Ok(())
 }
 
 /// Moves what is known without a look at any row to what was found.
@@ -239,9 +273,12 @@ fn groups(
         let number = if let Some(known) = groups.iter().position(|group| group.kind == kind) {
             known
         } else {
-            let judged = plan.judge_all(kind, page, facts, deadline)?;
-            let (signature, open) = plan.signature(kind);
-            groups.push(Group { kind, signature, open, judged, answers: Answers::default() });
+            let (signature, left) = plan.signature(kind);
+            let judged = match left {
+                Left::Known(_) => Vec::new(),
+                Left::Leaf(_) | Left::Tree => plan.judge_all(kind, page, facts, deadline)?,
+            };
+            groups.push(Group { kind, signature, left, judged, answers: Answers::default() });
             groups.len() - 1
         };
         of_stream.push(number as u16);
@@ -291,6 +328,11 @@ impl<'a> Looker<'a> {
 
     /// Decides what can be decided without a look at rows.
     fn answer_group(&mut self, group: &mut Group, counts: bool) -> Result<(), Broken> {
+        if let Left::Known(holds) = group.left {
+            let places = if holds { vec![ALL; self.page.templates().len()] } else { Vec::new() };
+            group.answers = Answers { places, others: Vec::new() };
+            return Ok(());
+        }
         let mut answers = Answers { places: Vec::with_capacity(group.judged.len()), others: Vec::new() };
         let (mut held, mut decided) = (Vec::new(), 0u32);
         for (number, judged) in (0..).zip(&group.judged) {
@@ -301,7 +343,7 @@ impl<'a> Looker<'a> {
                     continue;
                 }
                 Judged::OnlyIfHeld(probe) => {
-                    let leaf = group.open.unwrap_or_default();
+                    let Left::Leaf(leaf) = group.left else { return Err(JUDGED_WRONG.into()) };
                     !self.may_be_held(&mut held, leaf, usize::from(probe), number)?
                 }
                 Judged::Look | Judged::Unknown => false,
