@@ -46,7 +46,7 @@ pub(crate) use rewrite::rewrite;
 pub(crate) use seal::{MINUTE_NS, key_of_number, seal};
 pub(crate) use sealed::{SealedPage, Shared, Source};
 pub(crate) use tables::{Folded, Texts, has_escape};
-pub(crate) use uses::{TEXTS, Uses, slot_of};
+pub(crate) use uses::{HoleNumber, IDS, TEXTS, Uses, slot_of};
 
 use super::split::{Cell, Lookup, decode};
 use super::template::{Template, ValueKind};
@@ -162,6 +162,10 @@ pub(crate) trait PageView {
     fn texts(&self) -> Result<&Texts, PageError>;
     /// Which variables have each of the texts; `None` in an open page, and in one of an earlier release.
     fn uses(&self) -> Result<Option<(&Uses, &Folded)>, PageError> {
+        Ok(None)
+    }
+    /// The holes that have the id of this number among those of 16 (or else 32) digits; `None` as before.
+    fn holes_of_id(&self, _number: u32, _is_16: bool) -> Result<Option<Vec<HoleNumber>>, PageError> {
         Ok(None)
     }
     /// Bytes of the longest run of hex digits in lower case and dashes among the texts.

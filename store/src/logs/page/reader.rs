@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::seal::{HolePlace, section};
 use super::sealed::{SHORT, SealedPage, read_section};
 use super::tables::{Folded, Texts};
-use super::uses::Uses;
+use super::uses::{HoleNumber, Uses};
 use super::{Brief, Fuse, PageError, PageTemplate, PageView, cells};
 use crate::bytes::Reader;
 use crate::logs::split::Lookup;
@@ -196,6 +196,9 @@ impl PageView for PageReader {
     fn uses(&self) -> Result<Option<(&Uses, &Folded)>, PageError> {
         let Some(uses) = self.page.uses()? else { return Ok(None) };
         Ok(Some((uses, self.page.folded()?)))
+    }
+    fn holes_of_id(&self, number: u32, is_16: bool) -> Result<Option<Vec<HoleNumber>>, PageError> {
+        self.page.holes_of_id(number, is_16)
     }
     fn longest_hex(&self) -> Result<usize, PageError> {
         self.page.longest_hex()

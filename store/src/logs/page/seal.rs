@@ -7,7 +7,7 @@ use binnacle_model::tokens::words;
 use super::cells::{self, Scratch};
 use super::open::OpenPage;
 use super::tables::Texts;
-use super::uses::UsesWriter;
+use super::uses::{IdUsesWriter, IdsWriter, UsesWriter};
 use super::{Fuse, Minute, PageTemplate, PageView, ints, key_of};
 use crate::bytes::{put_text, put_varint, put_zigzag};
 use crate::header::{self, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
@@ -41,6 +41,7 @@ pub(super) mod section {
     pub(in super::super) const CELLS: u8 = 8;
     pub(in super::super) const BODIES: u8 = 9;
     pub(in super::super) const USES: u8 = 10;
+    pub(in super::super) const ID_USES: u8 = 13;
 }
 
 /// One entry of a page's directory.
@@ -146,11 +147,14 @@ pub(crate) fn seal(page: &OpenPage) -> std::io::Result<Vec<u8>> {
         compressor: zstd::bulk::Compressor::new(LEVEL)?,
     };
     let mut keys = Vec::new();
-    let mut uses = UsesWriter::new(page.tables.texts.len());
-    let (places, bodies) = write_cells(page, &order, &mut writer, &mut keys, &mut uses)?;
+    let tables = &page.tables;
+    let mut uses = UsesWriter::new(tables.texts.len());
+    let (short, long) = (IdUsesWriter::new(tables.id16.len()), IdUsesWriter::new(tables.id32.len()));
+    let mut ids = IdsWriter { short, long };
+    let (places, bodies, forms) = write_cells(page, &order, &mut writer, &mut keys, (&mut uses, &mut ids))?;
     write_bodies(page, &bodies, &mut writer, &mut keys)?;
     write_rows(page, &order, &mut writer)?;
-    write_tables(page, uses, &mut writer, &mut keys)?;
+    write_tables(page, (uses, ids), &forms, &mut writer, &mut keys)?;
     if let Some(filter) = Fuse::build(&mut keys) {
         let mut plain = Vec::new();
         filter.encode(&mut plain);
@@ -213,14 +217,18 @@ impl Frames {
 /// Kinds that may hold any word.
 pub(super) const WORDS: u16 = 1 << Kind::Text as u16 | 1 << Kind::Prefixed as u16 | 1 << Kind::Body as u16;
 
-/// Writes the cells; answers where those of each template are, and bodies in their new order.
+/// What [`write_cells`] answers.
+type Written = (Vec<Vec<HolePlace>>, Vec<u32>, Vec<u8>);
+
+/// Writes the cells; answers where those of each template are, bodies in their new order, and in which forms each id of 32
+/// digits comes, by its new number: bit 0 as digits, bit 1 as a UUID.
 fn write_cells(
     page: &OpenPage,
     order: &[u32],
     writer: &mut Writer,
     keys: &mut Vec<u64>,
-    uses: &mut UsesWriter,
-) -> std::io::Result<(Vec<Vec<HolePlace>>, Vec<u32>)> {
+    (uses, ids): (&mut UsesWriter, &mut IdsWriter),
+) -> std::io::Result<Written> {
     let occurrences = page.occurrence_column().unwrap_or_default();
     let mut of_template: Vec<Vec<u32>> =
         page.templates.iter().map(|template| Vec::with_capacity(template.rows as usize)).collect();
@@ -230,7 +238,6 @@ fn write_cells(
     let (mut places, mut bodies) = (Vec::new(), Vec::new());
     let mut frames = Frames::new();
     let (mut scratch, mut column) = (Scratch::default(), Vec::new());
-    // In which forms each id comes: bit 0 as 32 digits, bit 1 as a UUID.
     let mut forms = vec![0u8; page.tables.id32.len()];
     for (rows, occurrences) in page.columns.iter().zip(&of_template) {
         let mut of_template = Vec::with_capacity(rows.cells.len());
@@ -241,8 +248,9 @@ fn write_cells(
                 number_body(cell, &mut bodies);
             }
             uses.take(&mut column);
-            note_keys(&column, keys, &mut forms);
             let kinds = column.iter().fold(0u16, |kinds, cell| kinds | 1 << (cell >> 60));
+            ids.take(&mut column, kinds);
+            note_keys(&column, keys, &mut forms);
             let (out, frame) = frames.of(kinds);
             of_template.push(HolePlace { kinds, frame, offset: out.len() as u32 });
             cells::encode(&column, &mut scratch, out);
@@ -251,8 +259,7 @@ fn write_cells(
         frames.flush(writer, FRAME_BYTES)?;
     }
     frames.flush(writer, 0)?;
-    note_ids(&page.tables.id32, &forms, keys);
-    Ok((places, bodies))
+    Ok((places, bodies, forms))
 }
 
 /// The keys of ids of 32 digits, in the forms in which they come: bit 0 as digits, bit 1 as a UUID.
@@ -398,7 +405,8 @@ fn pack_signed(values: &[i64]) -> std::io::Result<Vec<u8>> {
 
 fn write_tables(
     page: &OpenPage,
-    uses: UsesWriter,
+    (uses, ids): (UsesWriter, IdsWriter),
+    forms: &[u8],
     writer: &mut Writer,
     keys: &mut Vec<u64>,
 ) -> std::io::Result<()> {
@@ -412,17 +420,26 @@ fn write_tables(
     }
     writer.section(section::TEXTS, &encode_texts(&texts), true)?;
     writer.section(section::USES, &uses, true)?;
-    let mut plain = Vec::with_capacity(8 + 8 * tables.id16.len() + 16 * tables.id32.len());
-    put_varint(&mut plain, tables.id16.len() as u64);
+    let ((short, uses_of_short), (long, uses_of_long)) = (ids.short.finish(), ids.long.finish());
+    let short: Vec<u64> = short.iter().map(|at| tables.id16[*at as usize]).collect();
+    let long: Vec<u128> = long.iter().map(|at| tables.id32[*at as usize]).collect();
+    let mut plain = Vec::with_capacity(8 + 8 * short.len() + 16 * long.len());
+    put_varint(&mut plain, short.len() as u64);
     let mut text = Vec::new();
-    for id in &tables.id16 {
+    for id in &short {
         plain.extend_from_slice(&id.to_le_bytes());
         text.clear();
         write_id16(*id, &mut text);
         keys.push(key_of(&text));
     }
-    tables.id32.iter().for_each(|id| plain.extend_from_slice(&id.to_le_bytes()));
-    writer.section(section::IDS, &plain, false)
+    long.iter().for_each(|id| plain.extend_from_slice(&id.to_le_bytes()));
+    note_ids(&long, forms, keys);
+    writer.section(section::IDS, &plain, false)?;
+    plain.clear();
+    put_varint(&mut plain, uses_of_short.len() as u64);
+    plain.extend_from_slice(&uses_of_short);
+    plain.extend_from_slice(&uses_of_long);
+    writer.section(section::ID_USES, &plain, true)
 }
 
 /// Counts by template and minute; `None` if they would be as many as a column.

@@ -9,7 +9,7 @@ use binnacle_model::{Labels, LogTime};
 
 use super::seal::{HolePlace, PLACE_BYTES, Run, SectionPlace, WORDS, section};
 use super::tables::{Folded, Texts};
-use super::uses::Uses;
+use super::uses::{HoleNumber, Uses, holes_of_id};
 use super::{Brief, Fuse, Minute, PageError, PageTemplate, ints};
 use crate::bytes::Reader;
 use crate::fs::ReadFile;
@@ -317,6 +317,16 @@ impl SealedPage {
             Uses::decode(&plain, &self.templates, &self.places, self.texts()?.len())
         })?;
         Ok(Some(uses))
+    }
+
+    /// The holes that have an id of 16 (or else 32) digits; `None` in a page of an earlier release.
+    pub(super) fn holes_of_id(&self, number: u32, is_16: bool) -> Result<Option<Vec<HoleNumber>>, PageError> {
+        if !self.sections.iter().any(|place| place.kind == section::ID_USES) {
+            return Ok(None);
+        }
+        let plain = self.section(section::ID_USES, 0)?;
+        let holes = holes_of_id(&plain, &self.places, number, is_16);
+        holes.map(Some).ok_or(PageError::Damaged("the places of ids"))
     }
 
     pub(super) fn filter(&self) -> Result<Option<&Fuse>, PageError> {

@@ -1,7 +1,8 @@
 //! Which variables have each text of a page, and in how many rows: a search that knows which texts it is after need not
 //! look at any other variable.
 //!
-//! Texts are numbered in the order in which the holes have them, so that those of one hole lie together.
+//! Texts are numbered in the order in which the holes have them, so that those of one hole lie together. So are ids, of
+//! which most are in one hole alone: it is enough to say how many each hole brings, and which older ones it has, too.
 
 use super::seal::HolePlace;
 use super::{PageError, PageTemplate};
@@ -173,4 +174,122 @@ impl UsesWriter {
         plain.extend_from_slice(&self.of_rows);
         (self.order, plain)
     }
+}
+
+/// The number of a hole: of a template, and in it.
+pub(crate) type HoleNumber = (u32, u32);
+
+/// Numbers the ids of one length in a page anew, and notes which holes have them.
+#[derive(Default)]
+pub(super) struct IdUsesWriter {
+    /// The new number of each id; `u32::MAX` before it has one.
+    numbers: Vec<u32>,
+    /// The ids in their new order.
+    order: Vec<u32>,
+    older: Vec<u32>,
+    out: Vec<u8>,
+}
+
+impl IdUsesWriter {
+    /// For a page with so many ids of the length.
+    pub(super) fn new(ids: usize) -> Self {
+        Self { numbers: vec![u32::MAX; ids], ..Self::default() }
+    }
+
+    /// Gives the ids of a hole their new numbers, and notes them.
+    fn take(&mut self, column: &mut [u64], is_of_length: impl Fn(Kind) -> bool) {
+        let first_new = self.order.len() as u32;
+        for cell in column.iter_mut() {
+            if !Cell(*cell).kind().is_some_and(&is_of_length) {
+                continue;
+            }
+            let old = Cell(*cell).value();
+            let Some(number) = self.numbers.get_mut(old as usize) else { continue };
+            if *number == u32::MAX {
+                *number = self.order.len() as u32;
+                self.order.push(old as u32);
+            } else if *number < first_new {
+                self.older.push(*number);
+            }
+            *cell = *cell - old + u64::from(*number);
+        }
+        self.older.sort_unstable();
+        self.older.dedup();
+        put_varint(&mut self.out, self.order.len() as u64 - u64::from(first_new));
+        put_varint(&mut self.out, self.older.len() as u64);
+        let mut last = 0;
+        for number in self.older.drain(..) {
+            put_varint(&mut self.out, u64::from(number - last));
+            last = number;
+        }
+    }
+
+    /// The ids in their new order, and what was noted. What no hole has comes last.
+    pub(super) fn finish(mut self) -> (Vec<u32>, Vec<u8>) {
+        let unused = (0u32..).zip(&self.numbers).filter(|(_, number)| **number == u32::MAX);
+        self.order.extend(unused.map(|(old, _)| old));
+        (self.order, self.out)
+    }
+}
+
+fn is_short(kind: Kind) -> bool {
+    kind == Kind::Id16
+}
+
+fn is_long(kind: Kind) -> bool {
+    matches!(kind, Kind::Id32 | Kind::Uuid)
+}
+
+/// Bits of the kinds that have ids.
+const SHORT: u16 = 1 << Kind::Id16 as u16;
+const LONG: u16 = 1 << Kind::Id32 as u16 | 1 << Kind::Uuid as u16;
+pub(crate) const IDS: u16 = SHORT | LONG;
+
+/// Both lengths.
+pub(super) struct IdsWriter {
+    pub(super) short: IdUsesWriter,
+    pub(super) long: IdUsesWriter,
+}
+
+impl IdsWriter {
+    /// Gives the ids of a hole with these kinds of cells their new numbers.
+    pub(super) fn take(&mut self, column: &mut [u64], kinds: u16) {
+        if kinds & SHORT != 0 {
+            self.short.take(column, is_short);
+        }
+        if kinds & LONG != 0 {
+            self.long.take(column, is_long);
+        }
+    }
+}
+
+/// The holes of a page that have an id of 16 (or else 32) digits of this number, as [`IdsWriter`] wrote them.
+pub(super) fn holes_of_id(
+    plain: &[u8],
+    places: &[Vec<HolePlace>],
+    wanted: u32,
+    is_16: bool,
+) -> Option<Vec<HoleNumber>> {
+    let reader = &mut Reader::new(plain);
+    let length = reader.count()?;
+    let short = reader.bytes(length)?;
+    let (bytes, kinds) = if is_16 { (short, SHORT) } else { (reader.rest(), LONG) };
+    let reader = &mut Reader::new(bytes);
+    let (mut found, mut next) = (Vec::new(), 0u32);
+    for (template, holes) in places.iter().enumerate() {
+        for (hole, _) in holes.iter().enumerate().filter(|(_, place)| place.kinds & kinds != 0) {
+            let end = next.checked_add(u32::try_from(reader.varint()?).ok()?)?;
+            let mut has_it = (next..end).contains(&wanted);
+            next = end;
+            let mut older = 0u32;
+            for _ in 0..reader.varint()? {
+                older = older.checked_add(u32::try_from(reader.varint()?).ok()?)?;
+                has_it |= older == wanted;
+            }
+            if has_it {
+                found.push((template as u32, hole as u32));
+            }
+        }
+    }
+    reader.is_empty().then_some(found)
 }

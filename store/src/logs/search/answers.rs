@@ -203,7 +203,9 @@ impl Logs {
             let (total, warnings) = self.count(request, deadline)?;
             // Lines that came in between are in the one or in the other.
             answer.total = Some(total.max(answer.entries.len() as u64));
-            answer.warnings = warnings;
+            answer.warnings.extend(warnings);
+            answer.warnings.sort_unstable();
+            answer.warnings.dedup();
         }
         Ok(answer)
     }

@@ -96,9 +96,11 @@ impl Shared {
         goes_on: &mut dyn FnMut(&Summary) -> bool,
         visit: OnPage<'_>,
     ) -> Result<Vec<String>, StorageError> {
-        let mut warnings = self.losses(plan.request.start, plan.request.end);
+        let mut warnings = Vec::new();
         let (start, end) = (plan.request.start, plan.request.end);
         let mut candidates = self.see_open(start, end, &mut warnings, &mut |page| visit(plan, page, None))?;
+        // What is no candidate any more because it was set aside meanwhile is among these.
+        warnings.extend(self.losses(start, end));
         candidates.sort(order);
         let (held, unread) = (AtomicUsize::new(0), Unread::default());
         for at in 0..candidates.len() {

@@ -12,7 +12,7 @@ use binnacle_model::tokens::words;
 
 use super::cells::{has_word, kinds_with};
 use super::facts::is_of_time;
-use crate::logs::page::{Folded, PageError, PageView, TEXTS, Texts, slot_of};
+use crate::logs::page::{Folded, HoleNumber, IDS, PageError, PageView, TEXTS, Texts, slot_of};
 use crate::logs::split::Kind;
 
 /// See the module.
@@ -269,16 +269,20 @@ impl Ids {
         };
         let is_hex = needle.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
         let mut found = Self::default();
-        if is_word && needle.len() > 12 {
+        if needle.len() > 12 && (is_word || is_hex) {
             // The words of a UUID are its parts.
             found.uuid = Some(NOWHERE);
+        }
+        let Ok(text) = std::str::from_utf8(needle) else { return Ok(found) };
+        let number = |at: Option<usize>| Some(at.map_or(NOWHERE, |at| at as u64));
+        if let Some(id) = uuid_of(text) {
+            let at = page.ids()?.1.iter().position(|one| *one == id);
+            return Ok(Self { id16: Some(NOWHERE), id32: Some(NOWHERE), uuid: number(at) });
         }
         if !is_hex || !matches!(needle.len(), 16 | 32) {
             return Ok(found);
         }
-        let Ok(text) = std::str::from_utf8(needle) else { return Ok(found) };
         let (short, long) = page.ids()?;
-        let number = |at: Option<usize>| Some(at.map_or(NOWHERE, |at| at as u64));
         if needle.len() == 16 {
             let id = u64::from_str_radix(text, 16).unwrap_or_default();
             found.id16 = number(short.iter().position(|one| *one == id));
@@ -292,6 +296,26 @@ impl Ids {
         Ok(found)
     }
 
+    /// Where the ids that are looked for are, and the bits of the kinds of cells of which that is known.
+    fn holes(self, page: &dyn PageView) -> Result<(Vec<HoleNumber>, u16), PageError> {
+        let (mut holes, mut kinds) = (Vec::new(), 0);
+        for (kind, number) in [(Kind::Id16, self.id16), (Kind::Id32, self.id32), (Kind::Uuid, self.uuid)] {
+            let found = match number.map(u32::try_from) {
+                None => None,
+                // Nowhere.
+                Some(Err(_)) => Some(Vec::new()),
+                Some(Ok(number)) => page.holes_of_id(number, kind == Kind::Id16)?,
+            };
+            if let Some(found) = found {
+                holes.extend(found);
+                kinds |= 1 << kind as u16;
+            }
+        }
+        holes.sort_unstable();
+        holes.dedup();
+        Ok((holes, kinds))
+    }
+
     /// Whether an id of that number is what is looked for.
     pub(super) fn holds(self, kind: Kind, number: u64) -> Option<bool> {
         let wanted = match kind {
@@ -303,6 +327,18 @@ impl Ids {
     }
 }
 
+/// The number that a UUID in lower case is.
+fn uuid_of(text: &str) -> Option<u128> {
+    let is_dash = |at: usize| matches!(at, 8 | 13 | 18 | 23);
+    let fits = |(at, byte): (usize, u8)| match byte {
+        b'-' => is_dash(at),
+        b'0'..=b'9' | b'a'..=b'f' => !is_dash(at),
+        _ => false,
+    };
+    let is_uuid = text.len() == 36 && text.bytes().enumerate().all(fits);
+    is_uuid.then(|| u128::from_str_radix(&text.replace('-', ""), 16).ok()).flatten()
+}
+
 /// What is known of the texts of a page.
 #[derive(Debug)]
 pub(super) struct Known {
@@ -311,11 +347,23 @@ pub(super) struct Known {
     texts: Vec<u8>,
     /// Whether there are holes that need not be read.
     places: Option<Places>,
+    /// The holes that have ids which hold it, and the bits of the kinds of cells of which these are all.
+    of_ids: (Vec<HoleNumber>, u16),
 }
 
 impl Known {
     pub(super) fn of(probe: &Probe, page: &dyn PageView) -> Result<Self, PageError> {
-        Ok(Self { ids: None, texts: Vec::new(), places: Places::of(probe, page)? })
+        let places = Places::of(probe, page)?;
+        let mut known = Self { ids: None, texts: Vec::new(), places, of_ids: (Vec::new(), 0) };
+        if known.places.is_some() && probe.kinds() & IDS != 0 {
+            known.of_ids = known.ids(probe, page)?.holes(page)?;
+        }
+        Ok(known)
+    }
+
+    /// Those of the kinds of cells of which it is not known which holes hold the probe.
+    pub(super) fn others(&self, kinds: u16) -> u16 {
+        kinds & !TEXTS & !self.of_ids.1
     }
 
     /// The ids that are looked for.
@@ -366,11 +414,14 @@ impl Known {
         })
     }
 
-    /// For each template of a page whether a text in one of its holes holds the probe; `None` if that is not known.
+    /// For each template of a page whether a text or an id in one of its holes holds the probe; `None` if that is not known.
     pub(super) fn touched(&self, templates: usize) -> Option<Vec<bool>> {
         let mut touched = vec![false; templates];
         for place in &self.places.as_ref()?.places {
             *touched.get_mut(place.template as usize)? = true;
+        }
+        for (template, _) in &self.of_ids.0 {
+            *touched.get_mut(*template as usize)? = true;
         }
         Some(touched)
     }
@@ -387,13 +438,14 @@ impl Known {
         let start = places.partition_point(|place| (place.hole as usize) < holes.start);
         let end = places.partition_point(|place| (place.hole as usize) < holes.end);
         let places = &places[start..end];
-        let kinds = kinds & !TEXTS;
-        if page.all_kinds(template as usize) & kinds == 0 {
-            return Some((places.iter().map(|place| place.hole as usize).collect(), places));
+        let kinds = self.others(kinds);
+        let has_others = page.all_kinds(template as usize) & kinds != 0;
+        let is_here = |(of, hole): &&HoleNumber| *of == template && holes.contains(&(*hole as usize));
+        let mut read: Vec<usize> = places.iter().map(|place| place.hole as usize).collect();
+        read.extend(self.of_ids.0.iter().filter(is_here).map(|(_, hole)| *hole as usize));
+        if has_others {
+            read.extend(holes.filter(|hole| page.kinds(template as usize, *hole) & kinds != 0));
         }
-        let is_other = |hole: &usize| page.kinds(template as usize, *hole) & kinds != 0;
-        let others = holes.filter(is_other);
-        let mut read: Vec<usize> = others.chain(places.iter().map(|place| place.hole as usize)).collect();
         read.sort_unstable();
         read.dedup();
         Some((read, places))

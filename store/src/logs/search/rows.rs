@@ -17,7 +17,7 @@ use super::needle::Verdict;
 use super::plan::{Judged, Left, Node, Plan, Signature};
 use super::probe::Known;
 use super::{Broken, fail};
-use crate::logs::page::{self, PageError, PageView, TEXTS};
+use crate::logs::page::{self, PageError, PageView};
 
 /// Rows between two looks at the deadline.
 const ROWS_PER_CHECK: usize = 1024;
@@ -377,12 +377,13 @@ impl<'a> Looker<'a> {
         }
         if held[probe].is_none() {
             let templates = self.page.templates().len();
-            let kinds = self.plan.leaves[leaf].kinds[probe] & !TEXTS;
-            held[probe] = Some(Held { kinds, texts: self.known(leaf, probe)?.touched(templates) });
+            let kinds = self.plan.leaves[leaf].kinds[probe];
+            let known = self.known(leaf, probe)?;
+            held[probe] = Some(Held { kinds: known.others(kinds), templates: known.touched(templates) });
         }
-        let Some(Held { kinds, texts: Some(texts) }) = &held[probe] else { return Ok(true) };
+        let Some(Held { kinds, templates: Some(templates) }) = &held[probe] else { return Ok(true) };
         let at = template as usize;
-        Ok(texts[at] || self.page.all_kinds(at) & kinds != 0)
+        Ok(templates[at] || self.page.all_kinds(at) & kinds != 0)
     }
 
     /// Whether the query finds a row.
@@ -483,10 +484,10 @@ impl<'a> Looker<'a> {
 
 /// Where a probe may be held.
 struct Held {
-    /// Bits of the kinds of cells that are no texts and may hold it.
+    /// Bits of the kinds of cells that may hold it anywhere.
     kinds: u16,
-    /// By template: whether a text holds it; `None` if that is not known.
-    texts: Option<Vec<bool>>,
+    /// By template: whether a cell of another kind holds it; `None` if that is not known.
+    templates: Option<Vec<bool>>,
 }
 
 /// A row that is looked at.

@@ -97,10 +97,11 @@ impl Logs {
             of_template: HashMap::default(),
         };
         let request = LogRequest { query: LogQuery::All, start: LogTime(i64::MIN), end: before };
-        let mut warnings = self.shared.losses(request.start, request.end);
+        let mut warnings = Vec::new();
         let candidates = self.shared.see_open(request.start, request.end, &mut warnings, &mut |page| {
             Ok(sights.add_page(page, None)?)
         })?;
+        warnings.extend(self.shared.losses(request.start, request.end));
         let (mut plan, unread) = (Plan::new(&request), Unread::default());
         for (partition, pages) in candidates.by_partition().into_iter().rev() {
             if sights.left == 0 {
