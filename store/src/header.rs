@@ -20,7 +20,7 @@ pub(crate) const MAGIC_LOG_PAGE: [u8; 4] = *b"blpg";
 /// The index of a partition of log lines.
 pub(crate) const MAGIC_LOG_INDEX: [u8; 4] = *b"blix";
 /// The newest version of log pages.
-pub(crate) const LOG_PAGE_VERSION: u8 = 2;
+pub(crate) const LOG_PAGE_VERSION: u8 = 3;
 /// The newest version of indexes of partitions.
 pub(crate) const LOG_INDEX_VERSION: u8 = 3;
 /// The newest version of WAL files.

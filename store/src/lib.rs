@@ -41,9 +41,9 @@ use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
 
 pub use logs::archive;
-#[doc(hidden)]
-pub use logs::try_log_page;
 pub use logs::{CLASSES_MAX, LogClass, OpenLogsError, Options as LogOptions, ParseQuery, is_class_name};
+#[doc(hidden)]
+pub use logs::{PackedTexts, try_log_page};
 #[doc(hidden)]
 pub use metrics::try_block;
 pub use metrics::{BlockError, BlockReport, MetricReport, Options as MetricOptions, ShortRetention};

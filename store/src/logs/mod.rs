@@ -58,7 +58,7 @@ pub use opening::OpenLogsError;
 pub(crate) use opening::Opening;
 use page::OpenPage;
 #[doc(hidden)]
-pub use page::try_log_page;
+pub use page::{PackedTexts, try_log_page};
 use partition::{Day, Partition, PartitionId};
 use queue::{Batch, Queue};
 use upkeep::Upkeep;

@@ -3,9 +3,10 @@
 
 use std::sync::Arc;
 
+use super::prose::Dictionary;
 use super::reader::PageReader;
 use super::sealed::{SealedPage, Shared, Source};
-use super::tables::OpenTables;
+use super::tables::{OpenTables, Texts};
 use super::{Fuse, PageView, cells, entry, ints};
 use crate::bytes::Reader;
 use crate::fs::{Disk, SimDisk};
@@ -14,11 +15,11 @@ use crate::logs::split::{Pieces, decode, encode, split};
 /// Rows that are read of a page of foreign bytes.
 const ROWS_MAX: usize = 64;
 
-/// Reads `bytes` as a page, as the head of one, as columns or as a filter, or cuts them as a message, as the first byte
-/// says.
+/// Reads `bytes` as a page, as the head of one, as columns, as a filter, or as texts by words, or cuts them as a message,
+/// as the first byte says.
 pub fn try_log_page(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 6 {
+    match kind % 7 {
         0 => read_page(bytes),
         1 => {
             let _ = SealedPage::of_head(bytes, &mut Shared::default());
@@ -34,7 +35,8 @@ pub fn try_log_page(bytes: &[u8]) {
         4 => {
             let _ = Fuse::decode(bytes).map(|filter| filter.may_contain(7));
         }
-        _ => cut(bytes),
+        5 => cut(bytes),
+        _ => read_prose(bytes),
     }
 }
 
@@ -52,6 +54,15 @@ fn read_page(bytes: &[u8]) {
         let _ = entry(&reader, row);
     }
     let _ = reader.verify();
+}
+
+/// A dictionary, and behind it a frame of texts.
+fn read_prose(bytes: &[u8]) {
+    const BYTES_MAX: usize = 1 << 20;
+    let (reader, mut texts) = (&mut Reader::new(bytes), Texts::default());
+    let unpacked = Dictionary::decode(reader)
+        .and_then(|dictionary| dictionary.unpack(reader.rest(), BYTES_MAX, &mut texts));
+    assert!(unpacked.is_none() || texts.bytes.len() <= BYTES_MAX, "more text than is allowed");
 }
 
 /// A message comes back as it was.

@@ -32,7 +32,7 @@ impl PageReader {
     pub(crate) fn each_text(&self, visit: &mut dyn FnMut(&[u8])) -> Result<(), PageError> {
         self.texts()?.iter().for_each(&mut *visit);
         if self.has_bodies() {
-            self.bodies()?.iter().for_each(visit);
+            self.bodies()?.each(&self.page, visit)?;
         }
         Ok(())
     }

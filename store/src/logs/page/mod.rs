@@ -7,7 +7,7 @@
 //! row       time, stream, file, offset, push        in a sealed page ordered by stream and file
 //! template  constant text; rows that have it        which template a row has is a column, too
 //! cells     a column per hole of a template         see [`super::split`]
-//! tables    the page's texts, ids and bodies        cells refer to them by number
+//! tables    the page's texts, ids and bodies        cells refer to them by number; see [`prose`] for bodies
 //! uses      for each text the holes that have it    what a search may pass over
 //! filter    hashes of all words in variables        says surely that a word is in none
 //! ```
@@ -17,12 +17,14 @@
 //! - A sealed page needs nothing but itself to be read, and never changes.
 //! - Whatever the bytes of a page are, reading them ends in an answer or an error.
 
+mod bodies;
 mod cells;
 mod fuse;
 mod fuzzing;
 mod ints;
 mod keys;
 mod open;
+mod prose;
 mod reader;
 mod rewrite;
 mod seal;
@@ -41,6 +43,8 @@ pub(crate) use fuse::{Fuse, Layout, arrange, key_of};
 #[doc(hidden)]
 pub use fuzzing::try_log_page;
 pub(crate) use open::{Miner, OpenPage, PAGE_MAX_BYTES, PAGE_MAX_ROWS, offset_of};
+#[doc(hidden)]
+pub use prose::PackedTexts;
 pub(crate) use reader::PageReader;
 pub(crate) use rewrite::rewrite;
 pub(crate) use seal::{MINUTE_NS, key_of_number, seal};

@@ -7,6 +7,7 @@ use binnacle_model::log::FileId;
 use binnacle_model::{Labels, LogTime};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::bodies::Bodies;
 use super::seal::{HolePlace, section};
 use super::sealed::{SHORT, SealedPage, read_section};
 use super::tables::{Folded, Texts};
@@ -28,14 +29,17 @@ pub(crate) struct PageReader {
     files: OnceCell<Vec<u32>>,
     origins: OnceCell<(Vec<u64>, Vec<u32>)>,
     ids: OnceCell<(Vec<u64>, Vec<u128>)>,
-    bodies: OnceCell<Texts>,
+    bodies: OnceCell<Bodies>,
     frames: Vec<OnceCell<Vec<u8>>>,
     /// By template and hole; made when the first one is wanted, for many searches want none.
     cells: OnceCell<Vec<Box<[Column]>>>,
 }
 
 /// As [`OnceCell::get_or_init`], where reading may fail.
-fn once<T>(slot: &OnceCell<T>, read: impl FnOnce() -> Result<T, PageError>) -> Result<&T, PageError> {
+pub(super) fn once<T>(
+    slot: &OnceCell<T>,
+    read: impl FnOnce() -> Result<T, PageError>,
+) -> Result<&T, PageError> {
     if let Some(known) = slot.get() {
         return Ok(known);
     }
@@ -71,7 +75,7 @@ impl PageReader {
         self.offset_column()?;
         // Else a disk that refuses would look like a cell that leads nowhere.
         self.ids()?;
-        self.bodies()?;
+        self.bodies()?.each(&self.page, &mut |_| {})?;
         let (mut message, mut hash) = (Vec::new(), 0u64);
         for (row, number) in numbers.iter().enumerate() {
             message.clear();
@@ -83,8 +87,8 @@ impl PageReader {
             .ok_or(PageError::Damaged("the messages are not those that came"))
     }
 
-    pub(super) fn bodies(&self) -> Result<&Texts, PageError> {
-        once(&self.bodies, || self.page.bodies())
+    pub(super) fn bodies(&self) -> Result<&Bodies, PageError> {
+        once(&self.bodies, || Bodies::open(&self.page))
     }
 
     fn frame(&self, number: u32) -> Result<&[u8], PageError> {
@@ -102,7 +106,7 @@ impl Lookup for PageReader {
         self.page.texts().ok()?.get(number)
     }
     fn body(&self, number: usize) -> Option<&[u8]> {
-        self.bodies().ok()?.get(number)
+        self.bodies().ok()?.get(&self.page, number).ok()?
     }
     fn id16(&self, number: usize) -> Option<u64> {
         self.ids().ok()?.0.get(number).copied()
@@ -204,7 +208,7 @@ impl PageView for PageReader {
         self.page.longest_hex()
     }
     fn has_bodies(&self) -> bool {
-        self.page.sections.iter().any(|place| place.kind == section::BODIES)
+        self.page.sections.iter().any(|place| matches!(place.kind, section::BODIES | section::PROSE))
     }
     fn ids(&self) -> Result<(&[u64], &[u128]), PageError> {
         let ids = once(&self.ids, || self.page.ids())?;

@@ -4,21 +4,19 @@ use std::collections::HashMap;
 
 use binnacle_model::tokens::words;
 
+use super::bodies;
 use super::cells::{self, Scratch};
 use super::open::OpenPage;
 use super::tables::Texts;
 use super::uses::{IdUsesWriter, IdsWriter, UsesWriter};
 use super::{Fuse, Minute, PageTemplate, PageView, ints, key_of};
 use crate::bytes::{put_text, put_varint, put_zigzag};
-use crate::header::{self, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
+use crate::header::{self, HEADER_BYTES, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
 use crate::logs::split::{Cell, Kind, write_id16, write_id32};
 use crate::logs::template::Template;
 
 /// Columns of templates are compressed together until they are so large.
 const FRAME_BYTES: usize = 64 * 1024;
-
-/// Bodies are compressed together until they are so large.
-const BODY_FRAME_BYTES: usize = 128 * 1024;
 
 /// zstd's level: higher ones gain little on packed columns.
 const LEVEL: i32 = 1;
@@ -28,6 +26,9 @@ pub(crate) const FILTERED_MIN: u64 = 1000;
 
 /// Nanoseconds of a minute.
 pub(crate) const MINUTE_NS: i64 = 60_000_000_000;
+
+/// The version of pages without bodies by words: releases before these can read them.
+const VERSION_WITHOUT_PROSE: u8 = 2;
 
 /// Kinds of sections.
 pub(super) mod section {
@@ -41,6 +42,8 @@ pub(super) mod section {
     pub(in super::super) const CELLS: u8 = 8;
     pub(in super::super) const BODIES: u8 = 9;
     pub(in super::super) const USES: u8 = 10;
+    pub(in super::super) const DICTIONARY: u8 = 11;
+    pub(in super::super) const PROSE: u8 = 12;
     pub(in super::super) const ID_USES: u8 = 13;
 }
 
@@ -58,40 +61,55 @@ pub(super) struct SectionPlace {
 /// Bytes of a directory entry.
 pub(super) const PLACE_BYTES: usize = 17;
 
-struct Writer {
+/// A section as it will be written.
+pub(super) struct Stored {
+    pub(super) bytes: Vec<u8>,
+    plain: u32,
+}
+
+/// A page under way.
+pub(super) struct Writer {
     out: Vec<u8>,
     places: Vec<SectionPlace>,
     /// The numbers of the frames of cells, in the order in which they were written.
     frames: Vec<u32>,
-    compressor: zstd::bulk::Compressor<'static>,
+    pub(super) compressor: zstd::bulk::Compressor<'static>,
 }
 
 impl Writer {
-    fn section(&mut self, kind: u8, plain: &[u8], compress: bool) -> std::io::Result<()> {
-        let offset = self.out.len() as u32;
+    /// A section of these bytes, by zstd if that is wanted and makes it smaller.
+    pub(super) fn pack(&mut self, plain: Vec<u8>, compress: bool) -> std::io::Result<Stored> {
         let compressed =
-            if compress && plain.len() > 32 { Some(self.compressor.compress(plain)?) } else { None };
-        let stored = compressed.filter(|bytes| bytes.len() < plain.len() - plain.len() / 32);
-        let stored = stored.as_deref().unwrap_or(plain);
-        self.out.extend_from_slice(stored);
-        self.places.push(SectionPlace {
-            kind,
-            offset,
-            stored: stored.len() as u32,
-            plain: plain.len() as u32,
-            crc: crc32c::crc32c(stored),
-        });
+            if compress && plain.len() > 32 { Some(self.compressor.compress(&plain)?) } else { None };
+        let length = plain.len();
+        let bytes = compressed.filter(|bytes| bytes.len() < length - length / 32).unwrap_or(plain);
+        Ok(Stored { bytes, plain: length as u32 })
+    }
+
+    pub(super) fn put(&mut self, kind: u8, section: &Stored) {
+        let Stored { bytes, plain } = section;
+        let (offset, stored) = (self.out.len() as u32, bytes.len() as u32);
+        self.out.extend_from_slice(bytes);
+        self.places.push(SectionPlace { kind, offset, stored, plain: *plain, crc: crc32c::crc32c(bytes) });
+    }
+
+    fn section(&mut self, kind: u8, plain: Vec<u8>, compress: bool) -> std::io::Result<()> {
+        let stored = self.pack(plain, compress)?;
+        self.put(kind, &stored);
         Ok(())
     }
 
     /// A frame of cells.
-    fn frame(&mut self, number: u32, plain: &[u8]) -> std::io::Result<()> {
+    fn frame(&mut self, number: u32, plain: Vec<u8>) -> std::io::Result<()> {
         self.section(section::CELLS, plain, true)?;
         self.frames.push(number);
         Ok(())
     }
 
     fn finish(mut self) -> Vec<u8> {
+        let has_prose = self.places.iter().any(|place| place.kind == section::PROSE);
+        let version = if has_prose { LOG_PAGE_VERSION } else { VERSION_WITHOUT_PROSE };
+        self.out[..HEADER_BYTES].copy_from_slice(&header::encode(MAGIC_LOG_PAGE, version));
         let start = self.out.len() as u32;
         for place in &self.places {
             self.out.push(place.kind);
@@ -141,7 +159,7 @@ fn order(page: &OpenPage) -> (Vec<u32>, Vec<Run>) {
 pub(crate) fn seal(page: &OpenPage) -> std::io::Result<Vec<u8>> {
     let (order, runs) = order(page);
     let mut writer = Writer {
-        out: header::encode(MAGIC_LOG_PAGE, LOG_PAGE_VERSION).to_vec(),
+        out: vec![0; HEADER_BYTES],
         places: Vec::new(),
         frames: Vec::new(),
         compressor: zstd::bulk::Compressor::new(LEVEL)?,
@@ -152,17 +170,17 @@ pub(crate) fn seal(page: &OpenPage) -> std::io::Result<Vec<u8>> {
     let (short, long) = (IdUsesWriter::new(tables.id16.len()), IdUsesWriter::new(tables.id32.len()));
     let mut ids = IdsWriter { short, long };
     let (places, bodies, forms) = write_cells(page, &order, &mut writer, &mut keys, (&mut uses, &mut ids))?;
-    write_bodies(page, &bodies, &mut writer, &mut keys)?;
+    bodies::write(page, &bodies, &mut writer, &mut keys)?;
     write_rows(page, &order, &mut writer)?;
     write_tables(page, (uses, ids), &forms, &mut writer, &mut keys)?;
     if let Some(filter) = Fuse::build(&mut keys) {
         let mut plain = Vec::new();
         filter.encode(&mut plain);
-        writer.section(section::FILTER, &plain, false)?;
+        writer.section(section::FILTER, plain, false)?;
     }
     let minutes = minutes(page, &order);
     let head = head(page, &runs, &places, minutes.as_deref(), &writer.frames);
-    writer.section(section::HEAD, &head, true)?;
+    writer.section(section::HEAD, head, true)?;
     Ok(writer.finish())
 }
 
@@ -204,8 +222,7 @@ impl Frames {
             [(&mut self.words, &mut self.numbers.0), (&mut self.others, &mut self.numbers.1)]
         {
             if frame.len() >= least {
-                writer.frame(*number, frame)?;
-                frame.clear();
+                writer.frame(*number, std::mem::take(frame))?;
                 *number = self.next;
                 self.next += 1;
             }
@@ -321,35 +338,7 @@ pub(super) fn note_words(text: &[u8], keys: &mut Vec<u64>) {
     keys.extend(words(&text).map(|word| key_of(word.text.as_bytes())));
 }
 
-fn write_bodies(
-    page: &OpenPage,
-    bodies: &[u32],
-    writer: &mut Writer,
-    keys: &mut Vec<u64>,
-) -> std::io::Result<()> {
-    let mut frame = Texts::default();
-    let mut known = foldhash::HashSet::default();
-    for number in bodies {
-        let body = page.tables.bodies.get(*number as usize).unwrap_or_default();
-        let text = String::from_utf8_lossy(body);
-        for word in words(&text) {
-            let key = key_of(word.text.as_bytes());
-            if known.insert(key) {
-                keys.push(key);
-            }
-        }
-        frame.push(body);
-        if frame.bytes.len() >= BODY_FRAME_BYTES {
-            writer.section(section::BODIES, &encode_texts(&std::mem::take(&mut frame)), true)?;
-        }
-    }
-    if frame.len() > 0 {
-        writer.section(section::BODIES, &encode_texts(&frame), true)?;
-    }
-    Ok(())
-}
-
-fn encode_texts(texts: &Texts) -> Vec<u8> {
+pub(super) fn encode_texts(texts: &Texts) -> Vec<u8> {
     let mut out = Vec::with_capacity(texts.weight());
     put_varint(&mut out, texts.len() as u64);
     let mut start = 0;
@@ -368,7 +357,7 @@ fn write_rows(page: &OpenPage, order: &[u32], writer: &mut Writer) -> std::io::R
     for shift in [8, 16] {
         plain.extend(numbers.iter().map(|number| (number >> shift) as u8));
     }
-    writer.section(section::TEMPLATE_COLUMN, &plain, true)?;
+    writer.section(section::TEMPLATE_COLUMN, plain, true)?;
 
     let mut previous = 0;
     let steps = order.iter().map(|row| {
@@ -377,7 +366,7 @@ fn write_rows(page: &OpenPage, order: &[u32], writer: &mut Writer) -> std::io::R
         previous = time;
         step
     });
-    writer.section(section::TIMES, &pack_signed(&steps.collect::<Vec<i64>>())?, false)?;
+    writer.section(section::TIMES, pack_signed(&steps.collect::<Vec<i64>>())?, false)?;
 
     let mut plain = Vec::new();
     let mut previous = 0u64;
@@ -390,7 +379,7 @@ fn write_rows(page: &OpenPage, order: &[u32], writer: &mut Writer) -> std::io::R
     put_varint(&mut plain, packed.len() as u64);
     plain.extend_from_slice(&packed);
     ints::encode(&column(&|row| u64::from(page.row_pushes[row])), &mut plain);
-    writer.section(section::ORIGINS, &plain, true)
+    writer.section(section::ORIGINS, plain, true)
 }
 
 /// Numbers around some value, as `pco` packs them.
@@ -418,8 +407,8 @@ fn write_tables(
         note_words(text, keys);
         texts.push(text);
     }
-    writer.section(section::TEXTS, &encode_texts(&texts), true)?;
-    writer.section(section::USES, &uses, true)?;
+    writer.section(section::TEXTS, encode_texts(&texts), true)?;
+    writer.section(section::USES, uses, true)?;
     let ((short, uses_of_short), (long, uses_of_long)) = (ids.short.finish(), ids.long.finish());
     let short: Vec<u64> = short.iter().map(|at| tables.id16[*at as usize]).collect();
     let long: Vec<u128> = long.iter().map(|at| tables.id32[*at as usize]).collect();
@@ -434,12 +423,12 @@ fn write_tables(
     }
     long.iter().for_each(|id| plain.extend_from_slice(&id.to_le_bytes()));
     note_ids(&long, forms, keys);
-    writer.section(section::IDS, &plain, false)?;
-    plain.clear();
+    writer.section(section::IDS, plain, false)?;
+    let mut plain = Vec::new();
     put_varint(&mut plain, uses_of_short.len() as u64);
     plain.extend_from_slice(&uses_of_short);
     plain.extend_from_slice(&uses_of_long);
-    writer.section(section::ID_USES, &plain, true)
+    writer.section(section::ID_USES, plain, true)
 }
 
 /// Counts by template and minute; `None` if they would be as many as a column.

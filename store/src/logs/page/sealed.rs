@@ -13,7 +13,7 @@ use super::uses::{HoleNumber, Uses, holes_of_id};
 use super::{Brief, Fuse, Minute, PageError, PageTemplate, ints};
 use crate::bytes::Reader;
 use crate::fs::ReadFile;
-use crate::header::{self, HEADER_BYTES, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
+use crate::header::{self, HEADER_BYTES, HeaderError, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
 use crate::logs::template::{Template, ValueKind};
 use crate::wal::Sequence;
 
@@ -22,7 +22,7 @@ const FOOTER_BYTES: usize = 16;
 
 /// Sections of one page, and bytes of one section: what more a file claims is not believed.
 const SECTIONS_MAX: usize = 65_536;
-const SECTION_MAX_BYTES: u32 = 256 * 1024 * 1024;
+pub(super) const SECTION_MAX_BYTES: u32 = 256 * 1024 * 1024;
 
 /// Rows of a page; one record of the log may bring more than a page is meant to have.
 const ROWS_MAX: usize = 8 * 1024 * 1024;
@@ -133,8 +133,11 @@ impl SealedPage {
             return Err(PageError::Damaged("no page has this size"));
         }
         let header = source.read(0, HEADER_BYTES)?;
-        header::decode(&header, MAGIC_LOG_PAGE, LOG_PAGE_VERSION)
-            .map_err(|_| PageError::Damaged("the header is not that of a page"))?;
+        header::decode(&header, MAGIC_LOG_PAGE, LOG_PAGE_VERSION).map_err(|error| match error {
+            // It is sound, and must not be set aside.
+            HeaderError::TooNew(_) => PageError::Read(io::Error::new(io::ErrorKind::Unsupported, error)),
+            _ => PageError::Damaged("the header is not that of a page"),
+        })?;
         let sections = directory(&source)?;
         let place = sections.iter().find(|place| place.kind == section::HEAD);
         let head = read_section(&source, *place.ok_or(PageError::Damaged("no head"))?)?;
@@ -424,18 +427,6 @@ impl SealedPage {
         Ok(times)
     }
 
-    pub(super) fn bodies(&self) -> Result<Texts, PageError> {
-        let mut bodies = Texts::default();
-        for place in self.sections.iter().filter(|place| place.kind == section::BODIES) {
-            let plain = read_section(&self.source, *place)?;
-            let frame = decode_texts(&plain).ok_or(SHORT)?;
-            frame.iter().for_each(|text| {
-                bodies.push(text);
-            });
-        }
-        Ok(bodies)
-    }
-
     pub(super) fn ids(&self) -> Result<(Vec<u64>, Vec<u128>), PageError> {
         let plain = self.section(section::IDS, 0)?;
         let reader = &mut Reader::new(&plain);
@@ -559,7 +550,7 @@ fn read_template(
     Some((PageTemplate { template, rows, bytes, minutes, number: Some(number) }, places))
 }
 
-fn decode_texts(plain: &[u8]) -> Option<Texts> {
+pub(super) fn decode_texts(plain: &[u8]) -> Option<Texts> {
     let reader = &mut Reader::new(plain);
     let count = reader.count()?;
     let (mut ends, mut end) = (Vec::with_capacity(count), 0u32);

@@ -40,6 +40,11 @@ impl Texts {
         self.ends.len() as u32 - 1
     }
 
+    pub(super) fn clear(&mut self) {
+        self.bytes.clear();
+        self.ends.clear();
+    }
+
     pub(crate) fn iter(&self) -> impl Iterator<Item = &[u8]> {
         (0..self.len()).filter_map(|number| self.get(number))
     }

@@ -1,6 +1,7 @@
 use binnacle_model::push::{FileBatch, LogPush, Pair, PushEntry, PushField};
 use proptest::prelude::*;
 
+use super::seal::section;
 use super::*;
 use crate::fs::ReadFile;
 use crate::logs::queue::Batch;
@@ -163,4 +164,82 @@ proptest! {
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
         let _ = open_sealed(bytes);
     }
+}
+
+/// A page of texts that are kept whole; with blanks between their words, or with what is the same again and again.
+fn page_of_texts(is_prose: bool) -> (OpenPage, Vec<String>) {
+    let mut state = 7u32;
+    let mut word = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        // Few words come often, many seldom.
+        let rank = (1u32 << ((state >> 8) % 12)) + (state >> 20) % 64;
+        format!("{:b}", rank + 64).replace('0', "ka").replace('1', "lo")
+    };
+    let mut text = |at: usize| {
+        if !is_prose {
+            return "all of it once more, ".repeat(1000 + at).into_bytes();
+        }
+        let words: Vec<String> = (0..1000).map(|_| word()).collect();
+        format!("Text {at}: \x1b[31mstop\x1b[0m. {}!", words.join(" ")).into_bytes()
+    };
+    let entries = (0..40).map(|at| PushEntry {
+        time_ns: RECEIVED.0 - 1000 + at as i64,
+        offset: 100_000 * at as u64,
+        message: text(at),
+        ..PushEntry::default()
+    });
+    let batch = FileBatch { file: "f".into(), entries: entries.collect(), ..FileBatch::default() };
+    let (mut page, mut miner) = (OpenPage::default(), Miner::default());
+    page.push(&mut miner, record(std::slice::from_ref(&batch)).of_class(""), RECEIVED, Sequence(7));
+    (page, shown(&wanted(&[batch])))
+}
+
+fn count_of(page: &PageReader, kind: u8) -> usize {
+    page.page.sections.iter().filter(|place| place.kind == kind).count()
+}
+
+#[test]
+fn prose_is_kept_by_words_where_that_is_smaller() {
+    let (page, want) = page_of_texts(true);
+    let bytes = seal(&page).unwrap();
+    assert_eq!(bytes[..8], *b"blpg\x03\xa6\0\0");
+    let sealed = open_sealed(bytes.clone()).unwrap();
+    assert_eq!((count_of(&sealed, section::DICTIONARY), count_of(&sealed, section::BODIES)), (1, 0));
+    assert!(count_of(&sealed, section::PROSE) > 1);
+    assert_eq!(shown(&entries_of(&sealed)), want);
+    sealed.verify().unwrap();
+    let filter = sealed.filter().unwrap().unwrap();
+    for word in ["text", "stop", "lokakakakakakalo"] {
+        assert!(filter.may_contain(key_of(word.as_bytes())), "{word}");
+    }
+    for at in (0..bytes.len()).step_by(997) {
+        let mut damaged = bytes.clone();
+        damaged[at] ^= 4;
+        let Ok(sealed) = open_sealed(damaged) else { continue };
+        let read: Result<Vec<LogEntry>, PageError> =
+            (0..sealed.rows()).map(|row| entry(&sealed, row)).collect();
+        assert!(read.is_err() || sealed.verify().is_err() || shown(&entries_of(&sealed)) == want, "{at}");
+    }
+}
+
+/// As releases wrote pages that knew no dictionaries.
+#[test]
+fn texts_that_repeat_themselves_are_kept_as_ever() {
+    let (page, want) = page_of_texts(false);
+    let bytes = seal(&page).unwrap();
+    assert_eq!(bytes[..8], *b"blpg\x02\xa7\0\0");
+    let sealed = open_sealed(bytes).unwrap();
+    assert_eq!((count_of(&sealed, section::DICTIONARY), count_of(&sealed, section::PROSE)), (0, 0));
+    assert!(count_of(&sealed, section::BODIES) > 1);
+    assert_eq!(shown(&entries_of(&sealed)), want);
+    sealed.verify().unwrap();
+}
+
+#[test]
+fn a_page_of_a_newer_release_is_not_taken_for_damaged() {
+    let (page, _) = page_of_texts(false);
+    let mut bytes = seal(&page).unwrap();
+    bytes[4..6].copy_from_slice(&[4, 4 ^ 0xa5]);
+    let Err(PageError::Read(error)) = open_sealed(bytes) else { panic!("a page of version 4") };
+    assert_eq!(error.to_string(), "format version 4 is newer than what this release reads");
 }
