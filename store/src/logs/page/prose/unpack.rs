@@ -1,5 +1,7 @@
 //! Texts out of a dictionary and frames.
 
+use zstd::bulk::Decompressor;
+
 use super::{
     DIRECT_BITS, END, FIRST, PIECE_MAX_BYTES, RANKS_MAX, Role, SHARED, SMALL, SPELLED_GAP, SPELLED_WORD,
     ends_sentence,
@@ -84,10 +86,11 @@ impl Dictionary {
         let length = usize::try_from(reader.varint()?).ok().filter(|length| *length <= bytes_max)?;
         // Each symbol stands for a byte of text at least, or ends a text, or says how the next word begins; what is
         // spelled out has a byte of length for each byte of text at most.
-        let symbols = part(reader, length.checked_mul(2)?.checked_add(count)?)?;
-        let spelled = part(reader, length.checked_mul(2)?)?;
+        let mut decompressor = Decompressor::new().ok()?;
+        let symbols = part(reader, length.checked_mul(2)?.checked_add(count)?, &mut decompressor)?;
+        let spelled = part(reader, length.checked_mul(2)?, &mut decompressor)?;
         let end = texts.bytes.len().checked_add(length).filter(|end| u32::try_from(*end).is_ok())?;
-        if count > symbols.len() {
+        if count > symbols.len() || length > symbols.len() * SLACK + spelled.len() {
             return None;
         }
         let (begin, from) = (texts.bytes.len(), texts.len());
@@ -97,10 +100,13 @@ impl Dictionary {
             end,
             is_behind_word: false,
             begins: self.has_capitals,
-            dictionary: self,
+            has_capitals: self.has_capitals,
+            entries: &self.entries,
+            pieces: &self.bytes,
             bits: Bits::new(reader.rest()),
             spelled: Reader::new(&spelled),
-            texts,
+            bytes: &mut texts.bytes,
+            ends: &mut texts.ends,
         };
         let is_whole = writer.write(&symbols).is_some()
             && writer.at == end
@@ -115,14 +121,14 @@ impl Dictionary {
 }
 
 /// The next part of a frame, plain.
-fn part(reader: &mut Reader<'_>, bytes_max: usize) -> Option<Vec<u8>> {
+fn part(reader: &mut Reader<'_>, bytes_max: usize, decompressor: &mut Decompressor<'_>) -> Option<Vec<u8>> {
     let plain = usize::try_from(reader.varint()?).ok().filter(|plain| *plain <= bytes_max)?;
     let length = reader.count()?;
     let stored = reader.bytes(length)?;
     if length == plain {
         return Some(stored.to_vec());
     }
-    let bytes = zstd::bulk::decompress(stored, plain).ok()?;
+    let bytes = decompressor.decompress(stored, plain).ok()?;
     (bytes.len() == plain).then_some(bytes)
 }
 
@@ -133,10 +139,14 @@ struct Writer<'a> {
     is_behind_word: bool,
     /// The next word begins a sentence.
     begins: bool,
-    dictionary: &'a Dictionary,
+    has_capitals: bool,
+    entries: &'a [Entry],
+    /// The bytes of all entries.
+    pieces: &'a [u8],
     bits: Bits,
     spelled: Reader<'a>,
-    texts: &'a mut Texts,
+    bytes: &'a mut [u8],
+    ends: &'a mut Vec<u32>,
 }
 
 impl Writer<'_> {
@@ -149,7 +159,7 @@ impl Writer<'_> {
                 symbol => {
                     let (first, width) = RANKS[usize::from(symbol)];
                     let rank = first.wrapping_add(self.bits.take(width)?);
-                    self.put(*self.dictionary.entries.get(rank as usize)?)?;
+                    self.put(*self.entries.get(rank as usize)?)?;
                 }
             }
         }
@@ -160,15 +170,15 @@ impl Writer<'_> {
     /// nothing here branches on which it is.
     fn put(&mut self, entry: Entry) -> Option<()> {
         let is_word = entry.role == Role::Word;
-        self.texts.bytes[self.at] = b' ';
+        self.bytes[self.at] = b' ';
         self.at += usize::from(self.is_behind_word & is_word);
         let (start, length) = (entry.start as usize, usize::from(entry.length));
         let to = self.at + length;
         if to > self.end {
             return None;
         }
-        let from = self.dictionary.bytes.get(start..)?;
-        let place = self.texts.bytes.get_mut(self.at..)?;
+        let from = self.pieces.get(start..)?;
+        let place = self.bytes.get_mut(self.at..)?;
         if length <= STEP {
             *place.first_chunk_mut::<STEP>()? = *from.first_chunk::<STEP>()?;
         } else {
@@ -190,15 +200,15 @@ impl Writer<'_> {
     fn spell(&mut self, is_word: bool) -> Option<()> {
         let length = self.spelled.count()?;
         let text = self.spelled.bytes(length)?;
-        self.texts.bytes[self.at] = b' ';
+        self.bytes[self.at] = b' ';
         self.at += usize::from(self.is_behind_word & is_word);
         let to = self.at.checked_add(length).filter(|to| *to <= self.end)?;
-        let place = self.texts.bytes.get_mut(self.at..to)?;
+        let place = self.bytes.get_mut(self.at..to)?;
         place.copy_from_slice(text);
         if self.begins & is_word {
             place.first_mut()?.make_ascii_uppercase();
         }
-        let ends_sentence = self.dictionary.has_capitals && ends_sentence(text);
+        let ends_sentence = self.has_capitals && ends_sentence(text);
         self.begins = !is_word && (self.begins || ends_sentence);
         self.is_behind_word = is_word;
         self.at = to;
@@ -206,8 +216,8 @@ impl Writer<'_> {
     }
 
     fn end_text(&mut self) {
-        self.texts.ends.push(self.at as u32);
-        self.begins = self.dictionary.has_capitals;
+        self.ends.push(self.at as u32);
+        self.begins = self.has_capitals;
         self.is_behind_word = false;
     }
 }
