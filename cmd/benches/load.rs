@@ -140,7 +140,14 @@ async fn push_lines(client: &reqwest::Client, url: &str, start_ms: i64) -> u64 {
         raw += entries.iter().map(|entry| entry.message.len() as u64).sum::<u64>();
         let stream = [("namespace", "shop"), ("pod", "payment-0"), ("service", "payment")];
         let stream = stream.map(|(name, value)| Pair { name: name.into(), value: value.into() });
-        let batch = FileBatch { file: "bench".into(), from: first, to, stream: stream.to_vec(), entries };
+        let batch = FileBatch {
+            file: "bench".into(),
+            from: first,
+            to,
+            stream: stream.to_vec(),
+            entries,
+            shared: Vec::new(),
+        };
         let body = LogPush { batches: vec![batch] }.encode_to_vec();
         let body = snap::raw::Encoder::new().compress_vec(&body).expect("snappy");
         let request = client.post(format!("{url}/api/collect/logs")).header("content-encoding", "snappy");
@@ -176,6 +183,7 @@ fn entry(line: u64, lines: u64, start_ms: i64) -> PushEntry {
             PushField::new("order".into(), binnacle_model::log::FieldValue::Int(line as i64)),
             PushField::new("msg".into(), binnacle_model::log::FieldValue::Text("charge accepted".into())),
         ],
+        shared: 0,
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) const LOG_PAGE_VERSION: u8 = 3;
 /// The newest version of indexes of partitions.
 pub(crate) const LOG_INDEX_VERSION: u8 = 3;
 /// The newest version of WAL files.
-pub(crate) const WAL_VERSION: u8 = 1;
+pub(crate) const WAL_VERSION: u8 = 2;
 /// The newest version of blocks.
 pub(crate) const BLOCK_VERSION: u8 = 2;
 /// The newest version of checkpoints.

@@ -113,6 +113,7 @@ fn push(hour: i64) -> LogPush {
         to: (hour * 100 + 100).cast_unsigned(),
         stream,
         entries: (0..100).map(entry).collect(),
+        ..FileBatch::default()
     };
     LogPush { batches: vec![file] }
 }

@@ -64,6 +64,7 @@ async fn write_lines(url: String, start_ms: i64, acked: Arc<Acked>, stop: Arc<At
                 to: first + LINES_PER_PUSH,
                 stream: vec![Pair { name: "service".into(), value: "crash".into() }],
                 entries: (first..first + LINES_PER_PUSH).map(entry).collect(),
+                ..FileBatch::default()
             }],
         };
         let sent = client.post(format!("{url}/api/collect/logs")).body(push.encode_to_vec()).send().await;

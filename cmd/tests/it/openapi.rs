@@ -200,6 +200,7 @@ async fn push_lines(url: &str) {
         to: 30,
         stream: vec![Pair { name: "pod".into(), value: "web".into() }],
         entries: (0..3).map(entry).collect(),
+        ..FileBatch::default()
     };
     let body = LogPush { batches: vec![batch] }.encode_to_vec();
     let sent = client().post(format!("{url}/api/collect/logs")).body(body).send().await.unwrap();

@@ -89,11 +89,11 @@ pub(crate) fn shown(push: &LogPush) -> Vec<String> {
             batch.stream.iter().map(|pair| format!("{}={}", pair.name, pair.value)).collect();
         out.push(labels.join(","));
         for entry in &batch.entries {
-            let fields = entry.fields.iter().map(|field| match field.value.as_ref().unwrap() {
-                PushValue::Text(text) => format!("{}={text}", field.name),
-                PushValue::Int(whole) => format!("{}={whole}i", field.name),
-                PushValue::Float(float) => format!("{}={float}f", field.name),
-                PushValue::Bool(flag) => format!("{}={flag}b", field.name),
+            let fields = batch.fields_of(entry).map(|(name, value)| match value {
+                PushValue::Text(text) => format!("{name}={text}"),
+                PushValue::Int(whole) => format!("{name}={whole}i"),
+                PushValue::Float(float) => format!("{name}={float}f"),
+                PushValue::Bool(flag) => format!("{name}={flag}b"),
             });
             let fields = fields.collect::<Vec<_>>().join(",");
             let text = String::from_utf8(entry.message.clone())

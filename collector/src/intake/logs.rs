@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header;
-use binnacle_model::push::LogPush;
+use binnacle_model::push::{FileBatch, LogPush};
 use prost::Message;
 use serde_json::{Value, json};
 
@@ -46,6 +46,10 @@ pub(super) async fn handle(
             let mut push = LogPush::decode(&*plain)
                 .map_err(|error| Refusal::Bad(format!("body is no LogPush: {error}")))?;
             check(&push)?;
+            if attributes(&push) > MAX_PARTS {
+                let reason = format!("entries have more than {MAX_PARTS} attributes; send less at once");
+                return Err(Refusal::TooLarge(reason));
+            }
             over.inc_by(bound(&mut push));
             Ok(logs.append(push, received)?)
         })
@@ -55,6 +59,16 @@ pub(super) async fn handle(
         "duplicate": report.duplicate,
         "gap_bytes": report.gap_bytes,
     })))
+}
+
+/// Attributes of all entries, or somewhat more: a few bytes may share many.
+fn attributes(push: &LogPush) -> usize {
+    let of_batch = |batch: &FileBatch| -> usize {
+        let shared = batch.entries.iter().filter_map(|entry| batch.shared_of(entry));
+        let own = batch.entries.iter().map(|entry| entry.fields.len()).sum::<usize>();
+        own + shared.map(|shared| shared.fields.len()).sum::<usize>()
+    };
+    push.batches.iter().map(of_batch).sum()
 }
 
 /// A batch covers what it says, or its file's mark would lose lines.

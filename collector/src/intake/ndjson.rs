@@ -73,7 +73,7 @@ fn read(body: &[u8], naming: &Naming, now_ns: i64) -> Result<Lines, Refusal> {
     let mut read = Lines::default();
     let mut documents = Documents::new(naming);
     for (number, line) in lines(body) {
-        match documents.read(line) {
+        match documents.read(line, &[]) {
             Ok((draft, stream)) => {
                 if !read.gathered.add_to(documents.placed(stream), draft, now_ns) {
                     let reason =

@@ -167,7 +167,7 @@ impl TailedFile {
             0 => self.id.clone(),
             times => format!("{}#{times}", self.id),
         };
-        Ok(Some(FileBatch { file, from, to: end, stream: self.stream.clone(), entries }))
+        Ok(Some(FileBatch { file, from, to: end, stream: self.stream.clone(), entries, shared: Vec::new() }))
     }
 
     /// Takes the whole lines of `buffer`, which begins at the position, and moves past them.
@@ -281,5 +281,6 @@ fn entry(offset: u64, time: LogTime, iostream: &str, message: Vec<u8>) -> PushEn
         iostream: iostream.to_owned(),
         fields: Vec::new(),
         message,
+        shared: 0,
     }
 }

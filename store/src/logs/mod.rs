@@ -23,6 +23,7 @@ mod indexer;
 mod listed;
 mod lost;
 mod marks;
+mod names;
 mod opening;
 mod page;
 mod page_file;

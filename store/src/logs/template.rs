@@ -7,9 +7,9 @@ use std::collections::{HashMap, HashSet};
 use std::hash::BuildHasherDefault;
 use std::sync::Arc;
 
-use binnacle_model::log::FieldValue;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::names::Names;
 use super::split::{Pieces, Span, Word};
 
 /// Text of a message that is kept whole, because its stream is prose or it is long.
@@ -44,15 +44,6 @@ pub(crate) enum ValueKind {
 }
 
 impl ValueKind {
-    pub(crate) fn of(value: &FieldValue) -> Self {
-        match value {
-            FieldValue::Text(_) => Self::Text,
-            FieldValue::Int(_) => Self::Int,
-            FieldValue::Float(_) => Self::Float,
-            FieldValue::Bool(_) => Self::Bool,
-        }
-    }
-
     pub(crate) fn from_byte(byte: u8) -> Option<Self> {
         [Self::Text, Self::Int, Self::Float, Self::Bool].get(usize::from(byte)).copied()
     }
@@ -68,7 +59,7 @@ pub(crate) struct Template {
     /// Index in [`binnacle_model::log::LEVELS`] plus one, or zero.
     pub(crate) level: u8,
     /// Names and kinds of the attributes; each has a hole behind those of the message.
-    pub(crate) attributes: Box<[(Arc<str>, ValueKind)]>,
+    pub(crate) attributes: Names,
 }
 
 impl Template {
@@ -122,7 +113,10 @@ pub(crate) struct TemplateNumber(pub(crate) u32);
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Beside<'a> {
     pub(crate) level: u8,
-    pub(crate) attributes: &'a [(Arc<str>, ValueKind)],
+    /// Of the attributes: equal lists lie in one place, as [`super::names::KnownNames`] has them.
+    pub(crate) names: &'a Names,
+    /// Of the names.
+    pub(crate) hash: u64,
 }
 
 /// Finds templates.
@@ -190,7 +184,7 @@ impl Finder {
                 text: Box::default(),
                 cuts: Box::new([0]),
                 level: beside.level,
-                attributes: beside.attributes.into(),
+                attributes: Arc::clone(beside.names),
             };
             self.insert(hash, template)
         })
@@ -252,7 +246,7 @@ impl Finder {
             at = hole.end as usize;
         }
         text.extend_from_slice(&message[at..]);
-        let (level, attributes) = (beside.level, beside.attributes.into());
+        let (level, attributes) = (beside.level, Arc::clone(beside.names));
         self.insert(hash, Template { text: text.into(), cuts: cuts.into(), level, attributes })
     }
 
@@ -382,7 +376,7 @@ fn make_hole(pieces: &mut Pieces, word: usize) {
 }
 
 fn is_beside(template: &Template, beside: Beside<'_>) -> bool {
-    template.level == beside.level && *template.attributes == *beside.attributes
+    template.level == beside.level && Arc::ptr_eq(&template.attributes, beside.names)
 }
 
 fn is_same(template: &Template, message: &[u8], holes: &[Span], beside: Beside<'_>) -> bool {
@@ -403,11 +397,7 @@ fn is_same(template: &Template, message: &[u8], holes: &[Span], beside: Beside<'
 }
 
 fn beside_hash(beside: Beside<'_>) -> u64 {
-    let mut hash = u64::from(beside.level);
-    for (name, kind) in beside.attributes {
-        hash = xxh3_64_with_seed(name.as_bytes(), hash ^ (*kind as u64) << 32);
-    }
-    hash
+    beside.hash.wrapping_add(HOLES_SEED.wrapping_mul(u64::from(beside.level)))
 }
 
 fn hash_of(message: &[u8], holes: &[Span], beside: Beside<'_>) -> u64 {
@@ -448,10 +438,13 @@ mod tests {
     use super::super::split::split;
     use super::*;
 
-    fn pattern(finder: &mut Finder, message: &str) -> String {
+    /// The finder, and the names of no attributes.
+    type Found = (Finder, Names);
+
+    fn pattern((finder, names): &mut Found, message: &str) -> String {
         let mut pieces = Pieces::default();
         split(message.as_bytes(), 0, &mut pieces);
-        let beside = Beside { level: 0, attributes: &[] };
+        let beside = Beside { level: 0, names, hash: 0 };
         let number = finder.find(message.as_bytes(), &mut pieces, beside);
         assert_eq!(finder.template(number).cuts.len(), pieces.holes.len());
         finder.template(number).pattern()
@@ -459,7 +452,7 @@ mod tests {
 
     #[test]
     fn a_word_with_many_variants_becomes_a_hole() {
-        let mut finder = Finder::default();
+        let mut finder = Found::default();
         let name =
             |at: u32| -> String { (0..3).map(|i| char::from(b'a' + (at >> (3 * i) & 7) as u8)).collect() };
         for at in 0..20 {
@@ -468,16 +461,16 @@ mod tests {
         assert_eq!(pattern(&mut finder, "user zoe logged in 7 times"), "user <_> logged in <_> times");
         assert_eq!(pattern(&mut finder, "user zoe logged in 8 times"), "user <_> logged in <_> times");
         assert_eq!(pattern(&mut finder, "user zoe logged out"), "user zoe logged out");
-        let before = finder.made();
+        let before = finder.0.made();
         for at in 0..500 {
             pattern(&mut finder, &format!("user {} logged in 3 times", name(at)));
         }
-        assert_eq!(finder.made(), before);
+        assert_eq!(finder.0.made(), before);
     }
 
     #[test]
     fn two_words_may_vary() {
-        let mut finder = Finder::default();
+        let mut finder = Found::default();
         let name =
             |at: u32| -> String { (0..4).map(|i| char::from(b'a' + (at >> (3 * i) & 7) as u8)).collect() };
         for a in 0..30 {

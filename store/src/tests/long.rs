@@ -50,6 +50,7 @@ fn pushed(hour: i64) -> LogPush {
             to: (hour + 1) as u64 * 100,
             stream: vec![Pair { name: "pod".into(), value: file.to_owned() }],
             entries: messages.into_iter().enumerate().map(entry).collect(),
+            ..FileBatch::default()
         }
     };
     LogPush { batches: KEPT.into_iter().map(batch).collect() }

@@ -10,8 +10,9 @@ use std::sync::atomic::{AtomicI64, Ordering};
 
 use binnacle_model::histogram::{Buckets, Histogram, ResetHint};
 use binnacle_model::labels::LabelsError;
+use binnacle_model::log::LogEntry;
 use binnacle_model::log_query::LogQuery;
-use binnacle_model::push::{FileBatch, Pair, PushEntry};
+use binnacle_model::push::{FileBatch, Pair, PushEntry, PushField, PushValue, SharedFields};
 use binnacle_model::storage::{ALL_TIME, HistogramSample};
 use binnacle_model::{Labels, Sample, Samples, Timestamp};
 
@@ -102,8 +103,21 @@ fn push(file: &str, lines: std::ops::Range<u64>) -> LogPush {
             to: lines.end * 10,
             stream: vec![Pair { name: "pod".into(), value: file.to_owned() }],
             entries: lines.map(entry).collect(),
+            ..FileBatch::default()
         }],
     }
+}
+
+/// Lines that share attributes.
+fn push_sharing() -> LogPush {
+    let mut push = push("f", 1..3);
+    let field = |name: &str, value| PushField { name: name.to_owned(), value };
+    let fields = vec![field("agent", Some(PushValue::Text("beat".to_owned()))), field("n", None)];
+    push.batches[0].shared = vec![SharedFields { fields, gaps: vec![1] }];
+    for (n, entry) in (7..).zip(&mut push.batches[0].entries) {
+        (entry.shared, entry.fields) = (1, vec![field("", Some(PushValue::Int(n)))]);
+    }
+    push
 }
 
 fn lines(store: &Store) -> Vec<String> {
@@ -114,13 +128,19 @@ fn lines(store: &Store) -> Vec<String> {
 
 /// All lines, and what is missing.
 fn found_lines(store: &Store) -> (Vec<String>, Vec<String>) {
+    let (found, warnings) = found_entries(store);
+    let found = found.iter().map(|entry| String::from_utf8(entry.message.clone()).unwrap());
+    (found.collect(), warnings)
+}
+
+/// All entries, newest first, and what is missing.
+fn found_entries(store: &Store) -> (Vec<LogEntry>, Vec<String>) {
     assert!(store.flush_logs());
     let request = LogRequest { query: LogQuery::All, start: LogTime(i64::MIN), end: LogTime(i64::MAX) };
     let wanted = PageRequest { limit: 10_000, counts: true, ..PageRequest::default() };
     let page = store.search(&request, wanted, &Deadline::default()).unwrap();
     assert_eq!(page.total, Some(page.entries.len() as u64));
-    let found = page.entries.iter().map(|(_, e)| String::from_utf8(e.message.clone()).unwrap());
-    (found.collect(), page.warnings)
+    (page.entries.into_iter().map(|(_, entry)| entry).collect(), page.warnings)
 }
 
 #[test]
@@ -480,6 +500,9 @@ fn a_damaged_block_is_set_aside_and_the_rest_is_served() {
 const WAL_V1: &[u8] = include_bytes!("../../testdata/format/v1/0000000001.wal");
 const BLOCK_V1: &[u8] = include_bytes!("../../testdata/format/v1/0000000001-0-3600000.block");
 
+/// The log of the release that was the first to have attributes which lines share.
+const WAL_V2: &[u8] = include_bytes!("../../testdata/format/v2/0000000001.wal");
+
 fn put(disk: &SimDisk, path: &str, bytes: &[u8]) {
     let path = Path::new(path);
     disk.create_dir_all(path.parent().unwrap()).unwrap();
@@ -505,6 +528,20 @@ fn files_of_release_1_are_read() {
     store.close();
 }
 
+#[test]
+fn a_log_of_version_2_is_read() {
+    let world = World::new();
+    put(&world.disk, "/data/wal/0000000001.wal", WAL_V2);
+    let (store, ..) = world.open().unwrap();
+    let labels: Vec<String> = select(&store, &[]).into_iter().map(|(labels, _)| labels).collect();
+    assert_eq!(labels, ["in_wal{job=\"b\"}"]);
+    let (entries, _) = found_entries(&store);
+    let shown = entries.iter().map(|entry| format!("{:?}", entry.attributes));
+    let want = |n| format!("[(\"agent\", Text(\"beat\")), (\"n\", Int({n}))]");
+    assert_eq!(shown.collect::<Vec<_>>(), [want(8), want(7)]);
+    store.close();
+}
+
 /// Writes the files above: `BINNACLE_FIXTURES=DIR cargo test --workspace fixtures`. Once per release.
 #[test]
 #[allow(clippy::disallowed_methods, reason = "fixtures go to the real disk")]
@@ -526,7 +563,7 @@ fn fixtures_can_be_written() {
     clock.0.store(2 * HOUR_MS, Ordering::Relaxed);
     append(&store, "__name__=in_wal,job=b", 2 * HOUR_MS, 2.0).unwrap();
     append(&store, "__name__=in_wal,job=b", 2 * HOUR_MS + 1, f64::INFINITY).unwrap();
-    LogAppender::append(&store, push("f", 1..3), LogTime(1)).unwrap();
+    LogAppender::append(&store, push_sharing(), LogTime(1)).unwrap();
     let wal = read(&disk, Path::new("/data/wal/0000000001.wal"));
     std::fs::write(Path::new(&dir).join("0000000001.wal"), wal).unwrap();
     store.close();

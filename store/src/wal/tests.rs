@@ -245,9 +245,9 @@ fn a_newer_version_refuses_to_start() {
     let disk = SimDisk::default();
     disk.create_dir_all(Path::new(DIR)).unwrap();
     let path = reader::path_of(Path::new(DIR), WalFileId(1));
-    disk.create(&path).unwrap().append(b"bwal\x02\xa7\0\0").unwrap();
+    disk.create(&path).unwrap().append(b"bwal\x03\xa6\0\0").unwrap();
     let opened = Wal::open(Arc::new(disk), Path::new(DIR), &Floor::default(), &mut |_, _, _, _| {});
-    assert!(matches!(opened, Err(WalOpenError::TooNew { found: 2, .. })));
+    assert!(matches!(opened, Err(WalOpenError::TooNew { found: 3, .. })));
 }
 
 #[test]

@@ -254,6 +254,7 @@ pub(super) fn bench(dir: &Path) -> Option<Bench> {
                     level: line.level.to_owned(),
                     iostream: record.labels["iostream"].clone(),
                     fields: line.attributes.iter().map(push_field).collect(),
+                    shared: 0,
                 });
                 records.push(record);
             }
@@ -264,6 +265,7 @@ pub(super) fn bench(dir: &Path) -> Option<Bench> {
                 to,
                 stream: labels.iter().map(pair).collect(),
                 entries,
+                shared: Vec::new(),
             });
         }
         store.append(push, clock.now_ns()).unwrap();

@@ -33,8 +33,9 @@ impl Attributes {
         Self { fields: Vec::with_capacity(fields.min(MAX_FIELDS)), ..Self::default() }
     }
 
-    pub(super) fn len(&self) -> usize {
-        self.fields.len()
+    /// Values of the gaps of a list of shared ones.
+    pub(super) fn of_gaps(fields: Vec<PushField>) -> Self {
+        Self { fields, ..Self::default() }
     }
 
     /// Adds one value; a name may come more than once.
@@ -122,8 +123,9 @@ pub(super) fn number_value(number: &Number) -> PushValue {
     }
 }
 
-/// Holds the entries of a push to the bounds; answers how many attributes were over them.
+/// Holds the entries of a push to the bounds, each with all its attributes; answers how many of these were over them.
 pub(in super::super) fn bound(push: &mut LogPush) -> u64 {
+    push.spread();
     let mut over = 0;
     for entry in push.batches.iter_mut().flat_map(|batch| &mut batch.entries) {
         let is_bound = |field: &PushField| !field.name.is_empty() && field.name.len() <= MAX_NAME_BYTES;

@@ -39,7 +39,10 @@ pub(super) struct Draft {
     pub(super) message: Vec<u8>,
     /// One of ours, or empty where nothing said so.
     pub(super) level: &'static str,
+    /// With a list, only the values of its gaps.
     pub(super) attributes: Attributes,
+    /// The list of its stream that it shares with others.
+    pub(super) list: Option<usize>,
 }
 
 impl Draft {
@@ -73,13 +76,15 @@ impl Gathered {
         let mut identity = std::mem::take(&mut draft.identity);
         let iostream = identity.take_iostream();
         let batch = self.batch_of(&identity);
-        self.push(draft, batch, iostream, now_ns)
+        self.push(draft, batch, iostream, (0, 0), now_ns)
     }
 
     /// As [`Self::add`], of a stream that is known.
     pub(super) fn add_to(&mut self, placed: &mut Placed, draft: Draft, now_ns: i64) -> bool {
         let batch = *placed.batch.get_or_insert_with(|| self.batch_of(&placed.identity));
-        self.push(draft, batch, placed.iostream.clone(), now_ns)
+        let shared = &mut self.push.batches[batch].shared;
+        let shared = draft.list.map_or((0, 0), |list| placed.lists.number(list, shared));
+        self.push(draft, batch, placed.iostream.clone(), shared, now_ns)
     }
 
     fn batch_of(&mut self, identity: &Identity) -> usize {
@@ -92,10 +97,18 @@ impl Gathered {
         number
     }
 
-    fn push(&mut self, draft: Draft, batch: usize, iostream: String, now_ns: i64) -> bool {
+    /// `shared` is the number of a list in the batch and how many attributes that has, those of its gaps among them.
+    fn push(
+        &mut self,
+        draft: Draft,
+        batch: usize,
+        iostream: String,
+        (shared, attributes_shared): (u32, usize),
+        now_ns: i64,
+    ) -> bool {
         let Draft { time_ns, message, level, attributes, .. } = draft;
         let (fields, over) = attributes.finish();
-        self.parts += 1 + fields.len();
+        self.parts += 1 + attributes_shared.max(fields.len());
         if self.parts > MAX_PARTS {
             return false;
         }
@@ -111,6 +124,7 @@ impl Gathered {
             level: level.to_owned(),
             iostream,
             fields,
+            shared,
         });
         batch.to = batch.entries.len() as u64;
         true

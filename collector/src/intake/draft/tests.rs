@@ -6,8 +6,9 @@ use super::*;
 
 fn read_document(text: &[u8], naming: &Naming) -> Result<Draft, String> {
     let mut documents = Documents::new(naming);
-    let (mut draft, stream) = documents.read(text)?;
+    let (mut draft, stream) = documents.read(text, &[])?;
     let placed = documents.placed(stream);
+    placed.fill(&mut draft);
     draft.identity = placed.identity.clone();
     draft.identity.offer(Names::Any, "iostream", &placed.iostream);
     Ok(draft)

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
-use binnacle_model::push::PushValue;
 use serde_json::Value;
 
 use super::super::draft::{Documents, Gathered, MAX_PARTS, Naming};
@@ -142,19 +141,21 @@ fn keep<'b>(
     now_ns: i64,
     gathered: &mut Gathered,
 ) -> Result<(), Refusal> {
-    let (mut draft, stream) = match documents.read(document) {
+    let beside = [("_index", item.index.as_deref().or(index)), ("_id", item.id.as_deref())];
+    let (mut said, mut count) = ([("", ""); 2], 0);
+    for (name, text) in beside {
+        if let Some(text) = text.filter(|text| !text.is_empty()) {
+            said[count] = (name, text);
+            count += 1;
+        }
+    }
+    let (draft, stream) = match documents.read(document, &said[..count]) {
         Ok(read) => read,
         Err(reason) => {
             item.refused = Some(("document_parsing_exception", reason));
             return Ok(());
         }
     };
-    let beside = [("_index", item.index.as_deref().or(index)), ("_id", item.id.as_deref())];
-    for (name, value) in beside {
-        if let Some(value) = value.filter(|value| !value.is_empty()) {
-            draft.attribute(name, PushValue::Text(value.to_owned()));
-        }
-    }
     if gathered.add_to(documents.placed(stream), draft, now_ns) {
         return Ok(());
     }

@@ -128,6 +128,7 @@ impl Batch {
             level: level.to_owned(),
             iostream: self.stream.iostream.clone(),
             fields: metadata,
+            shared: 0,
         });
     }
 
@@ -159,6 +160,7 @@ impl Batch {
             to: self.entries.len() as u64,
             stream: self.stream.labels,
             entries: self.entries,
+            shared: Vec::new(),
         });
     }
 }

@@ -17,6 +17,7 @@
 //! - A sealed page needs nothing but itself to be read, and never changes.
 //! - Whatever the bytes of a page are, reading them ends in an answer or an error.
 
+mod attributes;
 mod bodies;
 mod cells;
 mod fuse;

@@ -3,15 +3,16 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use binnacle_model::log::{FieldValue, FileId, LogEntry};
+use binnacle_model::log::{FileId, LogEntry};
 use binnacle_model::push::FileBatch;
 use binnacle_model::{Labels, LogTime};
 use xxhash_rust::xxh3::xxh3_64;
 
+use super::attributes::{Attributes, OfBatch};
 use super::tables::{OpenTables, Texts};
 use super::{Fuse, PageError, PageTemplate, PageView, level_number};
 use crate::logs::split::{Lookup, Pieces, body, encode, split};
-use crate::logs::template::{Beside, Finder, TemplateNumber, ValueKind, WHOLE_MIN_BYTES};
+use crate::logs::template::{Finder, TemplateNumber, WHOLE_MIN_BYTES};
 use crate::wal::Sequence;
 
 /// Rows of a page: few enough that a column is decoded in a moment, many enough that they compress.
@@ -32,14 +33,19 @@ const PROSE_MIN_NEW: u32 = 50;
 /// Lines after which a stream that was prose is tried again; doubled each time.
 const PROSE_RETRY_LINES: u64 = 50_000;
 
-/// A line on its way into a page.
+/// A line on its way into a page; the miner has its attributes.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Line<'a> {
-    pub(crate) time: LogTime,
-    pub(crate) offset: u64,
-    pub(crate) message: &'a [u8],
-    pub(crate) level: u8,
-    pub(crate) attributes: &'a [(String, FieldValue)],
+struct Line<'a> {
+    time: LogTime,
+    offset: u64,
+    message: &'a [u8],
+    level: u8,
+    /// Numbers in the page.
+    stream: u32,
+    file: u32,
+    push: u32,
+    /// See [`kin_of`].
+    kin: u64,
 }
 
 /// How new the templates of a stream are.
@@ -60,8 +66,8 @@ pub(crate) struct Miner {
     finder: Finder,
     novelty: HashMap<u64, Novelty, foldhash::fast::FixedState>,
     pieces: Pieces,
-    /// Names and kinds of the last attributes, which are mostly those of the next.
-    beside: Vec<(Arc<str>, ValueKind)>,
+    /// Of the line that is under way.
+    attributes: Attributes,
 }
 
 /// Streams whose novelty is remembered.
@@ -76,16 +82,16 @@ impl Miner {
     /// Forgets all templates. Pages that have taken lines must take no more.
     pub(crate) fn forget(&mut self) {
         self.finder.forget();
+        self.attributes.forget();
     }
 
     /// The template of a line; its holes are in `pieces` then.
-    fn find(&mut self, line: &Line<'_>, stream: u64) -> TemplateNumber {
-        self.learn_attributes(line.attributes);
-        let beside = Beside { level: line.level, attributes: &self.beside };
+    fn find(&mut self, line: &Line<'_>) -> TemplateNumber {
+        let beside = self.attributes.beside(line.level);
         if self.novelty.len() >= NOVELTY_MAX {
             self.novelty.clear();
         }
-        let novelty = self.novelty.entry(stream).or_default();
+        let novelty = self.novelty.entry(line.kin).or_default();
         if line.message.len() >= WHOLE_MIN_BYTES || novelty.whole_left > 0 {
             novelty.whole_left = novelty.whole_left.saturating_sub(1);
             self.pieces.holes.clear();
@@ -96,19 +102,6 @@ impl Miner {
         let found = self.finder.find(line.message, &mut self.pieces, beside);
         novelty.note(self.finder.made() > before);
         found
-    }
-
-    fn learn_attributes(&mut self, attributes: &[(String, FieldValue)]) {
-        let is_same = self.beside.len() == attributes.len()
-            && self
-                .beside
-                .iter()
-                .zip(attributes)
-                .all(|((name, kind), (key, value))| **name == **key && *kind == ValueKind::of(value));
-        if !is_same {
-            let known = attributes.iter().map(|(key, value)| (Arc::from(key.as_str()), ValueKind::of(value)));
-            self.beside = known.collect();
-        }
     }
 }
 
@@ -210,6 +203,7 @@ impl OpenPage {
             let Ok(labels) = batch.stream_labels() else { continue };
             let kin = kin_of(&labels);
             let file = self.file(&batch.file);
+            let mut shared = OfBatch::new(batch);
             let mut last: Option<(&str, u32)> = None;
             for entry in &batch.entries {
                 let stream = match last {
@@ -217,16 +211,15 @@ impl OpenPage {
                     _ => self.stream(labels.with("iostream", &entry.iostream)),
                 };
                 last = Some((&entry.iostream, stream));
-                let mut origin = entry.offset;
+                let mut offset = entry.offset;
                 if batch.file.is_empty() {
-                    origin = offset_of(sequence, unnamed);
+                    offset = offset_of(sequence, unnamed);
                     unnamed += 1;
                 }
-                let (time, attributes) = batch.time_and_attributes(entry, received);
-                let level = level_number(&entry.level);
-                let line =
-                    Line { time, offset: origin, message: &entry.message, level, attributes: &attributes };
-                self.push_line(miner, &line, kin, stream, file, push);
+                let (time, claimed) = batch.time_and_claim(entry, received);
+                miner.attributes.take(&mut shared, entry, claimed, &mut self.tables);
+                let (level, message) = (level_number(&entry.level), &*entry.message);
+                self.push_line(miner, &Line { time, offset, message, level, stream, file, push, kin });
             }
         }
     }
@@ -236,16 +229,18 @@ impl OpenPage {
         if self.pushes.last() != Some(&entry.received) {
             self.pushes.push(entry.received);
         }
-        let push = self.pushes.len() as u32 - 1;
-        let (stream, file) = (self.stream(entry.stream.clone()), self.file(&entry.origin.file.0));
+        miner.attributes.take_plain(&entry.attributes, &mut self.tables);
         let line = Line {
             time: entry.time,
             offset: entry.origin.offset,
             message: &entry.message,
             level: level_number(&entry.level),
-            attributes: &entry.attributes,
+            stream: self.stream(entry.stream.clone()),
+            file: self.file(&entry.origin.file.0),
+            push: self.pushes.len() as u32 - 1,
+            kin: kin_of(&entry.stream),
         };
-        self.push_line(miner, &line, kin_of(&entry.stream), stream, file, push);
+        self.push_line(miner, &line);
     }
 
     /// Says of which records of the log it has all lines that are wanted.
@@ -254,8 +249,9 @@ impl OpenPage {
         self.sequences = Some((known.0.min(first), known.1.max(last)));
     }
 
-    fn push_line(&mut self, miner: &mut Miner, line: &Line<'_>, kin: u64, stream: u32, file: u32, push: u32) {
-        let number = miner.find(line, kin);
+    /// Takes a line of which the miner has the attributes.
+    fn push_line(&mut self, miner: &mut Miner, line: &Line<'_>) {
+        let number = miner.find(line);
         let at = match self.by_number.get(&number) {
             Some(at) => *at,
             None => self.add_template(number, miner),
@@ -270,34 +266,22 @@ impl OpenPage {
             let cell = hole.time.unwrap_or_else(|| encode(hole.of(line.message), &mut self.tables));
             column.push(cell.0);
         }
-        for ((_, value), column) in line.attributes.iter().zip(columns) {
-            let cell = match value {
-                FieldValue::Text(text) => encode(text.as_bytes(), &mut self.tables),
-                FieldValue::Int(value) => {
-                    encode(itoa::Buffer::new().format(*value).as_bytes(), &mut self.tables)
-                }
-                FieldValue::Float(value) => body(&value.to_le_bytes(), &mut self.tables),
-                FieldValue::Bool(value) => encode(if *value { b"1" } else { b"0" }, &mut self.tables),
-            };
-            column.push(cell.0);
+        for (cell, column) in miner.attributes.cells().iter().zip(columns) {
+            column.push(*cell);
         }
         self.occurrences.push(template.rows);
         template.rows += 1;
         template.bytes += line.message.len() as u64;
         self.times.push(line.time.0);
         self.row_templates.push(at);
-        self.row_streams.push(stream);
-        self.row_files.push(file);
+        self.row_streams.push(line.stream);
+        self.row_files.push(line.file);
         self.offsets.push(line.offset);
-        self.row_pushes.push(push);
+        self.row_pushes.push(line.push);
         self.lengths.push(line.message.len() as u32);
         self.hash = self.hash.wrapping_add(xxh3_64(line.message));
         self.raw_bytes += line.message.len();
-        let attributes = line.attributes.iter().map(|(name, value)| {
-            let text = if let FieldValue::Text(text) = value { text.len() } else { 8 };
-            name.len() + text
-        });
-        self.held_bytes += line.message.len() + attributes.sum::<usize>();
+        self.held_bytes += line.message.len() + miner.attributes.bytes();
         let (first, last) = self.span.unwrap_or((line.time.0, line.time.0));
         self.span = Some((first.min(line.time.0), last.max(line.time.0)));
     }

@@ -524,7 +524,7 @@ fn put_template(out: &mut Vec<u8>, of_page: &PageTemplate, holes: &[HolePlace]) 
     }
     out.push(*level);
     put_varint(out, attributes.len() as u64);
-    for (name, kind) in attributes {
+    for (name, kind) in &**attributes {
         put_text(out, name);
         out.push(*kind as u8);
     }

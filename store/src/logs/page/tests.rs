@@ -1,4 +1,4 @@
-use binnacle_model::push::{FileBatch, LogPush, Pair, PushEntry, PushField};
+use binnacle_model::push::{FileBatch, LogPush, Pair, PushEntry, PushField, SharedFields};
 use proptest::prelude::*;
 
 use super::seal::section;
@@ -60,7 +60,7 @@ prop_compose! {
         iostream in prop_oneof![Just("stdout"), Just("stderr")],
         fields in prop::collection::vec(attribute(), 0..3),
     ) -> PushEntry {
-        PushEntry { time_ns: time, offset: 0, message, level: level.into(), iostream: iostream.into(), fields }
+        PushEntry { time_ns: time, offset: 0, message, level: level.into(), iostream: iostream.into(), fields, shared: 0 }
     }
 }
 
@@ -76,8 +76,35 @@ prop_compose! {
             file: file.into(), from: 0, to: offset,
             stream: vec![Pair { name: "pod".into(), value: pod }, Pair { name: "app".into(), value: "x".into() }],
             entries,
+            shared: Vec::new(),
         }
     }
+}
+
+/// The same batch, with lists of attributes that entries share: those of each entry that says so, with gaps where it says.
+pub(in crate::logs) fn sharing(batch: &FileBatch, which: &[(bool, u8)]) -> FileBatch {
+    let mut batch = batch.clone();
+    for (at, (begins, gaps)) in which.iter().enumerate().take(batch.entries.len()) {
+        let own = batch.entries[at].fields.clone();
+        let is_gap = |at: &usize| gaps >> at & 1 == 1;
+        if *begins {
+            let one = |(at, field): (usize, &PushField)| PushField {
+                name: field.name.clone(),
+                value: field.value.clone().filter(|_| !is_gap(&at)),
+            };
+            let fields = own.iter().enumerate().map(one).collect();
+            let gaps = (0..own.len()).filter(is_gap).map(|at| at as u32).collect();
+            batch.shared.push(SharedFields { fields, gaps });
+        }
+        // What an entry has of its own fills the gaps, and the rest comes behind.
+        let entry = &mut batch.entries[at];
+        entry.shared = batch.shared.len() as u32;
+        if *begins {
+            entry.fields =
+                own.into_iter().enumerate().filter(|(at, _)| is_gap(at)).map(|(_, own)| own).collect();
+        }
+    }
+    batch
 }
 
 fn entries_of(page: &dyn PageView) -> Vec<LogEntry> {
@@ -129,7 +156,8 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
 
     #[test]
-    fn entries_come_back_byte_for_byte(batches in prop::collection::vec(batch(), 1..8)) {
+    fn entries_come_back_byte_for_byte(batches in prop::collection::vec(batch(), 1..8), which in prop::collection::vec((any::<bool>(), any::<u8>()), 0..20)) {
+        let batches: Vec<FileBatch> = batches.iter().map(|batch| sharing(batch, &which)).collect();
         let (mut page, mut miner) = (OpenPage::default(), Miner::default());
         page.push(&mut miner, record(&batches).of_class(""), RECEIVED, Sequence(7));
         let want = shown(&wanted(&batches));

@@ -20,6 +20,7 @@ use super::answers::file_number;
 use crate::catalog::Catalog;
 use crate::fs::SimDisk;
 use crate::logs::indexer::entries_of;
+use crate::logs::page::tests::sharing;
 use crate::telemetry::Telemetry;
 use crate::wal::Sequence;
 use crate::{Options, Store};
@@ -77,7 +78,7 @@ prop_compose! {
         iostream in select(vec!["stdout", "stderr"]),
         fields in prop_oneof![3 => Just(Vec::new()), 1 => prop::collection::vec(field(), 1..3)],
     ) -> PushEntry {
-        PushEntry { time_ns: START + at, offset: 0, message: message.into_bytes(), level: level.into(), iostream: iostream.into(), fields }
+        PushEntry { time_ns: START + at, offset: 0, message: message.into_bytes(), level: level.into(), iostream: iostream.into(), fields, shared: 0 }
     }
 }
 
@@ -87,21 +88,18 @@ fn push() -> impl Strategy<Value = LogPush> {
         select(vec!["", "f1", "f2"]),
         select(vec!["shop", "Pay"]),
         prop::collection::vec(line(), 1..12),
+        prop::collection::vec((any::<bool>(), any::<u8>()), 0..12),
     );
     prop::collection::vec(batch, 1..4).prop_map(|batches| {
-        let batch = |(pod, file, namespace, entries): (u32, &str, &str, Vec<PushEntry>)| {
+        let batch = |(pod, file, namespace, entries, which): (u32, &str, &str, Vec<PushEntry>, Vec<_>)| {
             let stream = [
                 ("namespace", namespace.to_owned()),
                 ("pod", format!("web-{pod}")),
                 ("cluster", "eu-1".to_owned()),
             ];
-            FileBatch {
-                file: file.to_owned(),
-                from: 0,
-                to: 0,
-                stream: stream.map(|(name, value)| Pair { name: name.to_owned(), value }).to_vec(),
-                entries,
-            }
+            let stream = stream.map(|(name, value)| Pair { name: name.to_owned(), value }).to_vec();
+            let batch = FileBatch { file: file.to_owned(), stream, entries, ..FileBatch::default() };
+            sharing(&batch, &which)
         };
         LogPush { batches: batches.into_iter().map(batch).collect() }
     })

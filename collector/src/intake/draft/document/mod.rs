@@ -3,9 +3,10 @@
 //! ```text
 //! text ─► tree ─┬─► time, message, level     taken out, each under the best of its names
 //!               ├─► labels of the stream     by the values that make them, so that each stream is thought about once
-//!               └─► attributes               what is left
+//!               └─► attributes               what is left; shared by documents of a stream that say the same
 //! ```
 
+mod shared;
 #[cfg(test)]
 mod slow;
 #[cfg(test)]
@@ -23,8 +24,9 @@ use chrono::NaiveDateTime;
 use serde_json::Value;
 
 use super::super::Refusal;
-use super::attributes::{Attributes, MAX_DEPTH, MAX_NAME_BYTES, number_value};
+use super::attributes::{Attributes, MAX_DEPTH, MAX_FIELDS, MAX_NAME_BYTES, number_value};
 use super::{Draft, Identity, Names};
+use shared::{Leaves, Lists};
 use tree::{Held, MAX_VALUES, Malformed, Tree};
 
 /// Fields that a request may name, and the dots of each.
@@ -87,6 +89,7 @@ pub(in super::super) struct Placed {
     pub(super) batch: Option<usize>,
     /// Which of the values that were offered a label says all of.
     held: Vec<bool>,
+    pub(super) lists: Lists,
 }
 
 /// Reads the documents of one body.
@@ -102,8 +105,10 @@ pub(in super::super) struct Documents<'a> {
     /// By what names and values say.
     known: HashMap<Vec<u8>, usize, foldhash::fast::RandomState>,
     key: Vec<u8>,
-    /// Of the document before.
-    attributes: usize,
+    /// Of the document that was read last: what is left of it.
+    leaves: Vec<u32>,
+    /// How often the numbers of shapes began anew.
+    times_forgotten: u64,
 }
 
 /// A name that documents are searched for, and its bit in the tree.
@@ -143,36 +148,63 @@ impl<'a> Documents<'a> {
             streams: Vec::new(),
             known: HashMap::default(),
             key: Vec::new(),
-            attributes: 0,
+            leaves: Vec::new(),
+            times_forgotten: 0,
         }
     }
 
-    /// Reads one document: all but its stream, and the number of that.
+    /// Reads one document: all but its stream, and the number of that. `beside` are names and texts that stand behind its
+    /// attributes.
     ///
     /// A document without a message is its own message: the text, as it came. The fields within it are found when
     /// somebody asks for them, as with any line of JSON.
-    pub(in super::super) fn read(&mut self, text: &'a [u8]) -> Result<(Draft, usize), String> {
+    pub(in super::super) fn read(
+        &mut self,
+        text: &'a [u8],
+        beside: &[(&str, &str)],
+    ) -> Result<(Draft, usize), String> {
         let read = std::str::from_utf8(text).map_err(|_| Malformed::Syntax);
         if let Err(malformed) = read.and_then(|text| self.tree.read(text)) {
             return Err(reason(text, &malformed));
+        }
+        if self.times_forgotten != self.tree.times_forgotten {
+            self.times_forgotten = self.tree.times_forgotten;
+            self.known.clear();
+            self.streams.iter_mut().for_each(|stream| stream.lists.clear());
         }
         let mut draft = Draft { time_ns: self.take_time(), ..Draft::default() };
         let message = self.take_message();
         self.take_level(&mut draft);
         let stream = self.stream();
-        match message {
-            Some(message) => {
-                draft.message = message.into_owned().into_bytes();
-                // The index and the id of a document come behind them.
-                draft.attributes = Attributes::with_capacity(self.attributes + 2);
-                for member in self.tree.below(0) {
-                    add(&self.tree, member, 1, &mut draft.attributes);
-                }
-                self.attributes = draft.attributes.len();
-            }
-            None => draft.message = text.trim_ascii().to_vec(),
-        }
+        draft.message = message.map_or_else(
+            || {
+                self.tree.remove_all();
+                text.trim_ascii().to_vec()
+            },
+            |message| message.into_owned().into_bytes(),
+        );
+        self.add_attributes(&mut draft, stream, beside);
         Ok((draft, stream))
+    }
+
+    /// What is left of the document, and what stands beside it.
+    fn add_attributes(&mut self, draft: &mut Draft, stream: usize, beside: &[(&str, &str)]) {
+        let are_plain = self.tree.leaves(&mut self.leaves);
+        let count = self.leaves.len() + beside.len();
+        // With chosen labels each document has a stream of its own here.
+        if are_plain && (1..=MAX_FIELDS).contains(&count) && self.labels.is_empty() {
+            let leaves = Leaves { tree: &self.tree, nodes: &self.leaves, beside };
+            let (list, own) = self.streams[stream].lists.take(leaves);
+            (draft.list, draft.attributes) = (Some(list), Attributes::of_gaps(own));
+            return;
+        }
+        draft.attributes = Attributes::with_capacity(count);
+        for member in self.tree.below(0) {
+            add(&self.tree, member, 1, &mut draft.attributes);
+        }
+        for (name, text) in beside {
+            draft.attributes.add(name, PushValue::Text((*text).to_owned()));
+        }
     }
 
     /// A stream by its number; good until the next document is read.
@@ -292,7 +324,23 @@ impl<'a> Documents<'a> {
             |node: &u32| identity.holds(Names::Any, &self.tree.shape_of(*node).path, self.text(*node));
         let held = offered.iter().map(is_held).collect();
         let iostream = identity.take_iostream();
-        Placed { identity, iostream, batch: None, held }
+        Placed { identity, iostream, batch: None, held, lists: Lists::default() }
+    }
+}
+
+#[cfg(test)]
+impl Placed {
+    /// Gives a draft of this stream all its attributes itself.
+    pub(super) fn fill(&self, draft: &mut Draft) {
+        use binnacle_model::push::{FileBatch, PushEntry};
+        let Some(list) = draft.list.take() else { return };
+        let entry = PushEntry {
+            fields: mem::take(&mut draft.attributes).finish().0,
+            shared: 1,
+            ..PushEntry::default()
+        };
+        let batch = FileBatch { shared: vec![self.lists.fields(list).clone()], ..FileBatch::default() };
+        batch.fields_of(&entry).for_each(|(name, value)| draft.attributes.add(name, value.clone()));
     }
 }
 

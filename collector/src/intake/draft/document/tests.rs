@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde_json::{Map, Value};
 
-use super::super::text_field;
+use super::super::{Gathered, text_field};
 use super::*;
 
 /// Names that mean something and others, with dots and without.
@@ -137,8 +137,9 @@ fn slow(text: &[u8], naming: &Naming) -> Result<String, String> {
 }
 
 fn quick<'a>(documents: &mut Documents<'a>, text: &'a [u8]) -> Result<String, String> {
-    let (draft, stream) = documents.read(text)?;
+    let (mut draft, stream) = documents.read(text, &[])?;
     let placed = documents.placed(stream);
+    placed.fill(&mut draft);
     Ok(shown(draft, &placed.identity, &placed.iostream))
 }
 
@@ -186,6 +187,29 @@ proptest! {
     }
 
     #[test]
+    fn documents_that_are_nearly_the_same_stay_what_they_are(
+        bases in prop::collection::vec(object(2), 1..3),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), name(), scalar()), 1..20),
+    ) {
+        let naming = Naming::default();
+        let mut bases = bases;
+        for base in &mut bases {
+            base.as_object_mut().unwrap().insert("message".to_owned(), "m".into());
+        }
+        let mut texts = Vec::new();
+        for (base, name, value) in &changes {
+            let mut document = base.get(&bases).clone();
+            document.as_object_mut().unwrap().insert(name.clone(), value.clone());
+            prop_assume!(is_clear(&document));
+            texts.push(document.to_string().into_bytes());
+        }
+        let mut reading = Documents::new(&naming);
+        for text in texts.iter().chain(&texts) {
+            prop_assert_eq!(quick(&mut reading, text), slow(text, &naming), "{}", String::from_utf8_lossy(text));
+        }
+    }
+
+    #[test]
     fn what_is_json_for_one_is_json_for_both(text in "[{}\\[\\]\",:0-9eE.+\\-\\\\untrfalsé\u{1} ]{0,24}") {
         let naming = Naming::default();
         for text in [format!("{{\"a\":{text}}}"), format!("{{\"a\":\"{text}\"}}"), text] {
@@ -199,7 +223,9 @@ proptest! {
 fn of_two_members_of_one_name_the_last_counts() {
     let naming = Naming::default();
     let text = br#"{"message":"one","log":{"level":"warn","x":1},"a":1,"message":"two","log":{"y":[{"z":1},{"z":2,"z":3}]},"a":2}"#;
-    let (draft, _) = Documents::new(&naming).read(text).unwrap();
+    let mut documents = Documents::new(&naming);
+    let (mut draft, stream) = documents.read(text, &[]).unwrap();
+    documents.placed(stream).fill(&mut draft);
     assert_eq!((&*draft.message, draft.level), (&b"two"[..], ""));
     let (fields, _) = draft.attributes.finish();
     let shown: Vec<String> = fields.iter().map(|field| format!("{}={:?}", field.name, field.value)).collect();
@@ -233,6 +259,50 @@ fn many_names_are_forgotten_and_many_siblings_found() {
     for text in texts.iter().chain(&texts) {
         assert_eq!(quick(&mut documents, text.as_bytes()), slow(text.as_bytes(), &naming));
     }
-    let (draft, _) = documents.read(br#"{"message":"m","k":"v"}"#).unwrap();
+    let (mut draft, stream) = documents.read(br#"{"message":"m","k":"v"}"#, &[]).unwrap();
+    documents.placed(stream).fill(&mut draft);
     assert_eq!(draft.attributes.finish().0, [text_field("k", "v")]);
+}
+
+#[test]
+fn a_stream_is_not_mistaken_for_one_of_names_that_were_forgotten() {
+    let naming = Naming::default();
+    let members: Vec<String> = (0..21_000).map(|n| format!("\"k{n}\":1")).collect();
+    let many = format!("{{\"message\":\"m\",{}}}", members.join(","));
+    let texts = [r#"{"message":"m","pod":"x","a":"1"}"#, &many, r#"{"message":"m","namespace":"x","b":"1"}"#];
+    let mut documents = Documents::new(&naming);
+    for text in texts {
+        assert_eq!(quick(&mut documents, text.as_bytes()), slow(text.as_bytes(), &naming));
+    }
+}
+
+#[test]
+fn what_documents_of_a_stream_say_alike_is_kept_once() {
+    let naming = Naming::default();
+    let document = |path: &str, offset: u32, more: &str| {
+        format!(
+            r#"{{"message":"m","log":{{"offset":{offset},"file":{{"path":"{path}"}}}},"pod":"p","v":1{more}}}"#
+        )
+    };
+    let texts = [
+        document("/a", 1, ""),
+        document("/a", 1, ""),
+        document("/a", 2, ""),
+        document("/a", 3, r#","x":true"#),
+        document("/a", 4, ""),
+        document("/b", 4, ""),
+        document("/b", 5, ""),
+    ];
+    let (mut documents, mut gathered) = (Documents::new(&naming), Gathered::default());
+    for text in &texts {
+        let (draft, stream) = documents.read(text.as_bytes(), &[("_index", "i"), ("_id", "same")]).unwrap();
+        assert!(gathered.add_to(documents.placed(stream), draft, 7));
+    }
+    let [batch] = &gathered.push.batches[..] else { panic!("{:?}", gathered.push) };
+    let gaps: Vec<&[u32]> = batch.shared.iter().map(|list| &*list.gaps).collect();
+    assert_eq!(gaps, [&[][..], &[0], &[], &[0, 1]]);
+    let entries: Vec<_> = batch.entries.iter().map(|entry| (entry.shared, entry.fields.len())).collect();
+    assert_eq!(entries, [(1, 0), (1, 0), (2, 1), (3, 0), (2, 1), (4, 2), (4, 2)]);
+    let names: Vec<&str> = batch.fields_of(&batch.entries[3]).map(|(name, _)| name).collect();
+    assert_eq!(names, ["log.offset", "log.file.path", "v", "x", "_index", "_id"]);
 }

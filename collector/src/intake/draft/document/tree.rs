@@ -13,7 +13,7 @@ use std::collections::HashMap;
 
 use serde_json::{Map, Number, Value};
 
-use super::super::attributes::MAX_NAME_BYTES;
+use super::super::attributes::{MAX_DEPTH, MAX_NAME_BYTES};
 use super::super::identity::{Names, known};
 
 /// Values and members of one document: each is a byte or two there, and a hundred in memory.
@@ -64,6 +64,8 @@ pub(super) struct Shape {
     roles: u64,
     /// Whether its text may name the stream.
     is_known: bool,
+    /// Whether the path may be the name of an attribute.
+    is_name: bool,
     children: Vec<u32>,
     /// Their places in `children`, once there are more than a few.
     by_key: HashMap<Box<str>, u32>,
@@ -84,6 +86,10 @@ pub(super) struct Tree<'a> {
     pub(super) offered: Vec<u32>,
     /// Objects so far, in all documents.
     objects: u64,
+    /// How often the shapes began anew: their numbers mean others then.
+    pub(super) times_forgotten: u64,
+    /// How many objects and lists lie in one another at most.
+    deepest: usize,
 }
 
 /// Why a text is no tree.
@@ -104,7 +110,9 @@ impl<'a> Tree<'a> {
         self.nodes.clear();
         self.found.clear();
         self.offered.clear();
+        self.deepest = 0;
         if self.shapes.len() > MAX_SHAPES || self.shapes.is_empty() {
+            self.times_forgotten += 1;
             self.shapes.clear();
             self.shapes.push(Shape::default());
         }
@@ -173,6 +181,28 @@ impl<'a> Tree<'a> {
         }
     }
 
+    /// Takes all out.
+    pub(super) fn remove_all(&mut self) {
+        self.forget(0);
+    }
+
+    /// Finds the values that are neither objects nor lists nor nothing, in their order. `false` if some of them are no
+    /// attributes of their own: by the name, or because they lie too deep.
+    pub(super) fn leaves(&self, found: &mut Vec<u32>) -> bool {
+        found.clear();
+        let mut are_plain = self.deepest <= MAX_DEPTH;
+        for (number, node) in (0..).zip(&self.nodes).skip(1) {
+            if node.is_gone || matches!(node.held, Held::Null) {
+                continue;
+            }
+            are_plain &= self.shapes[node.shape as usize].is_name;
+            if !matches!(node.held, Held::Object | Held::List) {
+                found.push(number);
+            }
+        }
+        are_plain
+    }
+
     fn forget(&mut self, node: u32) {
         let end = node + self.node(node).size;
         self.nodes[node as usize..end as usize].iter_mut().for_each(|node| node.is_gone = true);
@@ -229,6 +259,7 @@ impl<'a> Tree<'a> {
             depth: above.depth + 1,
             roles: bits.fold(0, |all, bit| all | bit),
             is_known: known(Names::Any, &path).is_some(),
+            is_name: !path.is_empty() && path.len() <= MAX_NAME_BYTES,
             path: path.into_boxed_str(),
             last: (u64::MAX, 0),
             ..Shape::default()
@@ -335,6 +366,7 @@ impl<'a> Parser<'_, 'a> {
         if nested > MAX_NESTED {
             return Err(Malformed::Syntax);
         }
+        self.tree.deepest = self.tree.deepest.max(nested);
         self.at += 1;
         self.count()?;
         self.skip_spaces();
@@ -390,6 +422,7 @@ impl<'a> Parser<'_, 'a> {
         if nested > MAX_NESTED {
             return Err(Malformed::Syntax);
         }
+        self.tree.deepest = self.tree.deepest.max(nested);
         self.at += 1;
         self.count()?;
         self.skip_spaces();
