@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use super::prose::Dictionary;
 use super::reader::PageReader;
+use super::seal::HolePlace;
 use super::sealed::{SealedPage, Shared, Source};
 use super::tables::{OpenTables, Texts};
-use super::{Fuse, PageView, cells, entry, ints};
+use super::uses::holes_of_id;
+use super::{Fuse, IDS, PageTemplate, PageView, TEXTS, Uses, cells, entry, ints, rewrite, seal};
 use crate::bytes::Reader;
 use crate::fs::{Disk, SimDisk};
 use crate::logs::split::{Pieces, decode, encode, split};
@@ -15,11 +17,11 @@ use crate::logs::split::{Pieces, decode, encode, split};
 /// Rows that are read of a page of foreign bytes.
 const ROWS_MAX: usize = 64;
 
-/// Reads `bytes` as a page, as the head of one, as columns, as a filter, or as texts by words, or cuts them as a message,
-/// as the first byte says.
+/// Reads `bytes` as a page, as the head of one, as columns, as a filter, as the places of texts and ids, or as texts by
+/// words, or cuts them as a message, as the first byte says.
 pub fn try_log_page(bytes: &[u8]) {
     let Some((kind, bytes)) = bytes.split_first() else { return };
-    match kind % 7 {
+    match kind % 8 {
         0 => read_page(bytes),
         1 => {
             let _ = SealedPage::of_head(bytes, &mut Shared::default());
@@ -35,8 +37,32 @@ pub fn try_log_page(bytes: &[u8]) {
         4 => {
             let _ = Fuse::decode(bytes).map(|filter| filter.may_contain(7));
         }
-        5 => cut(bytes),
-        _ => read_prose(bytes),
+        5 => read_uses(bytes),
+        6 => read_prose(bytes),
+        _ => cut(bytes),
+    }
+}
+
+/// The first bytes say how many texts there are, how many templates and holes, and how many rows each has.
+fn read_uses(bytes: &[u8]) {
+    let Some(([texts, holes, rows], bytes)) = bytes.split_first_chunk::<3>() else { return };
+    let texts = usize::from(*texts);
+    let place = HolePlace { kinds: TEXTS | IDS, ..HolePlace::default() };
+    let places = vec![vec![place; usize::from(holes % 8)]; usize::from(holes / 8)];
+    for is_16 in [false, true] {
+        let found = holes_of_id(bytes, &places, u32::from(*rows), is_16).unwrap_or_default();
+        assert!(found.len() <= 256 * 8, "more holes than there are");
+    }
+    let template = PageTemplate {
+        template: Arc::default(),
+        rows: u32::from(*rows),
+        bytes: 0,
+        minutes: Vec::new(),
+        number: None,
+    };
+    if let Ok(uses) = Uses::decode(bytes, &vec![template; places.len()], &places, texts) {
+        let most = (0..2 * texts).flat_map(|slot| uses.of(slot)).map(|one| one.rows).max();
+        assert!(most.unwrap_or_default() <= u32::from(*rows), "more rows than there are");
     }
 }
 
@@ -49,11 +75,18 @@ fn read_page(bytes: &[u8]) {
     let Ok(file) = disk.open(path) else { return };
     let source = Source { file, offset: 0, length: bytes.len() as u64 };
     let Ok(page) = SealedPage::open(source, &std::sync::Mutex::default()) else { return };
-    let reader = PageReader::new(Arc::new(page));
+    let page = Arc::new(page);
+    let reader = PageReader::new(Arc::clone(&page));
     for row in 0..reader.rows().min(ROWS_MAX) {
         let _ = entry(&reader, row);
     }
     let _ = reader.verify();
+    // What can be read as a whole can be written anew.
+    if reader.rows() <= ROWS_MAX
+        && let Ok(anew) = rewrite(&[page], &mut |_| true)
+    {
+        assert!(seal(&anew).is_ok(), "what was read cannot be written");
+    }
 }
 
 /// A dictionary, and behind it a frame of texts.

@@ -190,7 +190,20 @@ proptest! {
 
     #[test]
     fn no_bytes_panic(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+        try_log_page(&bytes);
         let _ = open_sealed(bytes);
+    }
+
+    #[test]
+    fn places_of_texts_never_panic(bytes in prop::collection::vec(0u8..9, 0..40)) {
+        try_log_page(&[&[5][..], &bytes].concat());
+    }
+
+    #[test]
+    fn pages_that_are_read_are_written_anew(batches in prop::collection::vec(batch(), 1..3)) {
+        let (mut page, mut miner) = (OpenPage::default(), Miner::default());
+        page.push(&mut miner, record(&batches).of_class(""), RECEIVED, Sequence(7));
+        try_log_page(&[vec![0], seal(&page).unwrap()].concat());
     }
 }
 
