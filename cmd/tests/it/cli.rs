@@ -57,9 +57,9 @@ fn a_directory_in_use_names_its_owner() {
 fn a_newer_format_refuses_to_start() {
     let dir = tempfile::tempdir().unwrap();
     std::fs::create_dir(dir.path().join("wal")).unwrap();
-    std::fs::write(dir.path().join("wal/0000000001.wal"), b"bwal\x02\xa7\0\0").unwrap();
+    std::fs::write(dir.path().join("wal/0000000001.wal"), b"bwal\x09\xac\0\0").unwrap();
     let error = fails(&["serve", "--data", dir.path().to_str().unwrap(), "--listen", "127.0.0.1:0"]);
-    assert!(error.contains("format version 2, newer than 1"), "{error}");
+    assert!(error.contains("format version 9, newer than 2"), "{error}");
 }
 
 /// Asked to stop, the server ends with success and has everything when it comes back.
