@@ -44,6 +44,8 @@ pub(super) struct Leaf {
     pub(super) query: LogQuery,
     /// What must stand in a message that the expression matches.
     pub(super) needs: Option<Needs>,
+    /// Finds the bytes that the condition asks for.
+    finder: Option<memchr::memmem::Finder<'static>>,
     /// What it may ask of single variables, and the number of the first of these among those of all conditions.
     pub(super) probes: Vec<Probe>,
     /// Bits of the kinds of cells that may hold each of these.
@@ -189,7 +191,12 @@ impl Plan {
                 return Err(StorageError::Deadline);
             }
         }
-        Ok(match self.judge(signature, template, facts) {
+        let verdict = match left {
+            Left::Known(holds) => Verdict::of(holds),
+            Left::Leaf(leaf) => self.judge_alone(leaf, template, facts),
+            Left::Tree => self.judge(signature, template, facts),
+        };
+        Ok(match verdict {
             Verdict::No => Judged::No,
             Verdict::Yes => Judged::Yes,
             Verdict::Look => {
@@ -262,16 +269,28 @@ impl Plan {
         if let Some(known) = self.known.get(&key) {
             return *known;
         }
-        if self.known.len() >= KNOWN_MAX {
+        self.make_room();
+        let verdict = self.judge_template(leaf, template, facts);
+        self.known.insert(key, verdict);
+        self.kept.push(Arc::clone(template));
+        verdict
+    }
+
+    /// As [`Self::judge_leaf`], where the caller keeps the answer.
+    fn judge_alone(&mut self, leaf: usize, template: &Arc<Template>, facts: &Facts) -> Verdict {
+        self.make_room();
+        self.kept.push(Arc::clone(template));
+        self.judge_template(leaf, template, facts)
+    }
+
+    /// Forgets what is known of templates once it is too much.
+    fn make_room(&mut self) {
+        if self.kept.len() >= KNOWN_MAX {
             self.known.clear();
             self.items.clear();
             self.layouts.clear();
             self.kept.clear();
         }
-        let verdict = self.judge_template(leaf, template, facts);
-        self.known.insert(key, verdict);
-        self.kept.push(Arc::clone(template));
-        verdict
     }
 
     pub(super) fn items(&mut self, template: &Arc<Template>) -> Arc<[Item]> {
@@ -310,7 +329,17 @@ impl Plan {
                 1 => Verdict::Yes,
                 _ => Verdict::Look,
             },
-            LogQuery::Line(LineTest::Contains(needle)) => judge_needle(template, needle, bits),
+            LogQuery::Line(LineTest::Contains(needle)) => {
+                let finder = self.leaves[leaf].finder.as_ref();
+                // Most templates end here: neither the constant text has it nor can any variable.
+                let is_constant = finder.is_none_or(|finder| finder.find(&template.text).is_some());
+                let may_vary = || bits & 1 == 1 || !needle::stays_within_of(needle, template);
+                if is_constant || (!template.cuts.is_empty() && may_vary()) {
+                    judge_needle(template, needle, bits)
+                } else {
+                    Verdict::No
+                }
+            }
             LogQuery::Line(LineTest::Regex(regex)) => self.judge_regex(leaf, regex, template, bits),
             LogQuery::Label(matcher) => {
                 let name = loki_alias(&matcher.name);
@@ -540,7 +569,13 @@ fn number(query: &LogQuery, leaves: &mut Vec<Leaf>) -> Node {
             let probes = probes(leaf, needs.as_ref().map_or(&[], |needs| &needs.one_of));
             let first_probe = leaves.last().map_or(0, |last: &Leaf| last.first_probe + last.probes.len());
             let kinds = probes.iter().map(Probe::kinds).collect();
-            leaves.push(Leaf { query: leaf.clone(), needs, probes, kinds, first_probe });
+            let finder = match leaf {
+                LogQuery::Line(LineTest::Contains(needle)) => {
+                    Some(memchr::memmem::Finder::new(needle).into_owned())
+                }
+                _ => None,
+            };
+            leaves.push(Leaf { query: leaf.clone(), needs, finder, probes, kinds, first_probe });
             Node::Leaf(leaves.len() - 1)
         }
     }

@@ -96,8 +96,13 @@ const NONE: u32 = 0;
 const ALL: u32 = 1;
 
 impl Answers {
-    fn push(&mut self, answer: Answer) {
-        let place = match answer {
+    /// Of so many templates, of which no row is found yet.
+    fn new(templates: usize) -> Self {
+        Self { places: vec![NONE; templates], others: Vec::new() }
+    }
+
+    fn set(&mut self, template: u32, answer: Answer) {
+        self.places[template as usize] = match answer {
             Answer::None => NONE,
             Answer::All => ALL,
             other => {
@@ -105,7 +110,6 @@ impl Answers {
                 ALL + self.others.len() as u32
             }
         };
-        self.places.push(place);
     }
 
     fn of(&self, template: usize) -> &Answer {
@@ -333,13 +337,13 @@ impl<'a> Looker<'a> {
             group.answers = Answers { places, others: Vec::new() };
             return Ok(());
         }
-        let mut answers = Answers { places: Vec::with_capacity(group.judged.len()), others: Vec::new() };
+        let mut answers = Answers::new(group.judged.len());
         let (mut held, mut decided) = (Vec::new(), 0u32);
         for (number, judged) in (0..).zip(&group.judged) {
             let is_out = match *judged {
                 Judged::No => true,
                 Judged::Yes => {
-                    answers.push(Answer::All);
+                    answers.set(number, Answer::All);
                     continue;
                 }
                 Judged::OnlyIfHeld(probe) => {
@@ -349,7 +353,6 @@ impl<'a> Looker<'a> {
                 Judged::Look | Judged::Unknown => false,
             };
             if is_out {
-                answers.push(Answer::None);
                 continue;
             }
             decided += 1;
@@ -358,7 +361,8 @@ impl<'a> Looker<'a> {
             }
             let template = Arc::clone(&self.page.templates()[number as usize].template);
             let at = OfTemplate { number, template, signature: &group.signature };
-            answers.push(self.decide(&at, counts)?);
+            let answer = self.decide(&at, counts)?;
+            answers.set(number, answer);
         }
         group.answers = answers;
         Ok(())
