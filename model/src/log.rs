@@ -14,8 +14,8 @@ pub const STREAM_FIELDS: [&str; 8] =
 /// The levels an entry may have, besides none.
 pub const LEVELS: [&str; 6] = ["trace", "debug", "info", "warn", "error", "fatal"];
 
-/// OpenTelemetry's names for what we call by a short one.
-pub const FIELD_ALIASES: [(&str, &str); 10] = [
+/// Names of OpenTelemetry, and of shippers that speak to Elasticsearch, for what we call by a short one.
+pub const FIELD_ALIASES: [(&str, &str); 19] = [
     ("k8s.namespace.name", "namespace"),
     ("k8s.pod.name", "pod"),
     ("k8s.container.name", "container"),
@@ -26,6 +26,15 @@ pub const FIELD_ALIASES: [(&str, &str); 10] = [
     ("severity_text", "level"),
     ("severity", "level"),
     ("detected_level", "level"),
+    ("kubernetes.namespace", "namespace"),
+    ("kubernetes.namespace_name", "namespace"),
+    ("kubernetes.pod.name", "pod"),
+    ("kubernetes.pod_name", "pod"),
+    ("kubernetes.container.name", "container"),
+    ("kubernetes.container_name", "container"),
+    ("kubernetes.node.name", "node"),
+    ("kubernetes.host", "node"),
+    ("log.level", "level"),
 ];
 
 /// Names under which a query may mean the message itself.

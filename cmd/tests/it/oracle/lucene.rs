@@ -516,7 +516,10 @@ fn is_another(name: &str) -> bool {
         "service",
         "app",
     ];
-    of_ours.contains(&name) || ["namespace", "pod", "container", "node", "iostream"].contains(&name)
+    let is_alias = binnacle_model::log::FIELD_ALIASES.iter().any(|(long, _)| *long == name);
+    is_alias
+        || of_ours.contains(&name)
+        || ["namespace", "pod", "container", "node", "iostream"].contains(&name)
 }
 
 /// A word of a query in which no sign means anything.

@@ -104,6 +104,9 @@ fn fields_and_their_values() {
     noted("level:warning", r#"level:"warn""#, "searched as");
     check("k8s.namespace.name:shop", r#"namespace:"shop""#);
     check("severity:error", r#"level:"error""#);
+    check("kubernetes.pod.name:web-1", r#"pod:"web-1""#);
+    check("_exists_:kubernetes.namespace_name", "_exists_:namespace");
+    check("log.level:error", r#"level:"error""#);
     check("user.name:*", "_exists_:user.name");
     check("_exists_:trace_id", "_exists_:trace_id");
     check("NOT _exists_:trace_id", "NOT _exists_:trace_id");

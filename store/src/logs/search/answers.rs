@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 use std::ops::ControlFlow;
+use std::sync::{Mutex, PoisonError};
 
 use binnacle_model::log::{FileId, LogEntry};
 use binnacle_model::log_query::LogQuery;
@@ -14,9 +15,9 @@ use binnacle_model::storage::{
 use binnacle_model::{Labels, LogTime, Matcher};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::Broken;
 use super::plan::Plan;
 use super::rows::{Found, Wants, find};
+use super::{Broken, Walk};
 use crate::logs::Logs;
 use crate::logs::page::{self, PageError, PageView};
 use crate::logs::partition::Summary;
@@ -172,29 +173,26 @@ impl Logs {
             (Some(cursor), LogOrder::OldestFirst) => left.start = left.start.max(cursor.time),
             (None, _) => {}
         }
-        let mut plan = Plan::new(&left);
         // One more, to know whether there are more.
         let limit = page.limit.saturating_add(1);
         let (heap, entries, free) = (BinaryHeap::new(), Vec::new(), Vec::new());
-        let best = std::cell::RefCell::new(Best { limit, order: page.order, heap, entries, free, bytes: 0 });
+        let best = Mutex::new(Best { limit, order: page.order, heap, entries, free, bytes: 0 });
+        let locked = || best.lock().unwrap_or_else(PoisonError::into_inner);
         let cursor = page.cursor.map(|cursor| rank(cursor, page.order));
-        let warnings = self.shared.visit(
-            &mut plan,
-            page.order,
-            deadline,
-            &mut |summary| best.borrow().may_take(best_moment(summary, page.order)),
-            &mut |plan, view, _| {
-                let found = find(plan, view, Wants::Rows, deadline)?;
-                let (first, last) = view.span();
-                let moment = if page.order == LogOrder::NewestFirst { last } else { first };
-                let mut best = best.borrow_mut();
-                if best.may_take(moment) {
-                    add_rows(&mut best, view, found, cursor)?;
-                }
-                Ok::<(), Broken>(())
-            },
-        )?;
-        let (entries, more) = sorted(best.into_inner(), page.limit);
+        let goes_on = |summary: &Summary| locked().may_take(best_moment(summary, page.order));
+        let walk = Walk { order: Some(page.order), goes_on: &goes_on };
+        let (_, warnings) = self.shared.visit_all(&left, &walk, deadline, &|| (), &|(), plan, view, _| {
+            let found = find(plan, view, Wants::Rows, deadline)?;
+            let (first, last) = view.span();
+            let moment = if page.order == LogOrder::NewestFirst { last } else { first };
+            let mut best = locked();
+            if best.may_take(moment) {
+                add_rows(&mut best, view, found, cursor)?;
+            }
+            Ok::<(), Broken>(())
+        })?;
+        let best = best.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let (entries, more) = sorted(best, page.limit);
         let mut answer = LogPage { entries, total: None, more, warnings };
         if page.counts && page.cursor.is_none() && !answer.more {
             // These are all there are: nothing has to be counted once more.
@@ -213,7 +211,7 @@ impl Logs {
     /// How many entries there are, and what could not be read.
     fn count(&self, request: &LogRequest, deadline: &Deadline) -> Result<(u64, Vec<String>), StorageError> {
         let (counts, warnings) =
-            self.shared.visit_all(request, deadline, &|| 0u64, &|count, plan, view, _| {
+            self.shared.visit_all(request, &Walk::ALL, deadline, &|| 0u64, &|count, plan, view, _| {
                 *count += find(plan, view, Wants::Counts, deadline)?.count(view);
                 Ok(())
             })?;

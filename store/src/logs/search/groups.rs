@@ -13,7 +13,7 @@ use binnacle_model::{Labels, LogTime};
 
 use super::plan::Plan;
 use super::rows::{Found, Wants, find};
-use super::{Broken, fail};
+use super::{Broken, Walk, fail};
 use crate::logs::Logs;
 use crate::logs::page::{self, MINUTE_NS, Minute, PageError, PageView, SealedPage, level_name};
 use crate::logs::template::Template;
@@ -200,7 +200,7 @@ impl Logs {
         let request = LogRequest { query: request.query.clone(), start, end };
         let new = || Groups::new(*slices);
         let (parts, warnings) =
-            self.shared.visit_all(&request, deadline, &new, &|groups, plan, view, sealed| {
+            self.shared.visit_all(&request, &Walk::ALL, deadline, &new, &|groups, plan, view, sealed| {
                 let depth = depth_of(by, view);
                 let counts = depth == Depth::Template
                     && *measure == LogMeasure::Entries

@@ -67,8 +67,23 @@ type OnPage<'a> = &'a mut dyn FnMut(&mut Plan, &dyn PageView, Option<&SealedPage
 type VisitAll<'a, S> =
     dyn Fn(&mut S, &mut Plan, &dyn PageView, Option<&SealedPage>) -> Result<(), Broken> + Sync + 'a;
 
-/// Pages for which it is worth to wake a thread.
-const PAGES_PER_THREAD: usize = 8;
+/// Pages for which it is worth to wake a thread; tests have few.
+const PAGES_PER_THREAD: usize = if cfg!(test) { 1 } else { 8 };
+
+/// Pages that a search in order visits before it wakes a thread: mostly the first ones have enough.
+const LEADING_PAGES: usize = if cfg!(test) { 1 } else { 4 };
+
+/// Which pages are visited by several threads.
+struct Walk<'a> {
+    /// Those with the first rows in this order come first.
+    order: Option<LogOrder>,
+    /// Asked before each page; `false` ends the visit.
+    goes_on: &'a (dyn Fn(&Summary) -> bool + Sync),
+}
+
+impl Walk<'_> {
+    const ALL: Walk<'static> = Walk { order: None, goes_on: &|_| true };
+}
 
 /// Threads of one search.
 const THREADS_MAX: usize = 8;
@@ -207,31 +222,40 @@ impl Shared {
         }
     }
 
-    /// Visits all pages that may have rows of the request's time, in no order, on several threads. Each has a state of
-    /// its own, which `new` makes; answers them all, and a sentence for each page that could not be read.
+    /// Visits the pages that may have rows of the request's time on several threads. Each has a state of its own, which
+    /// `new` makes; answers them all, and a sentence for each page that could not be read.
     fn visit_all<S: Send>(
         &self,
         request: &LogRequest,
+        walk: &Walk<'_>,
         deadline: &Deadline,
         new: &(dyn Fn() -> S + Sync),
         visit: &VisitAll<'_, S>,
     ) -> Result<(Vec<S>, Vec<String>), StorageError> {
         let mut warnings = Vec::new();
         let (mut plan, mut state) = (Plan::new(request), new());
-        let candidates = self.see_open(request.start, request.end, &mut warnings, &mut |page| {
+        let mut candidates = self.see_open(request.start, request.end, &mut warnings, &mut |page| {
             visit(&mut state, &mut plan, page, None)
         })?;
         warnings.extend(self.losses(request.start, request.end));
+        if let Some(order) = walk.order {
+            candidates.sort(order);
+        }
         let (next, held) = (AtomicUsize::new(0), AtomicUsize::new(0));
         let unread = Unread::default();
-        let work = |plan: &mut Plan, state: &mut S| -> Result<(), StorageError> {
-            loop {
+        let end = AtomicUsize::new(candidates.len());
+        let work = |plan: &mut Plan, state: &mut S, until: usize| -> Result<(), StorageError> {
+            while next.load(Ordering::Relaxed) < until.min(end.load(Ordering::Relaxed)) {
                 let at = next.fetch_add(1, Ordering::Relaxed);
                 if at >= candidates.len() {
                     break;
                 }
                 if deadline.is_over() {
                     return Err(StorageError::Deadline);
+                }
+                if !(walk.goes_on)(&candidates.page(at).summary) {
+                    end.store(0, Ordering::Relaxed);
+                    break;
                 }
                 if candidates.is_excluded(at, &*self.disk, &request.query) {
                     continue;
@@ -244,16 +268,20 @@ impl Shared {
             }
             Ok(())
         };
+        if walk.order.is_some() {
+            work(&mut plan, &mut state, LEADING_PAGES)?;
+        }
         let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-        let helpers = (candidates.len() / PAGES_PER_THREAD).min(cores.min(THREADS_MAX) - 1);
+        let left = end.load(Ordering::Relaxed).saturating_sub(next.load(Ordering::Relaxed));
+        let helpers = (left / PAGES_PER_THREAD).min(cores.min(THREADS_MAX) - 1);
         let mut states = Vec::new();
         std::thread::scope(|scope| {
             let help = || {
                 let (mut plan, mut state) = (Plan::new(request), new());
-                work(&mut plan, &mut state).map(|()| state)
+                work(&mut plan, &mut state, usize::MAX).map(|()| state)
             };
             let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(help)).collect();
-            let mut failed = work(&mut plan, &mut state).err();
+            let mut failed = work(&mut plan, &mut state, usize::MAX).err();
             for helper in helpers {
                 match helper.join() {
                     Ok(Ok(state)) => states.push(state),
