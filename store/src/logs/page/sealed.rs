@@ -25,7 +25,7 @@ const SECTIONS_MAX: usize = 65_536;
 pub(super) const SECTION_MAX_BYTES: u32 = 256 * 1024 * 1024;
 
 /// Rows of a page; one record of the log may bring more than a page is meant to have.
-const ROWS_MAX: usize = 8 * 1024 * 1024;
+pub(super) const ROWS_MAX: usize = 8 * 1024 * 1024;
 
 /// Where a page's bytes are.
 #[derive(Clone)]

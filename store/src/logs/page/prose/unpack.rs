@@ -7,6 +7,7 @@ use super::{
     ends_sentence,
 };
 use crate::bytes::Reader;
+use crate::logs::page::sealed::ROWS_MAX;
 use crate::logs::page::tables::Texts;
 
 /// So many bytes of a piece are copied at once; few are longer.
@@ -82,7 +83,7 @@ impl Dictionary {
     /// Appends the texts of a frame; `None` if the bytes contradict the format, or claim more than `bytes_max`.
     pub(in super::super) fn unpack(&self, frame: &[u8], bytes_max: usize, texts: &mut Texts) -> Option<()> {
         let reader = &mut Reader::new(frame);
-        let count = usize::try_from(reader.varint()?).ok()?;
+        let count = usize::try_from(reader.varint()?).ok().filter(|count| *count <= ROWS_MAX)?;
         let length = usize::try_from(reader.varint()?).ok().filter(|length| *length <= bytes_max)?;
         // Each symbol stands for a byte of text at least, or ends a text, or says how the next word begins; what is
         // spelled out has a byte of length for each byte of text at most.
