@@ -7,6 +7,9 @@ use crate::differential::generate::Random;
 /// A longer one is refused.
 const QUERY_MAX_BYTES: usize = 16 * 1024;
 
+/// A longer word is cut, in messages and in queries.
+const WORD_MAX_BYTES: usize = binnacle_model::tokens::MAX_WORD_BYTES;
+
 /// A condition.
 #[derive(Debug, Clone)]
 pub(super) enum Query {
@@ -273,6 +276,8 @@ impl Maker<'_> {
             }
             4..7 => self.phrase(&value)?,
             7 | 8 => Test::Like(self.pattern(&word)),
+            // With a letter more it would be two words.
+            9 if word.len() >= WORD_MAX_BYTES => return None,
             9 => {
                 let most = 1 + self.below(2);
                 Test::Near(self.mistyped(&word), most)

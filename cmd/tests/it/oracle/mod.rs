@@ -8,7 +8,7 @@
 //!                                    └─► finds(record), on strings ───────┘
 //! ```
 //!
-//! `BINNACLE_SEED` repeats a run, `BINNACLE_QUERIES` asks for more. The records lie outside of this repository; where they
+//! `BINNACLE_SEED` asks other questions, `BINNACLE_QUERIES` more. The records lie outside of this repository; where they
 //! are not found, the tests say so and pass.
 
 mod logql;
@@ -17,7 +17,7 @@ mod records;
 mod words;
 
 use std::collections::BTreeMap;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use binnacle_model::LogTime;
 use binnacle_model::log::Field;
@@ -38,13 +38,12 @@ const HOUR_NS: i64 = 3_600_000_000_000;
 /// Behind the last record.
 const SPAN_NS: i64 = 8 * HOUR_NS;
 
-#[allow(
-    clippy::disallowed_methods,
-    reason = "each run asks other questions, and prints how to ask them again"
-)]
+/// The same questions in each run, so that a change that breaks nothing is not held up by one that nobody asked before:
+/// other seeds are for whoever looks for those.
+const SEED: u64 = 20_261_123;
+
 fn seed() -> u64 {
-    let said = std::env::var("BINNACLE_SEED").ok().and_then(|text| text.parse().ok());
-    said.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64)
+    std::env::var("BINNACLE_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(SEED)
 }
 
 fn count() -> usize {
@@ -63,7 +62,7 @@ fn ask(what: &str, seed: u64, mut check: impl FnMut(u64) -> Result<usize, String
             }
         }
     }
-    println!("{asked} queries in {what}, {found} with an answer; BINNACLE_SEED={seed} repeats them");
+    println!("{asked} queries in {what}, {found} with an answer; BINNACLE_SEED={seed}");
     let shown = failed.iter().take(10).map(String::as_str).collect::<Vec<_>>().join("\n\n");
     assert!(failed.is_empty(), "{} of {asked}, BINNACLE_SEED={seed}:\n\n{shown}", failed.len());
     assert!(found * 2 > asked, "only {found} of {asked} queries found something");
