@@ -315,3 +315,55 @@ fn lines_of_a_damaged_record_of_the_log_are_missed_by_name() {
     store.maintain().unwrap();
     assert!(found_lines(&store).1.is_empty(), "these lines would have expired");
 }
+
+/// Which patterns of all that is stored were there before the second day.
+fn known(store: &Store) -> Vec<(String, bool)> {
+    let (deadline, hour_ns) = (Deadline::default(), HOUR_MS as u64 * 1_000_000);
+    let request = LogRequest { query: LogQuery::All, start: LogTime(0), end: LogTime(i64::MAX) };
+    let slices = LogSlices { start: LogTime(0), width_ns: hour_ns, count: 48 };
+    let patterns = store.patterns(&request, slices, &deadline).unwrap().patterns;
+    let found = store.known_patterns(&patterns, LogTime(24 * hour_ns as i64), &deadline).unwrap();
+    assert_eq!(found.warnings, Vec::<String>::new());
+    patterns.into_iter().map(|one| one.pattern).zip(found.known).collect()
+}
+
+#[test]
+fn a_damaged_index_is_made_anew_whoever_asks_it() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let store = open(&disk, &clock, Catalog::in_memory(), options(Vec::new())).unwrap();
+    // Newer partitions know the patterns of other lines, but not this one.
+    LogAppender::append(&store, push("early", 0..1), LogTime(0)).unwrap();
+    assert_eq!(run_hours(&store, &clock, &disk, 0..48), None);
+    (0..4).for_each(|_| store.maintain().unwrap());
+    let index = Path::new("/data/logs").join(&partitions(&disk)[0]).join("index");
+    let read = || {
+        let file = disk.open(&index).unwrap();
+        let mut bytes = vec![0; file.size().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let finds = || {
+        let query = LogQuery::Value {
+            field: binnacle_model::log::Field::Message,
+            test: binnacle_model::log_query::Test::Phrase(binnacle_model::log_query::Phrase::new("line")),
+        };
+        let request = LogRequest { query, start: LogTime(0), end: LogTime(i64::MAX) };
+        let wanted = PageRequest { limit: 10, counts: true, ..PageRequest::default() };
+        store.search(&request, wanted, &Deadline::default()).unwrap().total
+    };
+    let (want, all) = (known(&store), finds());
+    assert!(want.iter().all(|(_, is_known)| *is_known), "{want:?}");
+    for ask in ["patterns", "search"] {
+        // In the middle are tantivy's files.
+        disk.flip_bit(&index, read().len() / 2 * 8);
+        let damaged = read();
+        match ask {
+            "patterns" => assert_eq!(known(&store), want),
+            _ => assert_eq!(finds(), all),
+        }
+        store.maintain().unwrap();
+        assert!(read() != damaged, "after {ask}");
+        assert_eq!((known(&store), finds()), (want.clone(), all));
+    }
+    store.close();
+}

@@ -125,7 +125,7 @@ impl Logs {
             let reason = "its manifest is damaged, and is to be read again out of the archive";
             return Err(io::Error::other(reason).into());
         }
-        let excluded = self.excluded(partition, meant);
+        let excluded = partition.excluded(&*self.shared.disk, &meant.request.query);
         let failed = |error| RewriteError::Archive(self.shared.archive.url().to_owned(), error);
         let (mut plan, mut staged) = (Plan::new(&meant.request), None);
         for page in pages_of_time(partition, meant) {
@@ -167,20 +167,6 @@ impl Logs {
             partition.close(&*self.shared.disk)?;
         }
         Ok(())
-    }
-
-    /// Pages that have nothing of what is meant, as the index says.
-    fn excluded(&self, partition: &Partition, meant: &Meant) -> HashSet<u32> {
-        if !crate::logs::index::may_exclude(&meant.request.query) {
-            return HashSet::new();
-        }
-        let disk = &*self.shared.disk;
-        let found = partition.find_index(disk).and_then(|index| match index {
-            Some(index) => index.excluded(disk, &meant.request.query),
-            None => Ok(Vec::new()),
-        });
-        // What is wrong with an index is found by whoever makes it anew; here all pages are looked at.
-        found.map(|numbers| numbers.into_iter().collect()).unwrap_or_default()
     }
 
     /// The page without what is meant; `None` if it has nothing of it.

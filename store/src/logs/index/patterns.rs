@@ -1,7 +1,7 @@
 //! When a partition had each pattern first: tantivy with a document per template.
 
 use std::cell::OnceCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use xxhash_rust::xxh3::xxh3_128;
 
@@ -82,14 +82,9 @@ impl Patterns {
 }
 
 impl PartitionIndex {
-    /// Whether it says of its pages when they had a pattern first.
-    pub(in crate::logs) fn has_patterns(&self) -> bool {
-        self.has_patterns
-    }
-
-    /// Whether the page is one of those of which it says anything.
-    pub(in crate::logs) fn has_page(&self, page: u32) -> bool {
-        self.numbers.contains(&page)
+    /// The pages of which it says when they had a pattern first.
+    pub(in crate::logs) fn pages_with_patterns(&self) -> HashSet<u32> {
+        if self.has_patterns { self.numbers.iter().copied().collect() } else { HashSet::new() }
     }
 
     /// The first minute of each of these patterns in the partition; `None` if it is in no page that the index knows.

@@ -10,8 +10,6 @@ use binnacle_model::log_query::LogQuery;
 use binnacle_model::storage::LogOrder;
 
 use crate::fs::Disk;
-use crate::logs::index::may_exclude;
-use crate::logs::page::PageError;
 use crate::logs::partition::{PageFile, Partition};
 
 /// Pages of a span of time, and what the indexes of their partitions say of them once somebody asks.
@@ -102,27 +100,6 @@ impl Candidates {
     pub(super) fn is_excluded(&self, at: usize, disk: &dyn Disk, query: &LogQuery) -> bool {
         let (page, partition) = &self.pages[at];
         let (partition, excluded) = &self.partitions[*partition];
-        excluded.get_or_init(|| excluded_of(partition, disk, query)).contains(&page.summary.number)
-    }
-}
-
-fn excluded_of(partition: &Partition, disk: &dyn Disk, query: &LogQuery) -> HashSet<u32> {
-    if !may_exclude(query) {
-        return HashSet::new();
-    }
-    let found = partition.find_index(disk).and_then(|index| match index {
-        Some(index) => index.excluded(disk, query),
-        None => Ok(Vec::new()),
-    });
-    match found {
-        Ok(numbers) => numbers.into_iter().collect(),
-        // Its pages say the same.
-        Err(PageError::Read(_)) if partition.remote().is_some() => HashSet::new(),
-        Err(error) => {
-            let name = partition.id.name(&partition.class);
-            tracing::error!(partition = name, %error, "the index of a log partition is made anew");
-            partition.lose_index();
-            HashSet::new()
-        }
+        excluded.get_or_init(|| partition.excluded(disk, query)).contains(&page.summary.number)
     }
 }

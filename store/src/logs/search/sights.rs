@@ -1,8 +1,7 @@
 //! Which patterns were there before a moment: newest partitions first, because what is not new was mostly there the day
 //! before.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
 
 use binnacle_model::LogTime;
 use binnacle_model::log_query::LogQuery;
@@ -12,7 +11,7 @@ use super::plan::Plan;
 use super::unread::Unread;
 use crate::fs::Disk;
 use crate::logs::Logs;
-use crate::logs::index::{PartitionIndex, PatternKey};
+use crate::logs::index::PatternKey;
 use crate::logs::page::{
     MINUTE_NS, PageError, PageTemplate, PageView, SealedPage, first_minutes, level_number,
 };
@@ -56,26 +55,23 @@ impl Sights {
         Ok(())
     }
 
-    /// What the index of a partition says of those that were not seen yet.
-    /// It is answered if it says anything.
-    fn add_index(
-        &mut self,
-        partition: &Partition,
-        disk: &dyn Disk,
-    ) -> Result<Option<Arc<PartitionIndex>>, PageError> {
-        let Some(index) = partition.find_index(disk)?.filter(|index| index.has_patterns()) else {
-            return Ok(None);
-        };
+    /// What the index of a partition says of those that were not seen yet; the pages of which it speaks.
+    fn add_index(&mut self, partition: &Partition, disk: &dyn Disk) -> HashSet<u32> {
         let left = self.numbers.iter().filter(|(_, number)| !self.seen[**number]);
         let (keys, numbers): (Vec<&PatternKey>, Vec<usize>) =
             left.map(|(key, number)| (key, *number)).unzip();
-        let found = index.first_minutes(disk, &keys)?;
-        for (number, minute) in numbers.into_iter().zip(found) {
+        let asked = partition.ask_index(disk, |index| {
+            let pages = index.pages_with_patterns();
+            let minutes = if pages.is_empty() { Vec::new() } else { index.first_minutes(disk, &keys)? };
+            Ok((minutes, pages))
+        });
+        let (minutes, pages) = asked.unwrap_or_default();
+        for (number, minute) in numbers.into_iter().zip(minutes) {
             if minute.is_some_and(|minute| minute < self.before) {
                 self.mark(number);
             }
         }
-        Ok(Some(index))
+        pages
     }
 }
 
@@ -107,13 +103,9 @@ impl Logs {
             if sights.left == 0 {
                 break;
             }
-            let index = sights.add_index(&partition, &*self.shared.disk).unwrap_or_else(|error| {
-                tracing::warn!(?partition, %error, "patterns are looked for in each page");
-                None
-            });
+            let by_index = sights.add_index(&partition, &*self.shared.disk);
             for page in pages {
-                let is_known = index.as_ref().is_some_and(|index| index.has_page(page.summary.number));
-                if is_known || sights.left == 0 {
+                if sights.left == 0 || by_index.contains(&page.summary.number) {
                     continue;
                 }
                 if deadline.is_over() {

@@ -13,6 +13,8 @@
 //! A page whose records of the log all lie within those of a page with a higher number was written anew as part of that
 //! one: it is of no more use, and goes.
 
+mod indexed;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,9 +23,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 
 use binnacle_model::LogTime;
 
+use self::indexed::open_index;
 use super::archive::{Archive, Manifest, ManifestError, Object, Place};
 use super::class::{ClassName, is_class_name};
-use super::index::{self, IndexBuilder, PartitionIndex};
+use super::index::{self, PartitionIndex};
 use super::page::{PageError, PageReader, Shared};
 pub(super) use super::page_file::summary;
 pub(crate) use super::page_file::{Lost, PageFile, Summary};
@@ -356,61 +359,6 @@ impl Partition {
         self.is_closed.load(Ordering::Relaxed)
     }
 
-    /// Which of its pages may have something, if that is known here.
-    pub(super) fn index(&self) -> Option<Arc<PartitionIndex>> {
-        self.index.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// The same, if need be out of the archive.
-    pub(super) fn find_index(&self, disk: &dyn Disk) -> Result<Option<Arc<PartitionIndex>>, PageError> {
-        if let Some(index) = self.index() {
-            return Ok(Some(index));
-        }
-        let Some(remote) = self.remote() else { return Ok(None) };
-        let Some(place) = &remote.index else { return Ok(None) };
-        let index = Arc::new(PartitionIndex::open_at(disk, place.clone())?);
-        let mut own = self.index.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(Some(Arc::clone(own.get_or_insert(index))))
-    }
-
-    /// Makes the index of its pages anew. Of a damaged page nothing is left out.
-    pub(super) fn make_index(&self, disk: &dyn Disk, shared: &Mutex<Shared>) -> io::Result<()> {
-        let mut builder = IndexBuilder::new()?;
-        for page in self.pages() {
-            let added = page.open(disk, shared).and_then(|sealed| builder.add(page.summary.number, &sealed));
-            page.forget();
-            match added {
-                Ok(()) => {}
-                Err(PageError::Read(error)) => return Err(error),
-                Err(error) => tracing::error!(page = %page.path().display(), %error, "not in the index"),
-            }
-        }
-        let index = builder.finish(disk, &self.dir)?;
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(index));
-        Ok(())
-    }
-
-    /// Does without the index, which is damaged, until it is made anew.
-    pub(super) fn lose_index(&self) {
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = None;
-    }
-
-    /// Removes the index, which has words that the pages will not have any more.
-    pub(super) fn remove_index(&self, disk: &dyn Disk) -> io::Result<()> {
-        self.lose_index();
-        let path = self.dir.join(index::FILE);
-        if disk.exists(&path)? {
-            disk.remove_file(&path)?;
-            disk.sync_dir(&self.dir)?;
-        }
-        Ok(())
-    }
-
-    /// Has searches ask this index.
-    pub(super) fn set_index(&self, index: PartitionIndex) {
-        *self.index.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(index));
-    }
-
     /// Removes a page of which nothing is wanted, also from under searches that have it.
     pub(super) fn remove_page(&self, disk: &dyn Disk, number: u32) -> io::Result<()> {
         let page = {
@@ -523,19 +471,6 @@ impl Partition {
 
     pub(super) fn dir(&self) -> &Path {
         &self.dir
-    }
-}
-
-/// The index of a closed partition. A damaged one is made anew.
-fn open_index(disk: &dyn Disk, dir: &Path) -> io::Result<Option<PartitionIndex>> {
-    match PartitionIndex::open(disk, dir) {
-        Ok(index) => Ok(index),
-        Err(PageError::Read(error)) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
-        Err(error) => {
-            tracing::error!(dir = %dir.display(), %error, "the index of a log partition is made anew");
-            disk.remove_file(&dir.join(index::FILE))?;
-            Ok(None)
-        }
     }
 }
 
