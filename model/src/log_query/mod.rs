@@ -9,13 +9,15 @@
 //! [`LogQuery::matches`] is the definition: a store that uses an index must answer what a scan with
 //! it would answer.
 
+mod phrase;
 mod regex;
 mod test;
 mod view;
 mod wildcard;
 
 pub use self::regex::LogRegex;
-pub use test::{IpRange, Phrase, Test, edit_distance_within, parse_ip};
+pub use phrase::Phrase;
+pub use test::{IpRange, Test, edit_distance_within, parse_ip};
 pub use view::EntryView;
 pub use wildcard::Wildcard;
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::ops::{Bound, RangeBounds};
 
-use super::{LogRegex, Wildcard};
+use super::{LogRegex, Phrase, Wildcard};
 use crate::log::FieldValue;
 use crate::time::LogTime;
 use crate::tokens::words;
@@ -49,95 +49,6 @@ pub enum Test {
     },
 }
 
-/// Words that stand one after the other.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Phrase {
-    /// As written.
-    text: String,
-    words: Vec<String>,
-    /// So many other words may stand between them, all gaps together.
-    slop: u32,
-    /// Whether the last word need only begin so.
-    is_prefix: bool,
-}
-
-impl Phrase {
-    /// The words of `text`.
-    pub fn new(text: &str) -> Self {
-        let words = words(text).map(|word| word.text).collect();
-        Self { text: text.to_owned(), words, slop: 0, is_prefix: false }
-    }
-
-    /// With other words in between.
-    #[must_use]
-    pub fn with_slop(self, slop: u32) -> Self {
-        Self { slop, ..self }
-    }
-
-    /// With a last word that may go on.
-    #[must_use]
-    pub fn with_prefix(self) -> Self {
-        Self { is_prefix: true, ..self }
-    }
-
-    /// As written.
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-
-    /// In lower case.
-    pub fn words(&self) -> &[String] {
-        &self.words
-    }
-
-    /// How many other words may stand in between.
-    pub fn slop(&self) -> u32 {
-        self.slop
-    }
-
-    /// Whether the last word may go on.
-    pub fn is_prefix(&self) -> bool {
-        self.is_prefix
-    }
-
-    /// Whether the words stand in `found`. A phrase without a word (only signs) is in every text.
-    pub fn is_in<S: AsRef<str>>(&self, found: &[S]) -> bool {
-        let Some(first) = self.words.first() else { return true };
-        let fits = |at: usize, word: &str| {
-            let wanted = &self.words[at];
-            if self.is_prefix && at + 1 == self.words.len() {
-                word.starts_with(wanted.as_str())
-            } else {
-                word == wanted
-            }
-        };
-        let starts = found.iter().enumerate().filter(|(_, word)| {
-            if self.words.len() == 1 { fits(0, word.as_ref()) } else { word.as_ref() == first }
-        });
-        starts.into_iter().any(|(start, _)| self.goes_on(found, start + 1, 1, self.slop, &fits))
-    }
-
-    /// The rest of the words, from `wanted` on, with what is left of the slop. The nearest place is taken each time:
-    /// whoever comes later has no better chance, for order is kept and gaps add up.
-    fn goes_on<S: AsRef<str>>(
-        &self,
-        found: &[S],
-        mut at: usize,
-        mut wanted: usize,
-        mut slop: u32,
-        fits: &impl Fn(usize, &str) -> bool,
-    ) -> bool {
-        while wanted < self.words.len() {
-            let window = &found[at.min(found.len())..(at + slop as usize + 1).min(found.len())];
-            let Some(gap) = window.iter().position(|word| fits(wanted, word.as_ref())) else { return false };
-            slop -= gap as u32;
-            at += gap + 1;
-            wanted += 1;
-        }
-        true
-    }
-}
-
 impl Test {
     /// Whether words of a message pass; `None` if words do not decide it.
     pub fn of_words<S: AsRef<str>>(&self, found: &[S]) -> Option<bool> {
@@ -166,8 +77,8 @@ impl Test {
         match self {
             Self::Phrase(phrase) => {
                 let value = value.to_lowercase();
-                let text = phrase.text.to_lowercase();
-                if phrase.is_prefix { value.starts_with(&text) } else { value == text }
+                let text = phrase.text().to_lowercase();
+                if phrase.is_prefix() { value.starts_with(&text) } else { value == text }
             }
             Self::Wildcard(wildcard) => wildcard.matches(&value.to_lowercase()),
             Self::Fuzzy { word, distance } => edit_distance_within(word, &value.to_lowercase(), *distance),
@@ -187,7 +98,7 @@ impl Test {
     pub fn of_text_value(&self, value: &str) -> bool {
         match self {
             // Only signs: words cannot decide it, so that the text must be the same.
-            Self::Phrase(phrase) if phrase.words.is_empty() => value == phrase.text,
+            Self::Phrase(phrase) if phrase.words().is_empty() => value == phrase.text(),
             Self::Phrase(_) | Self::Wildcard(_) | Self::Fuzzy { .. } => {
                 let found: Vec<String> = words(value).map(|word| word.text).collect();
                 self.of_words(&found).unwrap_or(false) || self.is_whole(value)
@@ -214,8 +125,8 @@ impl Test {
         let Some(number) = value.as_f64() else { return false };
         match self {
             Self::Number { low, high } => contains(*low, *high, number),
-            Self::Phrase(phrase) if !phrase.is_prefix => {
-                phrase.text.parse::<f64>().is_ok_and(|text| number == text)
+            Self::Phrase(phrase) if !phrase.is_prefix() => {
+                phrase.text().parse::<f64>().is_ok_and(|text| number == text)
             }
             Self::Time { .. } | Self::Ip(_) | Self::Text { .. } => false,
             Self::Phrase(_) | Self::Wildcard(_) | Self::Fuzzy { .. } | Self::Regex(_) => {

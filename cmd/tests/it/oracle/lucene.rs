@@ -331,8 +331,11 @@ impl Maker<'_> {
         if self.below(3) > 0 {
             return Some(Test::Phrase { text, slop: 0, is_prefix: self.below(2) == 0 });
         }
-        let kept: Vec<&str> =
+        let mut kept: Vec<&str> =
             found.iter().enumerate().filter(|(at, _)| at % 2 == 0).map(|(_, word)| word.as_str()).collect();
+        if self.below(3) == 0 {
+            kept.reverse();
+        }
         Some(Test::Phrase { text: kept.join(" "), slop: self.below(4), is_prefix: false })
     }
 

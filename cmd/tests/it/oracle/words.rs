@@ -47,19 +47,42 @@ fn colour_code(text: &str) -> usize {
     if end <= 32 && rest[end..].starts_with('m') { 2 + end + 1 } else { 0 }
 }
 
-/// Whether the wanted words stand one behind the other, with so many others between them at most, all gaps together.
+/// Whether the wanted words stand in the text, each at a place of its own, moved by amounts that differ by `slop` at most.
 pub(super) fn has_phrase(found: &[String], wanted: &[String], slop: usize, is_prefix: bool) -> bool {
-    wanted.is_empty() || (0..found.len()).any(|start| goes_on(&found[start..], wanted, 0, slop, is_prefix))
+    let Some(last) = wanted.len().checked_sub(1) else { return true };
+    let fits = |number: usize, place: usize| {
+        found[place] == wanted[number]
+            || is_prefix && number == last && found[place].starts_with(&wanted[number])
+    };
+    let (places, words) = (found.len() as i64, wanted.len() as i64);
+    // All ways to begin: no word is moved by less than this.
+    (-words..places)
+        .any(|least| can_place(wanted.len(), found.len(), least, slop as i64, &fits, &mut Vec::new()))
 }
 
-/// Whether the first of the words is the first of those wanted, but for a gap before it, and the others follow.
-fn goes_on(found: &[String], wanted: &[String], gap: usize, slop: usize, is_prefix: bool) -> bool {
-    let Some((first, others)) = wanted.split_first() else { return true };
-    (0..=gap).any(|gap| {
-        found.get(gap).is_some_and(|word| {
-            let fits = word == first || is_prefix && others.is_empty() && word.starts_with(first);
-            fits && goes_on(&found[gap + 1..], others, slop - gap, slop - gap, is_prefix)
-        })
+/// Tries all places for the words that have none yet.
+fn can_place(
+    words: usize,
+    places: usize,
+    least: i64,
+    slop: i64,
+    fits: &dyn Fn(usize, usize) -> bool,
+    taken: &mut Vec<usize>,
+) -> bool {
+    let number = taken.len();
+    if number == words {
+        return true;
+    }
+    let first = least + number as i64;
+    (first.max(0)..(first + slop + 1).min(places as i64)).any(|place| {
+        let place = place as usize;
+        if taken.contains(&place) || !fits(number, place) {
+            return false;
+        }
+        taken.push(place);
+        let can = can_place(words, places, least, slop, fits, taken);
+        taken.pop();
+        can
     })
 }
 
