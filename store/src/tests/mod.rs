@@ -7,14 +7,20 @@ mod upkeep;
 
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicI64, Ordering};
+use std::time::Duration;
 
 use binnacle_model::histogram::{Buckets, Histogram, ResetHint};
 use binnacle_model::labels::LabelsError;
+use binnacle_model::log::FileId;
 use binnacle_model::log::LogEntry;
 use binnacle_model::log_query::LogQuery;
+use binnacle_model::push::LogPush;
 use binnacle_model::push::{FileBatch, Pair, PushEntry, PushField, PushValue, SharedFields};
-use binnacle_model::storage::{ALL_TIME, HistogramSample};
-use binnacle_model::{Labels, Sample, Samples, Timestamp};
+use binnacle_model::storage::{
+    ALL_TIME, AppendError, AppendReport, Appender, Deadline, HistogramSample, LogAppender, LogRequest,
+    LogSearcher as _, LogSlices, PageRequest, Queryable, RawSeries, SeriesDecoder, StorageError,
+};
+use binnacle_model::{Labels, LogTime, Matcher, Sample, Samples, Timestamp};
 
 use super::*;
 use crate::fs::SimDisk;

@@ -1,28 +1,23 @@
 //! `serve` and `collect`: opens the parts, introduces them, and stops them in order.
 
-use std::path::PathBuf;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::JoinHandle;
+mod collect;
+mod own_routes;
+mod tailers;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
 use binnacle_alerting::notify::{AlertSink, Dispatcher, Sender, SentAlert};
 use binnacle_alerting::rules::{Evaluator, Settings};
 use binnacle_alerting::{AlertDb, http as alert_http};
-use binnacle_collector::forward::RemoteStore;
 use binnacle_collector::intake::{Intake, SyslogListeners, grpc_router};
 use binnacle_collector::remote_write::{RemoteWrite, Telemetry as RemoteTelemetry};
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
-use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
 use binnacle_model::storage::{Admin, Appender, LogAppender, Queryable};
 use binnacle_model::time::Clock;
-use binnacle_query::http::{ApiError, Gate, Params, ReadApi, Usage};
+use binnacle_query::http::{Gate, ReadApi, Usage};
 use binnacle_query::promql::{Features, Limits, parse_selector};
 use binnacle_store::archive::{ArchiveOptions, AttachOptions};
 use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, ReplayProgress, Store, Telemetry};
@@ -32,12 +27,15 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
+pub(crate) use self::collect::collect;
+use self::own_routes::own_routes;
+use self::tailers::Tailers;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::notifications::Notifications;
-use crate::stage::{Stage, healthy};
+use crate::stage::Stage;
 use crate::status::{self, Status};
-use crate::{CollectArgs, DoorArgs, ServeArgs, log_metrics, memory, own_page, self_metrics, server, web};
+use crate::{DoorArgs, ServeArgs, log_metrics, memory, own_page, server, web};
 
 const SELF_INTERVAL: Duration = Duration::from_secs(15);
 const SELF_TIMEOUT: Duration = Duration::from_secs(10);
@@ -482,168 +480,4 @@ fn start_alerting(
     let evaluator = Arc::new(evaluator);
     evaluator.start(tasks, stop);
     Ok((evaluator, db))
-}
-
-/// Threads that tail.
-struct Tailers {
-    stop: Arc<AtomicBool>,
-    threads: Mutex<Vec<JoinHandle<()>>>,
-}
-
-impl Tailers {
-    /// Of containers' logs that the file names; their checkpoints lie beside the data.
-    fn of_config(
-        config: &Config,
-        data: &std::path::Path,
-        store: &Arc<dyn LogAppender>,
-        clock: &Arc<dyn Clock>,
-        telemetry: &binnacle_collector::Telemetry,
-    ) -> anyhow::Result<Self> {
-        let inputs = config.container_logs.iter().cloned().map(Input::Containers).collect();
-        let node = config.node.clone().unwrap_or_else(hostname);
-        Self::start(inputs, &data.join("collector"), &node, store, clock, telemetry)
-    }
-
-    fn start(
-        inputs: Vec<Input>,
-        state_dir: &std::path::Path,
-        node: &str,
-        store: &Arc<dyn LogAppender>,
-        clock: &Arc<dyn Clock>,
-        telemetry: &binnacle_collector::Telemetry,
-    ) -> anyhow::Result<Self> {
-        let stop = Arc::new(AtomicBool::new(false));
-        let mut threads = Vec::new();
-        for (number, input) in inputs.into_iter().enumerate() {
-            let state_dir: PathBuf = state_dir.join(number.to_string());
-            let options = TailOptions { input, node: node.to_owned(), state_dir };
-            let tailer = Tailer::new(options, Arc::clone(store), Arc::clone(clock), telemetry.clone());
-            let stop = Arc::clone(&stop);
-            let thread = std::thread::Builder::new().name(format!("tail-{number}"));
-            threads.push(thread.spawn(move || tailer.run(&stop)).context("cannot start a thread")?);
-        }
-        Ok(Self { stop, threads: Mutex::new(threads) })
-    }
-
-    fn stop(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            if thread.join().is_err() {
-                tracing::error!("a tailer ended by a panic");
-            }
-        }
-    }
-}
-
-#[derive(Clone)]
-struct Own {
-    store: Option<Arc<Store>>,
-    registry: Arc<Registry>,
-}
-
-/// Health, readiness and our own metrics.
-fn own_routes(store: Option<Arc<Store>>, registry: Arc<Registry>) -> Router {
-    Router::new()
-        .route("/-/healthy", get(healthy).head(healthy))
-        .route("/livez", get(healthy))
-        .route("/-/ready", get(is_ready).head(is_ready))
-        .route("/readyz", get(is_ready))
-        .route("/-/reload", get(refuse_get).post(reload).put(reload))
-        .route("/-/quit", get(refuse_get).post(quit).put(quit))
-        .route("/metrics", get(metrics))
-        .route("/api/v1/status/self_metrics", get(self_metrics))
-        .with_state(Own { store, registry })
-}
-
-async fn is_ready(State(own): State<Own>) -> Response {
-    match own.store.and_then(|store| store.write_error()) {
-        None => "Binnacle is Ready.\n".into_response(),
-        Some(error) => {
-            (StatusCode::SERVICE_UNAVAILABLE, format!("store takes no writes: {error}\n")).into_response()
-        }
-    }
-}
-
-async fn reload() -> Response {
-    let text = "reloading is not supported by this release; restart to read the files again\n";
-    (StatusCode::NOT_IMPLEMENTED, text).into_response()
-}
-
-/// Signals stop the process. Prometheus says this where it was not started with `--web.enable-lifecycle`.
-async fn quit() -> Response {
-    (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.").into_response()
-}
-
-/// As Prometheus answers links to what changes the server.
-async fn refuse_get() -> Response {
-    (StatusCode::METHOD_NOT_ALLOWED, "Only POST or PUT requests allowed").into_response()
-}
-
-async fn metrics(State(own): State<Own>, headers: HeaderMap) -> Response {
-    own_page::respond(&own.registry, &headers)
-}
-
-async fn self_metrics(State(own): State<Own>, params: Params) -> Result<Response, ApiError> {
-    let parameter = "metric_name_pattern";
-    let is_meant = self_metrics::named(params.get(parameter));
-    let is_meant = is_meant.map_err(|reason| ApiError::parameter(parameter, reason))?;
-    let page = own_page::encode(&own.registry).map_err(ApiError::Internal)?;
-    let families = self_metrics::families(&page, is_meant).map_err(ApiError::Internal)?;
-    Ok(status::success(&families.into()).into_response())
-}
-
-/// The node agent.
-pub(crate) fn collect(args: CollectArgs) -> anyhow::Result<()> {
-    let config = match &args.config {
-        Some(path) => config::load(path)?,
-        None => Config::default(),
-    };
-    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-    if !config.remotes.is_empty() {
-        tracing::warn!("remote_write is not used by `collect`; the store that it sends to may have one");
-    }
-    let runtime = runtime()?;
-    runtime.block_on(run_collector(args, config))
-}
-
-async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<()> {
-    let url = args.store.clone().or_else(|| config.store_url.clone());
-    let url = url.context("where is the store? Say --store URL, or store.url in the file")?;
-    let listener = server::bind(args.listen).await?;
-    let remote = RemoteStore::new(&url, tokio::runtime::Handle::current()).map_err(anyhow::Error::msg)?;
-    let remote = Arc::new(remote);
-    let mut registry = Registry::with_prefix("binnacle");
-    let telemetry = binnacle_collector::Telemetry::new(&mut registry);
-    register_build(&mut registry);
-    let registry = Arc::new(registry);
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let stop = CancellationToken::new();
-    let producers = TaskTracker::new();
-    let node = config.node.clone().unwrap_or_else(hostname);
-    if args.file.is_none() {
-        let own_url = format!("http://{node}");
-        config.targets.extend(own(SELF_INTERVAL, &own_url, &registry));
-    }
-    let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
-    let appender: Arc<dyn Appender> = remote.clone();
-    scraper.start(&appender, &clock, &telemetry, &producers, &stop);
-    let inputs = match args.file {
-        Some(pattern) => vec![Input::Files { pattern, service: args.service }],
-        None => config.container_logs.iter().cloned().map(Input::Containers).collect(),
-    };
-    let log_store: Arc<dyn LogAppender> = remote;
-    let tailers = Tailers::start(inputs, &args.state, &node, &log_store, &clock, &telemetry)?;
-    let router = own_routes(None, registry).merge(binnacle_collector::http::router(&scraper, read_selector));
-    println!("Binnacle collects for {url}");
-    let signalled = stop.clone();
-    let signals = TaskTracker::new();
-    signals.spawn(async move {
-        wait_for_signal().await;
-        signalled.cancel();
-    });
-    server::serve(listener, Stage::of(server::wrap(router)), stop).await;
-    producers.close();
-    producers.wait().await;
-    tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")?;
-    Ok(())
 }

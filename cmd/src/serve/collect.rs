@@ -1,0 +1,77 @@
+//! `collect`: reads and scrapes on a node, and sends to a store.
+
+use std::sync::Arc;
+
+use anyhow::Context;
+use binnacle_collector::forward::RemoteStore;
+use binnacle_collector::scrape::Scraper;
+use binnacle_collector::tail::Input;
+use binnacle_model::storage::{Appender, LogAppender};
+use binnacle_model::time::Clock;
+use prometheus_client::registry::Registry;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::own_routes::own_routes;
+use super::tailers::Tailers;
+use super::{SELF_INTERVAL, hostname, own, read_selector, register_build, runtime, wait_for_signal};
+use crate::clock::SystemClock;
+use crate::config::{self, Config};
+use crate::stage::Stage;
+use crate::{CollectArgs, server};
+
+/// The node agent.
+pub(crate) fn collect(args: CollectArgs) -> anyhow::Result<()> {
+    let config = match &args.config {
+        Some(path) => config::load(path)?,
+        None => Config::default(),
+    };
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    if !config.remotes.is_empty() {
+        tracing::warn!("remote_write is not used by `collect`; the store that it sends to may have one");
+    }
+    let runtime = runtime()?;
+    runtime.block_on(run_collector(args, config))
+}
+
+async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<()> {
+    let url = args.store.clone().or_else(|| config.store_url.clone());
+    let url = url.context("where is the store? Say --store URL, or store.url in the file")?;
+    let listener = server::bind(args.listen).await?;
+    let remote = RemoteStore::new(&url, tokio::runtime::Handle::current()).map_err(anyhow::Error::msg)?;
+    let remote = Arc::new(remote);
+    let mut registry = Registry::with_prefix("binnacle");
+    let telemetry = binnacle_collector::Telemetry::new(&mut registry);
+    register_build(&mut registry);
+    let registry = Arc::new(registry);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let stop = CancellationToken::new();
+    let producers = TaskTracker::new();
+    let node = config.node.clone().unwrap_or_else(hostname);
+    if args.file.is_none() {
+        let own_url = format!("http://{node}");
+        config.targets.extend(own(SELF_INTERVAL, &own_url, &registry));
+    }
+    let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
+    let appender: Arc<dyn Appender> = remote.clone();
+    scraper.start(&appender, &clock, &telemetry, &producers, &stop);
+    let inputs = match args.file {
+        Some(pattern) => vec![Input::Files { pattern, service: args.service }],
+        None => config.container_logs.iter().cloned().map(Input::Containers).collect(),
+    };
+    let log_store: Arc<dyn LogAppender> = remote;
+    let tailers = Tailers::start(inputs, &args.state, &node, &log_store, &clock, &telemetry)?;
+    let router = own_routes(None, registry).merge(binnacle_collector::http::router(&scraper, read_selector));
+    println!("Binnacle collects for {url}");
+    let signalled = stop.clone();
+    let signals = TaskTracker::new();
+    signals.spawn(async move {
+        wait_for_signal().await;
+        signalled.cancel();
+    });
+    server::serve(listener, Stage::of(server::wrap(router)), stop).await;
+    producers.close();
+    producers.wait().await;
+    tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")?;
+    Ok(())
+}

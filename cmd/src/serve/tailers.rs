@@ -1,0 +1,65 @@
+//! Threads that read files of logs.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use anyhow::Context;
+use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
+use binnacle_model::storage::LogAppender;
+use binnacle_model::time::Clock;
+
+use super::hostname;
+use crate::config::Config;
+
+/// Threads that tail.
+pub(super) struct Tailers {
+    stop: Arc<AtomicBool>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Tailers {
+    /// Of containers' logs that the file names; their checkpoints lie beside the data.
+    pub(super) fn of_config(
+        config: &Config,
+        data: &Path,
+        store: &Arc<dyn LogAppender>,
+        clock: &Arc<dyn Clock>,
+        telemetry: &binnacle_collector::Telemetry,
+    ) -> anyhow::Result<Self> {
+        let inputs = config.container_logs.iter().cloned().map(Input::Containers).collect();
+        let node = config.node.clone().unwrap_or_else(hostname);
+        Self::start(inputs, &data.join("collector"), &node, store, clock, telemetry)
+    }
+
+    pub(super) fn start(
+        inputs: Vec<Input>,
+        state_dir: &Path,
+        node: &str,
+        store: &Arc<dyn LogAppender>,
+        clock: &Arc<dyn Clock>,
+        telemetry: &binnacle_collector::Telemetry,
+    ) -> anyhow::Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let mut threads = Vec::new();
+        for (number, input) in inputs.into_iter().enumerate() {
+            let state_dir: PathBuf = state_dir.join(number.to_string());
+            let options = TailOptions { input, node: node.to_owned(), state_dir };
+            let tailer = Tailer::new(options, Arc::clone(store), Arc::clone(clock), telemetry.clone());
+            let stop = Arc::clone(&stop);
+            let thread = std::thread::Builder::new().name(format!("tail-{number}"));
+            threads.push(thread.spawn(move || tailer.run(&stop)).context("cannot start a thread")?);
+        }
+        Ok(Self { stop, threads: Mutex::new(threads) })
+    }
+
+    pub(super) fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
+            if thread.join().is_err() {
+                tracing::error!("a tailer ended by a panic");
+            }
+        }
+    }
+}
