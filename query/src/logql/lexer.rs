@@ -183,6 +183,10 @@ fn amount(text: &str, start: usize) -> Result<(Token, usize), ParseError> {
     let word = &rest[..length];
     let end = start + length;
     if let Ok(number) = word.parse::<f64>() {
+        if !number.is_finite() {
+            let reason = format!("{word:?} is out of range: numbers go up to {:e}", f64::MAX);
+            return Err(ParseError::at(text, start, reason));
+        }
         return Ok((Token::Number(number), end));
     }
     if let Some(hex) = word.strip_prefix("0x").and_then(|hex| u64::from_str_radix(hex, 16).ok()) {

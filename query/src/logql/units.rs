@@ -71,7 +71,7 @@ pub(super) fn bytes(text: &str) -> Option<f64> {
     let number: f64 = text[..digits].replace(',', "").parse().ok()?;
     let unit = text[digits..].trim().to_lowercase();
     let (_, size) = SIZES.iter().find(|(name, _)| *name == unit)?;
-    Some((number * size).floor())
+    Some((number * size).floor()).filter(|size| size.is_finite())
 }
 
 /// Which of the two a text is, if it is one.

@@ -162,6 +162,8 @@ fn errors_are_worded_as_in_loki() {
         r#"{a="b"} | json x="[""#,
         r#"{a="b"} |= ip("x")"#,
         r#"{a="b"} | logfmt --nope"#,
+        "8e566",
+        r#"{a="b"} | logfmt | x > 1e999"#,
         "1 1",
         "-",
         "{a=\"b\"} |= \"x\" or",
