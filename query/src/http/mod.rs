@@ -19,6 +19,7 @@ mod metrics;
 mod params;
 mod pieces;
 mod queries;
+mod readers;
 mod remote_read;
 mod search;
 mod stats;

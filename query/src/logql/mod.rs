@@ -30,5 +30,5 @@ pub use parser::{ParseError, parse, parse_selector};
 pub use plan::Plan;
 pub use printer::pretty;
 pub use row::{Kind, NamedLabel, Row};
-pub use selection::{Found, Selected, select};
+pub use selection::{Found, Selected, select, select_noting};
 pub use units::duration_or_size;

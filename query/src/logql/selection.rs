@@ -3,6 +3,7 @@
 use std::ops::ControlFlow;
 
 use binnacle_model::LogTime;
+use binnacle_model::log::LogEntry;
 use binnacle_model::storage::{
     Deadline, Holding, LogOrder, LogRequest, LogSearcher, PageRequest, StorageError,
 };
@@ -60,10 +61,23 @@ pub(super) const ENTRIES_PER_LOOK: usize = 1000;
 pub fn select(
     logs: &dyn LogSearcher,
     plan: &Plan,
+    span: (LogTime, LogTime),
+    order: LogOrder,
+    limit: usize,
+    deadline: &Deadline,
+) -> Result<Found, StorageError> {
+    select_noting(logs, plan, span, order, limit, deadline, &mut |_| ())
+}
+
+/// The same; the entry of each line is shown to `note`.
+pub fn select_noting(
+    logs: &dyn LogSearcher,
+    plan: &Plan,
     (start, end): (LogTime, LogTime),
     order: LogOrder,
     limit: usize,
     deadline: &Deadline,
+    note: &mut dyn FnMut(&LogEntry),
 ) -> Result<Found, StorageError> {
     let request = LogRequest { query: plan.query.clone(), start, end };
     let mut held = deadline.holding();
@@ -75,6 +89,7 @@ pub fn select(
         let page = PageRequest { limit, order, ..PageRequest::default() };
         let page = logs.search(&request, page, deadline)?;
         for row in page.entries.iter().filter_map(|(_, entry)| plan.run(entry)) {
+            note(row.entry());
             let selected = Selected::new(&row);
             held.add(selected.size())?;
             lines.push(selected);
@@ -90,6 +105,7 @@ pub fn select(
             return ControlFlow::Break(());
         }
         if let Some(row) = plan.run(&entry) {
+            note(row.entry());
             let selected = Selected::new(&row);
             if let Err(error) = held.add(selected.size()) {
                 failed = Some(error);

@@ -10,9 +10,9 @@ use binnacle_model::storage::{
 };
 use serde_json::{Value, json};
 
-use super::tail::is_foreign;
 use super::{Api, moment};
 use crate::http::json::success;
+use crate::http::readers::is_foreign;
 use crate::http::{ApiError, Params, ReadApi};
 use crate::logs::parse;
 

@@ -29,10 +29,11 @@ use binnacle_model::log_query::LogQuery;
 use binnacle_model::storage::Deadline;
 use futures_util::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::Api;
 use crate::http::json::{entry_json, parse_cursor};
+use crate::http::readers::Readers;
 use crate::http::{ApiError, Asked, Params, ReadApi};
 use crate::logs::{Missed, ParsedQuery, Position, Since, Tail, TailItem, missed, parse};
 
@@ -40,8 +41,6 @@ use crate::logs::{Missed, ParsedQuery, Position, Since, Tail, TailItem, missed, 
 const MAX_ROUNDS: usize = 20;
 /// A client that answers no ping is gone.
 const PING: Duration = Duration::from_secs(15);
-/// Readers at once; a WebSocket no longer counts among the listener's connections.
-const MAX_READERS: usize = 256;
 /// For a message to be taken.
 const SEND_TIMEOUT: Duration = Duration::from_mins(1);
 /// Messages of clients mean nothing.
@@ -181,24 +180,16 @@ fn since(params: &Params, headers: &HeaderMap) -> Result<Option<Since>, ApiError
     Ok(Some(Since { position: None, cursor: Some(cursor) }))
 }
 
-/// Whether a page of another site asks: browsers send cookies with it, and ask nobody.
-pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
-    let text = |name| headers.get(name).and_then(|value: &axum::http::HeaderValue| value.to_str().ok());
-    let Some(origin) = headers.get(header::ORIGIN) else { return false };
-    let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
-    origin.is_none_or(|(_, host)| text(header::HOST) != Some(host))
-}
-
 /// The route, with places for so many readers.
 pub(super) fn route() -> MethodRouter<Arc<ReadApi>> {
-    let places = Arc::new(Semaphore::new(MAX_READERS));
+    let readers = Readers::default();
     get(move |api, upgrade, headers, params| {
-        std::future::ready(tail(Arc::clone(&places), api, upgrade, &headers, &params))
+        std::future::ready(tail(&readers, api, upgrade, &headers, &params))
     })
 }
 
 fn tail(
-    places: Arc<Semaphore>,
+    readers: &Readers,
     State(api): Api,
     upgrade: Result<WebSocketUpgrade, WebSocketUpgradeRejection>,
     headers: &HeaderMap,
@@ -208,10 +199,7 @@ fn tail(
     let since = since(params, headers)?;
     let asked = params.asked(api.clock.now());
     let is_upgrade = headers.contains_key(header::UPGRADE);
-    if is_upgrade && is_foreign(headers) {
-        return Err(ApiError::BadData("a page of another site may not read logs".to_owned()));
-    }
-    let place = places.try_acquire_owned().map_err(|_| ApiError::Busy)?;
+    let place = readers.admit(headers)?;
     let follow = Follow::new(api, &parsed, asked, since, place);
     match upgrade {
         Ok(upgrade) => {

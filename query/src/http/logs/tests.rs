@@ -514,7 +514,7 @@ async fn a_slow_reader_is_told_what_it_missed() {
 }
 
 /// Asks for a WebSocket as a browser does. Answers what the server says first.
-async fn shake_hands(bench: &Bench, origin: &str) -> (tokio::net::TcpStream, String) {
+async fn shake_hands(bench: &Bench, path: &str, origin: &str) -> (tokio::net::TcpStream, String) {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let router = bench.router.clone();
@@ -524,7 +524,7 @@ async fn shake_hands(bench: &Bench, origin: &str) -> (tokio::net::TcpStream, Str
     let mut stream = tokio::net::TcpStream::connect(address).await.unwrap();
     let origin = if origin.is_empty() { format!("http://{address}") } else { origin.to_owned() };
     let head = format!(
-        "GET /api/logs/tail?q=line HTTP/1.1\r\nHost: {address}\r\nOrigin: {origin}\r\nConnection: Upgrade\r\n\
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nOrigin: {origin}\r\nConnection: Upgrade\r\n\
          Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     );
     stream.write_all(head.as_bytes()).await.unwrap();
@@ -550,13 +550,53 @@ async fn message(stream: &mut tokio::net::TcpStream) -> Value {
 #[tokio::test]
 async fn a_tail_speaks_over_a_web_socket() {
     let bench = bench(Vec::new());
-    let (mut stream, answer) = shake_hands(&bench, "").await;
+    let (mut stream, answer) = shake_hands(&bench, "/api/logs/tail?q=line", "").await;
     assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
     assert_eq!(message(&mut stream).await["type"], "open");
     bench.feed.tell(&[said(3)]);
     let entry = message(&mut stream).await;
     assert_eq!((&entry["type"], &entry["data"]["message"]), (&json!("entry"), &json!("line 3")));
     assert!(crate::logs::Position::parse(entry["id"].as_str().unwrap()).is_some());
-    let (_, answer) = shake_hands(&bench, "http://evil.example").await;
-    assert!(answer.starts_with("HTTP/1.1 400"), "{answer}");
+    for path in ["/api/logs/tail?q=line", LOKI_TAIL] {
+        let (_, answer) = shake_hands(&bench, path, "http://evil.example").await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{path}: {answer}");
+    }
+}
+
+/// `{namespace="shop"}` from long ago.
+const LOKI_TAIL: &str = "/loki/api/v1/tail?query=%7Bnamespace%3D%22shop%22%7D&start=0";
+
+#[tokio::test]
+async fn a_tail_of_loki_has_each_line_once_wherever_it_was_when_the_tail_began() {
+    let bench = bench((1..=3).map(said).collect());
+    let (mut stream, answer) = shake_hands(&bench, LOKI_TAIL, "").await;
+    assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+    let lines = |message: Value| {
+        let streams = message["streams"].as_array().unwrap().clone();
+        let values = streams.iter().flat_map(|stream| stream["values"].as_array().unwrap().clone());
+        let mut lines: Vec<String> = values.map(|value| value[1].as_str().unwrap().to_owned()).collect();
+        lines.sort();
+        lines
+    };
+    assert_eq!(lines(message(&mut stream).await), ["line 1", "line 2", "line 3"]);
+    // Found and told are 2 and 3; 4 was received before the tail began, and could not be found yet.
+    bench.feed.tell(&[said(2), said(3), said(4)]);
+    assert_eq!(lines(message(&mut stream).await), ["line 4"]);
+}
+
+#[tokio::test]
+async fn tails_of_loki_are_bounded() {
+    let bench = bench(Vec::new());
+    let mut open = Vec::new();
+    for _ in 0..256 {
+        open.push(shake_hands(&bench, LOKI_TAIL, "").await);
+    }
+    let (stream, answer) = shake_hands(&bench, LOKI_TAIL, "").await;
+    assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
+    drop(stream);
+    // A place is free again once a reader left.
+    open.pop();
+    while !shake_hands(&bench, LOKI_TAIL, "").await.1.starts_with("HTTP/1.1 101") {
+        tokio::task::yield_now().await;
+    }
 }

@@ -52,7 +52,7 @@ pub(super) fn router() -> Router<Arc<ReadApi>> {
         .route("/loki/api/v1/drilldown-limits", get(limits::drilldown))
         .route("/loki/api/v1/format_query", get(query::format).post(query::format))
         .route("/loki/api/v1/status/buildinfo", get(limits::buildinfo))
-        .route("/loki/api/v1/tail", get(tail::tail))
+        .route("/loki/api/v1/tail", tail::route())
         // Log rules are rules of Prometheus's form: they stand there.
         .route("/prometheus/api/v1/rules", get(no_rules))
         .route("/prometheus/api/v1/alerts", get(no_alerts))

@@ -1,5 +1,6 @@
 //! Live tail over a WebSocket: `{"streams":[…],"dropped_entries":[…]}` for each batch of lines.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -7,17 +8,21 @@ use axum::extract::State;
 use axum::extract::ws::{Message, Utf8Bytes, WebSocket, WebSocketUpgrade};
 use axum::http::HeaderMap;
 use axum::response::Response;
+use axum::routing::{MethodRouter, get};
 use binnacle_model::LogTime;
+use binnacle_model::log::LogEntry;
 use binnacle_model::storage::{Deadline, LogOrder};
 use serde_json::{Value, json};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
 
 use super::super::{Params, ReadApi};
 use super::error::LokiError;
 use super::params::QUERY_SINCE;
 use super::{Api, answer};
-use crate::logql::{Plan, Query, Selected, select};
-use crate::logs::{Tail, TailItem};
+use crate::http::readers::Readers;
+use crate::logql::{Plan, Query, Selected, select_noting};
+use crate::logs::{Position, Tail, TailItem};
 
 /// Lines of one message.
 const MAX_BATCH: usize = 200;
@@ -28,7 +33,14 @@ const STALL: Duration = Duration::from_secs(30);
 /// Longest `delay_for`, in seconds, as in Loki. Lines come when they are durable and are not held back here.
 const MAX_DELAY_SECONDS: usize = 5;
 
-pub(super) async fn tail(
+/// The route, with places for so many readers.
+pub(super) fn route() -> MethodRouter<Arc<ReadApi>> {
+    let readers = Readers::default();
+    get(move |api, headers, upgrade, params| tail(readers.clone(), api, headers, upgrade, params))
+}
+
+async fn tail(
+    readers: Readers,
     State(api): Api,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
@@ -41,42 +53,49 @@ pub(super) async fn tail(
         let reason = format!("delay_for can't be greater than {MAX_DELAY_SECONDS}");
         return Err(LokiError::Bad(reason));
     }
+    let place = readers.admit(&headers)?;
     let limit = params.loki_limit()?;
     let now = api.clock.now_ns();
     let start = params.log_time("start")?.unwrap_or_else(|| now.minus(QUERY_SINCE));
     let plan = Plan::new(&selection);
     let categorizes = answer::categorizes(&headers);
-    // Before what is stored is read: a line may come twice, and none is lost.
+    // Before what is stored is read: what comes meanwhile is in both, and is known by its position.
     let tail = Tail::open(&*api.feed, plan.query.clone());
-    let stored = stored(&api, &params, &plan, (start, now), limit).await?;
+    let (stored, told) = stored(&api, &params, &plan, (start, now), limit).await?;
     let stop = api.stop.clone();
-    let follow = Follow { tail, plan, categorizes, until: now };
+    let follow = Follow { tail, plan, categorizes, told, _place: place };
     Ok(upgrade.max_message_size(64 * 1024).on_upgrade(move |socket| follow.run(socket, stored, stop)))
 }
 
-/// What was there before: the newest lines, oldest first.
+/// What was there before: the newest lines, oldest first, and where they stand.
 async fn stored(
     api: &Arc<ReadApi>,
     params: &Params,
     plan: &Plan,
     span: (LogTime, LogTime),
     limit: usize,
-) -> Result<Vec<Selected>, LokiError> {
+) -> Result<(Vec<Selected>, HashSet<Position>), LokiError> {
     let (logs, plan) = (Arc::clone(&api.logs), plan.clone());
     let work = move |deadline: &Deadline| {
-        Ok(select(&*logs, &plan, span, LogOrder::NewestFirst, limit, deadline)?.lines)
+        let mut told = HashSet::new();
+        let mut note = |entry: &LogEntry| {
+            told.insert(Position::of(entry));
+        };
+        let found = select_noting(&*logs, &plan, span, LogOrder::NewestFirst, limit, deadline, &mut note)?;
+        Ok((found.lines, told))
     };
-    let mut lines = api.gate.run(params.asked(api.clock.now()), None, work).await?;
+    let (mut lines, told) = api.gate.run(params.asked(api.clock.now()), None, work).await?;
     lines.reverse();
-    Ok(lines)
+    Ok((lines, told))
 }
 
 struct Follow {
     tail: Tail,
     plan: Plan,
     categorizes: bool,
-    /// Lines before this were read from the store.
-    until: LogTime,
+    /// Told already, and may come from the feed as well.
+    told: HashSet<Position>,
+    _place: OwnedSemaphorePermit,
 }
 
 impl Follow {
@@ -121,8 +140,8 @@ impl Follow {
                 TailItem::Dropped(count) => dropped += count,
                 TailItem::Entry(entry) => {
                     // One that is older than the beginning came late, and is new all the same.
-                    let is_new = entry.time >= self.until || entry.received >= self.until;
-                    if is_new && let Some(row) = self.plan.run(&entry) {
+                    let is_told = !self.told.is_empty() && self.told.remove(&Position::of(&entry));
+                    if !is_told && let Some(row) = self.plan.run(&entry) {
                         lines.push(Selected::new(&row));
                     }
                 }

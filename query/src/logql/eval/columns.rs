@@ -11,8 +11,16 @@ use crate::promql::Grouping;
 /// A slot without a sample.
 pub(super) const ABSENT: f64 = STALE_NAN;
 
-/// What a series takes beside its slots, in samples of 16 bytes.
-const SERIES_SIZE: usize = 16;
+/// Bytes that a series takes beside its slots, its labels and its key, here and in the answer.
+const SERIES_BYTES: usize = 384;
+
+/// Bytes that a label takes beside its texts: their counters, and what an allocator adds.
+const LABEL_BYTES: usize = 112;
+
+/// What so many bytes are of room that is counted in samples.
+fn samples(bytes: usize) -> usize {
+    bytes.div_ceil(size_of::<f64>() * 2)
+}
 
 /// Series by their labels.
 pub(super) struct Columns {
@@ -37,7 +45,8 @@ impl Columns {
 
     /// Adds a series without a sample; answers its number.
     pub(super) fn push(&mut self, labels: Labels) -> Result<usize, StorageError> {
-        self.held.add(SERIES_SIZE + 2 * labels.len() + self.steps)?;
+        let texts: usize = labels.iter().map(|label| label.name.len() + label.value.len() + LABEL_BYTES).sum();
+        self.held.add(samples(SERIES_BYTES + texts) + self.steps)?;
         self.series.push((labels, vec![ABSENT; self.steps]));
         Ok(self.series.len() - 1)
     }
@@ -82,7 +91,7 @@ impl Columns {
             labels.dedup_by(|next, before| next.0 == before.0);
             // Names are neither empty nor there twice.
             let at = self.push(Labels::new(labels).unwrap_or_default())?;
-            self.held.add(key.len() / 16)?;
+            self.held.add(samples(key.len()))?;
             self.known.insert(key.clone(), at);
             at
         };

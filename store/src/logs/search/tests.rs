@@ -353,13 +353,14 @@ fn stores(pushes: &[LogPush], seals: &[Then]) -> (Store, NaiveLogs) {
             }
             batch.to = offset;
         }
-        let received = StillClock.now_ns();
+        // The clock stands still; the store gives each push a moment of its own.
+        let received = LogTime(StillClock.now_ns().0 + at as i64);
         for entry in entries_of(&push, received, Sequence(at as u64 + 1)) {
             let LogEntry { time, origin, .. } = &*entry;
             let cursor = LogCursor { time: *time, file: file_number(&origin.file), offset: origin.offset };
             naive.0.push((cursor, (*entry).clone()));
         }
-        LogAppender::append(&store, push, received).unwrap();
+        LogAppender::append(&store, push, StillClock.now_ns()).unwrap();
         assert!(store.flush_logs());
         let then = seals.get(at).copied().unwrap_or(Then::Nothing);
         if then != Then::Nothing {
