@@ -6,19 +6,19 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 
-use binnacle_model::push::{LogPush, PushField, PushValue};
+use binnacle_model::push::{PushField, PushValue};
 use serde::de::{
     Deserialize, DeserializeSeed, Deserializer, Error, IgnoredAny, MapAccess, SeqAccess, Visitor,
 };
 
 use super::super::Refusal;
 use super::labels::Stream;
-use super::{Batch, Budget, Line, TOO_MANY};
+use super::{Batch, Budget, Line, Pushed, TOO_MANY};
 
 /// Reads a body.
-pub(super) fn read(body: &[u8]) -> Result<LogPush, Refusal> {
+pub(super) fn read(body: &[u8]) -> Result<Pushed, Refusal> {
     // What is refused for another reason than JSON's comes out here.
-    let state = RefCell::new(State { budget: Budget::new(), push: LogPush::default(), refusal: None });
+    let state = RefCell::new(State { budget: Budget::new(), pushed: Pushed::default(), refusal: None });
     let mut reader = serde_json::Deserializer::from_slice(body);
     let done = reader.deserialize_map(Body(&state)).and_then(|()| reader.end());
     let state = state.into_inner();
@@ -26,12 +26,12 @@ pub(super) fn read(body: &[u8]) -> Result<LogPush, Refusal> {
         return Err(refusal);
     }
     done.map_err(|error| Refusal::Bad(format!("couldn't parse push request: {error}")))?;
-    Ok(state.push)
+    Ok(state.pushed)
 }
 
 struct State {
     budget: Budget,
-    push: LogPush,
+    pushed: Pushed,
     refusal: Option<Refusal>,
 }
 
@@ -51,26 +51,55 @@ impl State {
 
 type Shared<'s> = &'s RefCell<State>;
 
-/// Text, borrowed where nothing in it is escaped.
+/// Text, borrowed where nothing in it is escaped. What is not UTF-8 is replaced, as by Go.
 struct Text<'de>(Cow<'de, str>);
 
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Ok(Self(match Bytes::deserialize(from)?.0 {
+            Cow::Borrowed(bytes) => String::from_utf8_lossy(bytes),
+            Cow::Owned(bytes) => match String::from_utf8(bytes) {
+                Ok(text) => Cow::Owned(text),
+                Err(error) => Cow::Owned(String::from_utf8_lossy(error.as_bytes()).into_owned()),
+            },
+        }))
+    }
+}
+
+/// The bytes of a text as they are sent, which JSON does not allow and programs do, with a replacement character in place
+/// of half a pair of escapes.
+struct Bytes<'de>(Cow<'de, [u8]>);
+
+impl<'de> Deserialize<'de> for Bytes<'de> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         struct Read;
         impl<'de> Visitor<'de> for Read {
-            type Value = Text<'de>;
+            type Value = Bytes<'de>;
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 f.write_str("a string")
             }
-            fn visit_borrowed_str<E: Error>(self, text: &'de str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Borrowed(text)))
+            fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<Bytes<'de>, E> {
+                Ok(Bytes(Cow::Borrowed(bytes)))
             }
-            fn visit_str<E: Error>(self, text: &str) -> Result<Text<'de>, E> {
-                Ok(Text(Cow::Owned(text.to_owned())))
+            fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<Bytes<'de>, E> {
+                Ok(Bytes(Cow::Owned(without_surrogates(bytes))))
             }
         }
-        from.deserialize_str(Read)
+        from.deserialize_bytes(Read)
     }
+}
+
+/// The reader of JSON makes three bytes of half a pair, which no UTF-8 has.
+fn without_surrogates(bytes: &[u8]) -> Vec<u8> {
+    let mut out = bytes.to_vec();
+    if std::str::from_utf8(bytes).is_err() {
+        for at in 0..bytes.len().saturating_sub(2) {
+            if let [0xed, 0xa0..=0xbf, 0x80..=0xbf] = bytes[at..at + 3] {
+                out[at..at + 3].copy_from_slice("\u{fffd}".as_bytes());
+            }
+        }
+    }
+    out
 }
 
 /// The whole of it.
@@ -151,10 +180,13 @@ impl<'de> Visitor<'de> for OneStream<'_> {
                 for (time_ns, text, metadata) in lines {
                     batch.push(Line { time_ns, text: &text, metadata });
                 }
-                batch.finish(&mut state.push);
+                batch.finish(&mut state.pushed.push);
                 Ok(())
             }
-            Err(refusal) => state.refuse(refusal),
+            Err(refusal) => match state.pushed.refuse(refusal) {
+                Ok(()) => Ok(()),
+                Err(refusal) => state.refuse(refusal),
+            },
         }
     }
 }
@@ -188,7 +220,7 @@ impl<'de> Visitor<'de> for Pairs<'_> {
 
 struct Values<'s>(Shared<'s>);
 
-type Value<'de> = (i64, Cow<'de, str>, Vec<PushField>);
+type Value<'de> = (i64, Cow<'de, [u8]>, Vec<PushField>);
 
 impl<'de> DeserializeSeed<'de> for Values<'_> {
     type Value = Vec<Value<'de>>;
@@ -229,7 +261,7 @@ impl<'de> Visitor<'de> for OneValue<'_> {
     fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
         self.0.borrow_mut().take()?;
         let time: Text<'de> = list.next_element()?.ok_or_else(|| A::Error::invalid_length(0, &self))?;
-        let line: Text<'de> = list.next_element()?.ok_or_else(|| A::Error::invalid_length(1, &self))?;
+        let line: Bytes<'de> = list.next_element()?.ok_or_else(|| A::Error::invalid_length(1, &self))?;
         let time_ns = time.0.parse().map_err(|_| {
             let shown: String = time.0.chars().take(30).collect();
             A::Error::custom(format!("strconv.ParseInt: parsing {shown:?}: invalid syntax"))

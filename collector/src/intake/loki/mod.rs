@@ -71,13 +71,14 @@ pub(super) async fn handle(
                 let reason = format!("decoded body has more than {DECODED_MAX_BYTES} bytes");
                 return Err(Refusal::TooLarge(reason));
             }
-            let mut push = if is_json { json::read(&plain)? } else { unsnapped(&plain, protobuf::read)? };
+            let read = if is_json { json::read(&plain)? } else { unsnapped(&plain, protobuf::read)? };
             drop(plain);
+            let Pushed { mut push, refused } = read;
             over.inc_by(bound(&mut push));
             if !push.batches.is_empty() {
                 logs.append(push, received)?;
             }
-            Ok(StatusCode::NO_CONTENT)
+            refused.map_or(Ok(StatusCode::NO_CONTENT), |refused| Err(refused.into_refusal()))
         })
         .await
 }
@@ -98,10 +99,43 @@ impl Budget {
     }
 }
 
+/// What a body holds.
+#[derive(Default)]
+struct Pushed {
+    push: LogPush,
+    refused: Option<Refused>,
+}
+
+/// Streams that are not taken. As in Loki, the others are, and the answer says what was wrong with these.
+struct Refused {
+    /// Of the first of them.
+    reason: String,
+    streams: usize,
+}
+
+impl Pushed {
+    /// Remembers why a stream is not taken; what is wrong with all of the body comes back.
+    fn refuse(&mut self, refusal: Refusal) -> Result<(), Refusal> {
+        let Refusal::Bad(reason) = refusal else { return Err(refusal) };
+        self.refused.get_or_insert(Refused { reason, streams: 0 }).streams += 1;
+        Ok(())
+    }
+}
+
+impl Refused {
+    fn into_refusal(self) -> Refusal {
+        Refusal::Bad(match self.streams {
+            1 => self.reason,
+            streams => format!("{} (and {} more streams were not taken)", self.reason, streams - 1),
+        })
+    }
+}
+
 /// A line as it is sent.
 struct Line<'a> {
     time_ns: i64,
-    text: &'a str,
+    /// Not necessarily UTF-8: Loki does not look either.
+    text: &'a [u8],
     /// In the order in which it is sent.
     metadata: Vec<PushField>,
 }
@@ -124,7 +158,7 @@ impl Batch {
             time_ns,
             // Keeps lines of one moment in their order.
             offset: self.entries.len() as u64,
-            message: text.as_bytes().to_vec(),
+            message: text.to_vec(),
             level: level.to_owned(),
             iostream: self.stream.iostream.clone(),
             fields: metadata,
@@ -133,7 +167,7 @@ impl Batch {
     }
 
     /// By metadata, by a label, by the line itself.
-    fn level(&self, text: &str, metadata: &mut Vec<PushField>) -> &'static str {
+    fn level(&self, text: &[u8], metadata: &mut Vec<PushField>) -> &'static str {
         let named = LEVEL_NAMES.iter().find_map(|name| {
             let at = metadata.iter().position(|field| field.name == *name)?;
             let Some(PushValue::Text(value)) = &metadata[at].value else { return None };
@@ -146,7 +180,7 @@ impl Batch {
             }
             return level;
         }
-        if self.stream.level.is_empty() { meaning::level(text.as_bytes()) } else { self.stream.level }
+        if self.stream.level.is_empty() { meaning::level(text) } else { self.stream.level }
     }
 
     /// Nothing if there is no line.
@@ -168,6 +202,6 @@ impl Batch {
 /// Reads a body as the handler does, for what throws foreign bytes at it. Answers how many lines it has.
 #[doc(hidden)]
 pub fn try_read(body: &[u8], is_json: bool) -> usize {
-    let push = if is_json { json::read(body) } else { protobuf::read(body) };
-    push.map_or(0, |push| push.batches.iter().map(|batch| batch.entries.len()).sum())
+    let read = if is_json { json::read(body) } else { protobuf::read(body) };
+    read.map_or(0, |read| read.push.batches.iter().map(|batch| batch.entries.len()).sum())
 }

@@ -8,25 +8,25 @@
 //! Pair         1: name text     2: value text
 //! ```
 
-use binnacle_model::push::{LogPush, PushField, PushValue};
+use binnacle_model::push::{PushField, PushValue};
 
 use super::super::Refusal;
 use super::super::wire::{Fields, WireError};
 use super::labels::Stream;
-use super::{Batch, Budget, Line, TOO_MANY};
+use super::{Batch, Budget, Line, Pushed, TOO_MANY};
 
 /// Reads a decompressed body.
-pub(super) fn read(body: &[u8]) -> Result<LogPush, Refusal> {
-    let mut push = LogPush::default();
+pub(super) fn read(body: &[u8]) -> Result<Pushed, Refusal> {
+    let mut pushed = Pushed::default();
     let mut budget = Budget::new();
     let mut fields = Fields::new(body, 0);
     while let Some(field) = fields.next().map_err(|error| bad(&error))? {
         if let (1, Some(bytes)) = (field.number, field.bytes) {
             take(&mut budget)?;
-            stream(bytes, field.at, &mut budget, &mut push)?;
+            stream(bytes, field.at, &mut budget, &mut pushed)?;
         }
     }
-    Ok(push)
+    Ok(pushed)
 }
 
 fn bad(error: &WireError) -> Refusal {
@@ -38,14 +38,14 @@ fn take(budget: &mut Budget) -> Result<(), Refusal> {
     if budget.take() { Ok(()) } else { Err(Refusal::TooLarge(TOO_MANY.to_owned())) }
 }
 
-/// Text, which is UTF-8 in every protobuf message.
+/// The text of a label or of metadata, which is UTF-8 in every protobuf message.
 fn text(bytes: &[u8], at: usize) -> Result<&str, Refusal> {
     let bad_text =
         |_| Refusal::Bad(format!("couldn't parse push request: proto: text at byte {at} is not UTF-8"));
     std::str::from_utf8(bytes).map_err(bad_text)
 }
 
-fn stream(body: &[u8], at: usize, budget: &mut Budget, push: &mut LogPush) -> Result<(), Refusal> {
+fn stream(body: &[u8], at: usize, budget: &mut Budget, pushed: &mut Pushed) -> Result<(), Refusal> {
     // Labels come first with everybody; who writes them last is read twice.
     let mut labels = "";
     let mut entries = 0;
@@ -60,7 +60,10 @@ fn stream(body: &[u8], at: usize, budget: &mut Budget, push: &mut LogPush) -> Re
     if entries == 0 {
         return Ok(());
     }
-    let mut batch = Batch::new(Stream::parse(labels)?);
+    let mut batch = match Stream::parse(labels) {
+        Ok(stream) => Batch::new(stream),
+        Err(refusal) => return pushed.refuse(refusal),
+    };
     batch.entries.reserve_exact(entries.min(budget.0));
     let mut fields = Fields::new(body, at);
     while let Some(field) = fields.next().map_err(|error| bad(&error))? {
@@ -69,17 +72,17 @@ fn stream(body: &[u8], at: usize, budget: &mut Budget, push: &mut LogPush) -> Re
             batch.push(entry(bytes, field.at, budget)?);
         }
     }
-    batch.finish(push);
+    batch.finish(&mut pushed.push);
     Ok(())
 }
 
 fn entry<'a>(body: &'a [u8], at: usize, budget: &mut Budget) -> Result<Line<'a>, Refusal> {
-    let mut line = Line { time_ns: 0, text: "", metadata: Vec::new() };
+    let mut line = Line { time_ns: 0, text: b"", metadata: Vec::new() };
     let mut fields = Fields::new(body, at);
     while let Some(field) = fields.next().map_err(|error| bad(&error))? {
         match (field.number, field.bytes) {
             (1, Some(bytes)) => line.time_ns = time(bytes, field.at)?,
-            (2, Some(bytes)) => line.text = text(bytes, field.at)?,
+            (2, Some(bytes)) => line.text = bytes,
             (3, Some(bytes)) => {
                 take(budget)?;
                 line.metadata.extend(pair(bytes, field.at)?);

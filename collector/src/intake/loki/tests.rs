@@ -79,18 +79,18 @@ fn both_encodings_say_the_same() {
         format!("app=cart,env=a\"b,service=cart | {NOW} | level=warn a=1 | warn | trace_id=t1,x.y=z"),
         format!("app=cart,env=a\"b,service=cart | {} | é\n\"q\" |  | ", NOW + 1),
     ];
-    assert_eq!(shown(&protobuf::read(&body).unwrap()), want);
+    assert_eq!(shown(&protobuf::read(&body).unwrap().push), want);
     let text = format!(
         r#"{{"other":[1],"streams":[{{"stream":{{"app":"cart","env":"a\"b"}},"values":[["{NOW}","level=warn a=1",{{"trace_id":"t1","x.y":"z"}}],["{}","\u00e9\n\"q\""]]}},{{"stream":{{"job":"j"}},"values":[]}}]}}"#,
         NOW + 1
     );
-    assert_eq!(shown(&json::read(text.as_bytes()).unwrap()), want);
+    assert_eq!(shown(&json::read(text.as_bytes()).unwrap().push), want);
 }
 
 #[test]
 fn services_and_levels_are_found_as_loki_finds_them() {
     let line = |labels: &str, text: &str, metadata: &[(&str, &str)]| {
-        let push = protobuf::read(&encoded(&[(labels, &[(1, text, metadata)])])).unwrap();
+        let push = protobuf::read(&encoded(&[(labels, &[(1, text, metadata)])])).unwrap().push;
         shown(&push).remove(0)
     };
     assert_eq!(line(r#"{service_name="s", app="a"}"#, "x", &[]), "app=a,service=s | 1 | x |  | ");
@@ -112,13 +112,15 @@ fn services_and_levels_are_found_as_loki_finds_them() {
         line(r#"{app="a"}"#, "ERROR x", &[("severity_text", "nope")]),
         "app=a,service=a | 1 | ERROR x | error | severity_text=nope"
     );
-    let push = protobuf::read(&encoded(&[(r#"{app="a", iostream="stderr"}"#, &[(1, "x", &[])])])).unwrap();
+    let push =
+        protobuf::read(&encoded(&[(r#"{app="a", iostream="stderr"}"#, &[(1, "x", &[])])])).unwrap().push;
     assert_eq!((push.batches[0].entries[0].iostream.as_str(), push.batches[0].stream.len()), ("stderr", 2));
 }
 
-fn refused(result: Result<LogPush, Refusal>) -> String {
-    match result {
-        Err(Refusal::Bad(reason) | Refusal::TooLarge(reason)) => reason,
+fn refused(result: Result<Pushed, Refusal>) -> String {
+    let refusal = result.map_or_else(Some, |pushed| pushed.refused.map(Refused::into_refusal));
+    match refusal {
+        Some(Refusal::Bad(reason) | Refusal::TooLarge(reason)) => reason,
         other => panic!("{other:?}"),
     }
 }
@@ -154,7 +156,45 @@ fn what_is_wrong_is_said_in_lokis_words() {
         r#"["1",""],"#.repeat(MAX_PARTS)
     );
     assert_eq!(json(&many), TOO_MANY);
-    assert_eq!(json::read(br#"{"streams":[]}"#).unwrap(), LogPush::default());
+    assert_eq!(json::read(br#"{"streams":[]}"#).unwrap().push, LogPush::default());
+}
+
+#[test]
+fn a_stream_that_is_refused_costs_no_other() {
+    let lines: [Entry<'_>; 1] = [(1, "x", &[])];
+    let body = encoded(&[("{a=", &lines), (r#"{app="a"}"#, &lines), ("{}", &lines)]);
+    let read = protobuf::read(&body).unwrap();
+    assert_eq!(shown(&read.push), ["app=a,service=a | 1 | x |  | "]);
+    let reason = "error parsing labels '{a=' with error: a \" is missing (and 1 more streams were not taken)";
+    assert_eq!(refused(Ok(read)), reason);
+    let body =
+        br#"{"streams":[{"stream":{},"values":[["1","y"]]},{"stream":{"app":"a"},"values":[["1","x"]]}]}"#;
+    let read = json::read(body).unwrap();
+    assert_eq!(shown(&read.push), ["app=a,service=a | 1 | x |  | "]);
+    assert_eq!(refused(Ok(read)), "error at least one label pair is required per stream");
+}
+
+#[test]
+fn lines_keep_bytes_that_are_no_text() {
+    let message = |push: &LogPush| push.batches[0].entries[0].message.clone();
+    let mut body = encoded(&[(r#"{app="a"}"#, &[(1, "caf?", &[])])]);
+    let at = body.iter().position(|byte| *byte == b'?').unwrap();
+    body[at] = 0xe9;
+    assert_eq!(message(&protobuf::read(&body).unwrap().push), b"caf\xe9");
+    let of_json = |line: &[u8]| {
+        let mut body = br#"{"streams":[{"stream":{"app":"a"},"values":[["1",""#.to_vec();
+        body.extend_from_slice(line);
+        body.extend_from_slice(br#"",{"k":"v\ud83d"}]]}]}"#);
+        json::read(&body).unwrap().push
+    };
+    assert_eq!(message(&of_json(b"caf\xe9")), b"caf\xe9");
+    assert_eq!(
+        message(&of_json(br"half \ud83d of it, \ud83d\ude00 and \t")),
+        "half \u{fffd} of it, \u{1f600} and \t".as_bytes()
+    );
+    let push = of_json(b"x");
+    let Some(PushValue::Text(value)) = &push.batches[0].entries[0].fields[0].value else { panic!("no text") };
+    assert!(value.starts_with("v\u{fffd}"), "{value}");
 }
 
 #[derive(Default)]

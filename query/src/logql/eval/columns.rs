@@ -45,7 +45,8 @@ impl Columns {
 
     /// Adds a series without a sample; answers its number.
     pub(super) fn push(&mut self, labels: Labels) -> Result<usize, StorageError> {
-        let texts: usize = labels.iter().map(|label| label.name.len() + label.value.len() + LABEL_BYTES).sum();
+        let texts: usize =
+            labels.iter().map(|label| label.name.len() + label.value.len() + LABEL_BYTES).sum();
         self.held.add(samples(SERIES_BYTES + texts) + self.steps)?;
         self.series.push((labels, vec![ABSENT; self.steps]));
         Ok(self.series.len() - 1)
