@@ -11,8 +11,9 @@ use anyhow::Context;
 use axum::Router;
 use axum::handler::Handler;
 use axum::http::{HeaderName, HeaderValue, Request, StatusCode, header};
+use axum::middleware::{self, Next};
 use axum::response::IntoResponse;
-use binnacle_query::http::Peer;
+use binnacle_query::http::{Peer, is_foreign};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -75,6 +76,17 @@ where
             .layer(set(header::REFERRER_POLICY, "no-referrer"))
             .layer(CompressionLayer::new()),
     )
+}
+
+/// The doors of shippers, for no page of another site: a browser sends plain text anywhere without asking.
+pub(crate) fn own_site_only(doors: Router) -> Router {
+    doors.layer(middleware::from_fn(|request: axum::extract::Request, next: Next| async move {
+        if is_foreign(request.headers()) {
+            let reason = "a page of another site may not write here\n";
+            return (StatusCode::FORBIDDEN, reason).into_response();
+        }
+        next.run(request).await
+    }))
 }
 
 /// Serves until `stop` fires; then lets requests under way end.

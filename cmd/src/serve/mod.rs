@@ -178,7 +178,7 @@ pub(crate) async fn start(
         .merge(alert_http::router(Arc::new(alert_http::AlertApi { evaluator, db })))
         .merge(log_metrics::routes(counted, &store, &clock, args.enable_admin_api))
         .merge(binnacle_collector::http::router(&scraper, read_selector))
-        .merge(binnacle_collector::intake::router(intake))
+        .merge(server::own_site_only(binnacle_collector::intake::router(intake)))
         .merge(web::router());
     stage.set_ready(server::wrap(router));
     ready(&url);

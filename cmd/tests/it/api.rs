@@ -345,3 +345,19 @@ async fn pages_are_imported_and_names_are_searched() {
     assert_eq!((status, &body["errorType"]), (404, &json!("not_found")), "there are no targets");
     server.kill();
 }
+
+#[tokio::test]
+async fn pages_of_other_sites_write_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    let server = Server::start(dir.path(), &[]);
+    let client = reqwest::Client::new();
+    let send = |path: &str, origin: String| {
+        let request = client.post(format!("{}{path}", server.url)).header("origin", origin);
+        request.header("content-type", "text/plain").body("{\"message\":\"x\"}\n").send()
+    };
+    for path in ["/api/logs/ndjson", "/loki/api/v1/push", "/elastic/_bulk", "/api/v1/import/prometheus"] {
+        let answer = send(path, "http://evil.example".to_owned()).await.unwrap();
+        assert_eq!(answer.status(), 403, "{path}");
+    }
+    assert_eq!(send("/api/logs/ndjson", server.url.clone()).await.unwrap().status(), 200);
+}

@@ -38,6 +38,7 @@ pub use error::ApiError;
 pub use gate::{Active, Asked, Gate, GateLimits, Slow};
 pub use json::{entry_json, format_value};
 pub use params::{Params, Peer};
+pub use readers::is_foreign;
 pub use usage::Usage;
 
 use crate::promql::{Features, Limits};

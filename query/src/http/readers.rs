@@ -32,7 +32,7 @@ impl Readers {
 }
 
 /// Whether a page of another site asks: browsers send cookies with it, and ask nobody.
-pub(super) fn is_foreign(headers: &HeaderMap) -> bool {
+pub fn is_foreign(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).and_then(|value: &HeaderValue| value.to_str().ok());
     let Some(origin) = headers.get(header::ORIGIN) else { return false };
     let origin = origin.to_str().ok().and_then(|origin| origin.split_once("://"));
