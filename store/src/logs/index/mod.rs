@@ -22,7 +22,7 @@ mod words;
 
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use binnacle_model::log::loki_name;
 use binnacle_model::tokens;
@@ -66,6 +66,8 @@ pub(crate) struct PartitionIndex {
     files: Vec<(String, u64)>,
     words_offset: u64,
     words_crc: u32,
+    /// These, open, as long as there is room.
+    words: Mutex<Option<Arc<Words>>>,
 }
 
 /// Collects what an index is made of.
@@ -151,7 +153,9 @@ impl IndexBuilder {
         let files = files.into_iter().map(|(name, bytes)| (name, bytes.len() as u64)).collect();
         let place = Place::Disk(dir.join(FILE));
         let numbers = self.numbers;
-        let index = PartitionIndex { place, numbers, filter, has_patterns, files, words_offset, words_crc };
+        let words = Mutex::default();
+        let index =
+            PartitionIndex { place, numbers, filter, has_patterns, files, words_offset, words_crc, words };
         let start = out.len();
         index.encode(&mut out);
         let (length, crc) = ((out.len() - start) as u32, crc32c::crc32c(&out[start..]));
@@ -207,7 +211,17 @@ impl PartitionIndex {
         let filter = Filter::decode(reader)?;
         let is_bounded =
             files.iter().try_fold(0u64, |sum, (_, bytes)| sum.checked_add(*bytes))? <= WORDS_MAX_BYTES;
-        is_bounded.then_some(Self { place, numbers, filter, has_patterns, files, words_offset, words_crc })
+        let words = Mutex::default();
+        is_bounded.then_some(Self {
+            place,
+            numbers,
+            filter,
+            has_patterns,
+            files,
+            words_offset,
+            words_crc,
+            words,
+        })
     }
 
     /// Opens the index of a partition; `None` if there is none.
@@ -257,9 +271,35 @@ impl PartitionIndex {
         Ok(bytes)
     }
 
+    /// tantivy's documents, opened if they are not.
+    fn words(&self, file: &dyn ReadFile) -> Result<Arc<Words>, PageError> {
+        let known = self.words.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(words) = known {
+            return Ok(words);
+        }
+        // An archive may take long, and others ask what it weighs.
+        let words = Arc::new(self.open_words(file)?);
+        let mut kept = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        Ok(Arc::clone(kept.get_or_insert(words)))
+    }
+
+    fn words_bytes(&self) -> usize {
+        self.files.iter().map(|(_, bytes)| *bytes as usize).sum()
+    }
+
+    /// Bytes of memory of what was read.
+    pub(super) fn weight(&self) -> usize {
+        let words = self.words.lock().unwrap_or_else(PoisonError::into_inner);
+        if words.is_some() { self.words_bytes() } else { 0 }
+    }
+
+    /// Forgets what was read.
+    pub(super) fn forget(&self) {
+        *self.words.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn open_words(&self, file: &dyn ReadFile) -> Result<Words, PageError> {
-        let length: u64 = self.files.iter().map(|(_, bytes)| *bytes).sum();
-        let mut bytes = vec![0; length as usize];
+        let mut bytes = vec![0; self.words_bytes()];
         file.read_exact_at(&mut bytes, self.words_offset)?;
         if crc32c::crc32c(&bytes) != self.words_crc {
             return Err(PageError::Damaged("the words of an index"));

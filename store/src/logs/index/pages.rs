@@ -95,7 +95,7 @@ type Pages = Option<RoaringBitmap>;
 struct Look<'a> {
     index: &'a PartitionIndex,
     file: Arc<dyn ReadFile>,
-    words: OnceCell<Words>,
+    words: OnceCell<Arc<Words>>,
     /// Words of the dictionary that may still be compared with patterns.
     left: Cell<usize>,
 }
@@ -170,7 +170,7 @@ impl Look<'_> {
         if let Some(words) = self.words.get() {
             return Ok(words);
         }
-        let words = self.index.open_words(&*self.file)?;
+        let words = self.index.words(&*self.file)?;
         Ok(self.words.get_or_init(|| words))
     }
 

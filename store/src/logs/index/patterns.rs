@@ -1,11 +1,10 @@
 //! When a partition had each pattern first: tantivy with a document per template.
 
-use std::cell::OnceCell;
 use std::collections::{BTreeMap, HashSet};
 
 use xxhash_rust::xxh3::xxh3_128;
 
-use super::words::{VALUE_MAX_BYTES, Words};
+use super::words::VALUE_MAX_BYTES;
 use super::{PageError, PartitionIndex, failed};
 use crate::fs::Disk;
 use crate::logs::page::{PageReader, PageView as _, SealedPage, first_minutes, key_of};
@@ -93,7 +92,7 @@ impl PartitionIndex {
         disk: &dyn Disk,
         patterns: &[&PatternKey],
     ) -> Result<Vec<Option<i64>>, PageError> {
-        let (file, words) = (self.place.open(disk)?, OnceCell::<Words>::new());
+        let file = self.place.open(disk)?;
         let mut found = Vec::with_capacity(patterns.len());
         for pattern in patterns {
             let term = pattern.term();
@@ -102,11 +101,8 @@ impl PartitionIndex {
                 found.push(None);
                 continue;
             }
-            if words.get().is_none() {
-                let _ = words.set(self.open_words(&*file)?);
-            }
-            let words = words.get().ok_or(PageError::Damaged("the words of an index"))?;
-            let minute = words
+            let minute = self
+                .words(&*file)?
                 .first_minute(&term)
                 .map_err(|_| PageError::Damaged("tantivy does not read the words of an index"))?;
             found.push(minute);

@@ -123,6 +123,12 @@ pub(super) struct Words {
     fields: Fields,
 }
 
+impl std::fmt::Debug for Words {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Words({} documents)", self.segment.num_docs())
+    }
+}
+
 impl Words {
     pub(super) fn open(files: Vec<(String, OwnedBytes)>) -> tantivy::Result<Self> {
         let index = Index::open(MemoryDirectory::new(files))?;

@@ -18,6 +18,9 @@ pub(super) struct Candidates {
     pages: Vec<(Arc<PageFile>, usize)>,
     /// Each with the pages that have nothing of what is asked for.
     partitions: Vec<(Arc<Partition>, OnceLock<HashSet<u32>>)>,
+    /// Bytes of memory of the indexes that were asked, and how many of them may stay.
+    held: AtomicUsize,
+    held_max: usize,
     /// Up to here the ends of archived pages are in memory, or somebody reads them.
     fetched: AtomicUsize,
 }
@@ -29,7 +32,13 @@ const FETCHED_AT_ONCE: usize = 8;
 const LOOKED_AHEAD: usize = 64;
 
 impl Candidates {
-    pub(super) fn new(partitions: Vec<Arc<Partition>>, start: LogTime, end: LogTime) -> Self {
+    /// Those of a span of time; so many bytes of indexes may stay in memory.
+    pub(super) fn new(
+        partitions: Vec<Arc<Partition>>,
+        start: LogTime,
+        end: LogTime,
+        held_max: usize,
+    ) -> Self {
         let mut pages = Vec::new();
         for (number, partition) in partitions.iter().enumerate() {
             let of_partition = partition.pages().into_iter();
@@ -37,7 +46,7 @@ impl Candidates {
             pages.extend(of_time.map(|page| (page, number)));
         }
         let partitions = partitions.into_iter().map(|partition| (partition, OnceLock::new())).collect();
-        Self { pages, partitions, fetched: AtomicUsize::new(0) }
+        Self { pages, partitions, held: AtomicUsize::new(0), held_max, fetched: AtomicUsize::new(0) }
     }
 
     /// Puts those with the first rows in the order first.
@@ -100,6 +109,17 @@ impl Candidates {
     pub(super) fn is_excluded(&self, at: usize, disk: &dyn Disk, query: &LogQuery) -> bool {
         let (page, partition) = &self.pages[at];
         let (partition, excluded) = &self.partitions[*partition];
-        excluded.get_or_init(|| partition.excluded(disk, query)).contains(&page.summary.number)
+        let ask = || {
+            let excluded = partition.excluded(disk, query);
+            if let Some(index) = partition.index() {
+                let weight = index.weight();
+                // One search asks more indexes than there is room for: those beyond it are let go at once.
+                if self.held.fetch_add(weight, Ordering::Relaxed) + weight > self.held_max {
+                    index.forget();
+                }
+            }
+            excluded
+        };
+        excluded.get_or_init(ask).contains(&page.summary.number)
     }
 }

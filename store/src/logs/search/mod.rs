@@ -162,7 +162,7 @@ impl Shared {
             let (over, taking): (Vec<_>, Vec<_>) = open.iter().rev().partition(|one| one.is_over());
             taking.into_iter().try_for_each(|one| see(&one.page))?;
             let over: Vec<Arc<OpenPage>> = over.into_iter().map(|one| Arc::clone(&one.page)).collect();
-            (over, Candidates::new(self.searched(), start, end))
+            (over, Candidates::new(self.searched(), start, end, self.cache_bytes))
         };
         over.iter().try_for_each(|page| see(page))?;
         Ok(candidates)
@@ -326,15 +326,21 @@ impl Shared {
         weights.fold((0, 0), |(count, bytes), weight| (count + 1, bytes + weight))
     }
 
-    /// Lets go of what was read of pages, oldest first, until the rest fits.
+    /// Lets go of what was read of pages and of indexes, oldest first, until the rest fits.
     fn trim_cache(&self) {
-        let pages: Vec<Arc<PageFile>> =
-            self.searched().iter().rev().flat_map(|one| one.pages().into_iter().rev()).collect();
         let mut held = 0;
-        for page in pages.iter().filter(|page| page.weight() > 0) {
-            held += page.weight().max(self.cache_bytes / OPEN_PAGES_MAX);
-            if held > self.cache_bytes {
-                page.forget();
+        for partition in self.searched().iter().rev() {
+            if let Some(index) = partition.index() {
+                held += index.weight();
+                if held > self.cache_bytes {
+                    index.forget();
+                }
+            }
+            for page in partition.pages().iter().rev().filter(|page| page.weight() > 0) {
+                held += page.weight().max(self.cache_bytes / OPEN_PAGES_MAX);
+                if held > self.cache_bytes {
+                    page.forget();
+                }
             }
         }
     }
