@@ -57,69 +57,96 @@ pub(in crate::logs) fn inner_tokens(needle: &[u8]) -> Vec<(usize, usize)> {
     tokens
 }
 
-/// Whether `needle` stands in messages of the template. `may_vary` says of each of its [`inner_tokens`] whether a
-/// variable may be it.
-pub(super) fn judge(template: &Template, needle: &[u8], may_vary: &dyn Fn(usize) -> bool) -> Verdict {
-    let has_it = |text: &[u8]| memchr::memmem::find(text, needle).is_some();
-    // All pieces at once first: mostly none has it.
-    if has_it(&template.text) && template.pieces().any(has_it) {
-        return Verdict::Yes;
-    }
-    if template.cuts.is_empty() {
-        return Verdict::No;
-    }
-    let is_certain = template.is_whole() || needle.len() > NEEDLE_MAX_BYTES || stays_within(needle);
-    if is_certain || may_straddle(template, needle, may_vary) {
-        return Verdict::Look;
-    }
-    Verdict::No
+/// Bytes that are looked for in many templates.
+#[derive(Debug)]
+pub(super) struct Needle {
+    bytes: Vec<u8>,
+    finder: memchr::memmem::Finder<'static>,
+    /// See [`stays_within`].
+    stays_within: bool,
+    /// For each byte, where in the needle it stands.
+    places: Vec<u128>,
+    /// What [`through_holes`] says for the bits that were asked for last.
+    through_holes: Option<(u64, Vec<u128>)>,
 }
 
-/// Whether the needle fits if holes hold what they may.
-///
-/// Bit `p` of `reached` is whether the first `p` bytes of the needle can end where we are.
-fn may_straddle(template: &Template, needle: &[u8], may_vary: &dyn Fn(usize) -> bool) -> bool {
-    let whole = 1u128 << needle.len();
-    let holes = through_holes(needle, may_vary);
-    let mut reached = 1;
-    for (at, piece) in template.pieces().enumerate() {
-        if at > 0 {
-            let mut next = 1;
-            for (start, ends) in holes.iter().enumerate() {
-                if reached >> start & 1 == 1 {
-                    next |= ends;
-                }
-            }
-            reached = next;
-            if reached & whole != 0 {
-                return true;
-            }
+impl Needle {
+    pub(super) fn new(bytes: &[u8]) -> Self {
+        let mut places = Vec::new();
+        if bytes.len() <= NEEDLE_MAX_BYTES {
+            places.resize(256, 0);
+            bytes.iter().enumerate().for_each(|(at, byte)| places[usize::from(*byte)] |= 1 << at);
         }
-        for (behind, byte) in piece.iter().enumerate() {
-            // Once nothing is under way, only a beginning near the end of the piece matters.
-            if reached == 1 && piece.len() - behind > needle.len() {
-                continue;
-            }
-            let mut next = 1;
-            let mut left = reached;
-            while left != 0 {
-                let place = left.trailing_zeros() as usize;
-                left &= left - 1;
-                if needle[place] == *byte {
-                    next |= 1 << (place + 1);
-                }
-            }
-            reached = next;
-            if reached & whole != 0 {
-                return true;
-            }
+        Self {
+            bytes: bytes.to_vec(),
+            finder: memchr::memmem::Finder::new(bytes).into_owned(),
+            stays_within: stays_within(bytes),
+            places,
+            through_holes: None,
         }
     }
-    false
+
+    /// Whether it stands in messages of the template. The lowest bit says whether a variable may have it in it, each other
+    /// one whether one may be the next of its [`inner_tokens`].
+    pub(super) fn judge(&mut self, template: &Template, bits: u64) -> Verdict {
+        let has_it = |text: &[u8]| self.finder.find(text).is_some();
+        // All pieces at once first: mostly none has it.
+        if has_it(&template.text) && template.pieces().any(has_it) {
+            return Verdict::Yes;
+        }
+        if template.cuts.is_empty() {
+            return Verdict::No;
+        }
+        // Behind a colour code, which ends in a letter, a variable may begin.
+        if bits & 1 == 0 && self.stays_within && memchr::memchr(0x1b, &template.text).is_none() {
+            return Verdict::No;
+        }
+        let is_certain = self.stays_within || template.is_whole() || self.places.is_empty();
+        if is_certain || self.may_straddle(template, bits) { Verdict::Look } else { Verdict::No }
+    }
+
+    /// Whether it fits if holes hold what they may.
+    ///
+    /// Bit `p` of `reached` is whether its first `p` bytes can end where we are.
+    fn may_straddle(&mut self, template: &Template, bits: u64) -> bool {
+        let whole = 1u128 << self.bytes.len();
+        if self.through_holes.as_ref().is_none_or(|(of, _)| *of != bits) {
+            self.through_holes = Some((bits, through_holes(&self.bytes, bits)));
+        }
+        let Some((_, through_holes)) = &self.through_holes else { return true };
+        let mut reached = 1u128;
+        for (number, piece) in template.pieces().enumerate() {
+            if number > 0 {
+                let mut left = reached;
+                reached = 1;
+                while left != 0 {
+                    reached |= through_holes[left.trailing_zeros() as usize];
+                    left &= left - 1;
+                }
+                if reached & whole != 0 {
+                    return true;
+                }
+            }
+            let mut at = 0;
+            while at < piece.len() {
+                // Once nothing is under way, only a beginning near the end of the piece matters.
+                if reached == 1 {
+                    at = at.max(piece.len().saturating_sub(self.bytes.len()));
+                }
+                reached = 1 | (reached & self.places[usize::from(piece[at])]) << 1;
+                if reached & whole != 0 {
+                    return true;
+                }
+                at += 1;
+            }
+        }
+        false
+    }
 }
 
-/// For each place in the needle: up to where a hole may bring it from there.
-fn through_holes(needle: &[u8], may_vary: &dyn Fn(usize) -> bool) -> Vec<u128> {
+/// For each place in the needle: up to where a hole may bring it from there. For `bits` see [`Needle::judge`].
+fn through_holes(needle: &[u8], bits: u64) -> Vec<u128> {
+    let may_vary = |token: usize| token >= 62 || bits >> (token + 1) & 1 == 1;
     let tokens = inner_tokens(needle);
     let has_stroke = needle.contains(&b'/');
     let ends = |start: usize| {
@@ -176,7 +203,7 @@ mod tests {
 
     #[test]
     fn tokens_that_no_variable_is_must_be_constant() {
-        let judged = |text: &str| judge(&template(text), b"connection reset by peer", &|token| token != 0);
+        let judged = |text: &str| Needle::new(b"connection reset by peer").judge(&template(text), !0b10);
         assert_eq!(judged("<> <> <> <>"), Verdict::No);
         assert_eq!(judged("<> reset <> <>"), Verdict::Look);
         assert_eq!(inner_tokens(b"a b c"), [(2, 3)]);
@@ -204,7 +231,8 @@ mod tests {
             ("aab<>", "ab1", Verdict::Look),
             ("<> <> <>", "reset by peer", Verdict::Look),
         ] {
-            assert_eq!(judge(&template(text), needle.as_bytes(), &|_| true), want, "{needle} in {text}");
+            let judged = Needle::new(needle.as_bytes()).judge(&template(text), u64::MAX);
+            assert_eq!(judged, want, "{needle} in {text}");
         }
     }
 }

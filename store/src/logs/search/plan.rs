@@ -12,7 +12,7 @@ use binnacle_model::{Label, Labels, MatchOp, Matcher};
 use super::facts::{Facts, is_plain_word, plain_phrase};
 use super::fields::Layout;
 use super::narrow::probes;
-use super::needle::{self, Verdict};
+use super::needle::{self, Needle, Verdict};
 use super::phrase::{self, Item};
 use super::probe::Probe;
 use super::regexes::Needs;
@@ -44,8 +44,8 @@ pub(super) struct Leaf {
     pub(super) query: LogQuery,
     /// What must stand in a message that the expression matches.
     pub(super) needs: Option<Needs>,
-    /// Finds the bytes that the condition asks for.
-    finder: Option<memchr::memmem::Finder<'static>>,
+    /// The bytes that the condition asks for, or of which its expression needs one.
+    needles: Vec<Needle>,
     /// What it may ask of single variables, and the number of the first of these among those of all conditions.
     pub(super) probes: Vec<Probe>,
     /// Bits of the kinds of cells that may hold each of these.
@@ -329,18 +329,11 @@ impl Plan {
                 1 => Verdict::Yes,
                 _ => Verdict::Look,
             },
-            LogQuery::Line(LineTest::Contains(needle)) => {
-                let finder = self.leaves[leaf].finder.as_ref();
-                // Most templates end here: neither the constant text has it nor can any variable.
-                let is_constant = finder.is_none_or(|finder| finder.find(&template.text).is_some());
-                let may_vary = || bits & 1 == 1 || !needle::stays_within_of(needle, template);
-                if is_constant || (!template.cuts.is_empty() && may_vary()) {
-                    judge_needle(template, needle, bits)
-                } else {
-                    Verdict::No
-                }
+            LogQuery::Line(LineTest::Contains(_)) => {
+                let needle = self.leaves[leaf].needles.first_mut();
+                needle.map_or(Verdict::Look, |needle| needle.judge(template, bits))
             }
-            LogQuery::Line(LineTest::Regex(regex)) => self.judge_regex(leaf, regex, template, bits),
+            LogQuery::Line(LineTest::Regex(_)) => self.judge_regex(leaf, template, bits),
             LogQuery::Label(matcher) => {
                 let name = loki_alias(&matcher.name);
                 if name == "level" && template.level > 0 {
@@ -383,7 +376,7 @@ impl Plan {
                 let may_vary = |word: usize| word >= 63 || bits >> word & 1 == 1;
                 phrase::judge(&items, test, &may_vary)
             }
-            Test::Regex(regex) => self.judge_regex(leaf, regex, template, bits),
+            Test::Regex(_) => self.judge_regex(leaf, template, bits),
             Test::Ip(range) if template.cuts.is_empty() => {
                 Verdict::of(range.is_in(&String::from_utf8_lossy(&template.text)))
             }
@@ -404,16 +397,18 @@ impl Plan {
         phrase.words()[..whole].iter().enumerate().all(may_be)
     }
 
-    fn judge_regex(&self, leaf: usize, regex: &LogRegex, template: &Template, bits: u64) -> Verdict {
+    fn judge_regex(&mut self, leaf: usize, template: &Template, bits: u64) -> Verdict {
+        let Leaf { query, needs, needles, .. } = &mut self.leaves[leaf];
+        let Some(regex) = regex_of(query) else { return Verdict::Look };
         if template.cuts.is_empty() {
             return Verdict::of(regex.is_match(&template.text));
         }
-        let Some(needs) = &self.leaves[leaf].needs else { return Verdict::Look };
-        let is_out = |(at, needle): (usize, &Vec<u8>)| {
+        let Some(needs) = needs else { return Verdict::Look };
+        let is_out = |(at, needle): (usize, &mut Needle)| {
             // Of its tokens nothing is known here.
-            judge_needle(template, needle, !1 | bits >> at.min(63) & 1) == Verdict::No
+            needle.judge(template, !1 | bits >> at.min(63) & 1) == Verdict::No
         };
-        if !needs.one_of.is_empty() && needs.one_of.iter().enumerate().all(is_out) {
+        if !needles.is_empty() && needles.iter_mut().enumerate().all(is_out) {
             return Verdict::No;
         }
         if !needs.looks_around && template.pieces().any(|piece| regex.is_match(piece)) {
@@ -449,13 +444,12 @@ impl Verdict {
     }
 }
 
-/// As [`needle::judge`]. The lowest bit says whether a variable may have the needle in it, each other one whether one
-/// may be the next of its inner tokens.
-fn judge_needle(template: &Template, needle: &[u8], bits: u64) -> Verdict {
-    let may_vary = |token: usize| token >= 62 || bits >> (token + 1) & 1 == 1;
-    match needle::judge(template, needle, &may_vary) {
-        Verdict::Look if bits & 1 == 0 && needle::stays_within_of(needle, template) => Verdict::No,
-        verdict => verdict,
+/// The expression over the message that a condition is.
+fn regex_of(query: &LogQuery) -> Option<&LogRegex> {
+    match query {
+        LogQuery::Line(LineTest::Regex(regex))
+        | LogQuery::Value { field: Field::Message, test: Test::Regex(regex) } => Some(regex),
+        _ => None,
     }
 }
 
@@ -561,21 +555,16 @@ fn number(query: &LogQuery, leaves: &mut Vec<Leaf>) -> Node {
         LogQuery::Or(parts) => Node::Or(parts.iter().map(|part| number(part, leaves)).collect()),
         LogQuery::Not(part) => Node::Not(Box::new(number(part, leaves))),
         leaf => {
-            let needs = match leaf {
-                LogQuery::Line(LineTest::Regex(regex))
-                | LogQuery::Value { field: Field::Message, test: Test::Regex(regex) } => Needs::of(regex),
-                _ => None,
+            let needs = regex_of(leaf).and_then(Needs::of);
+            let one_of = needs.as_ref().map_or(&[][..], |needs| &needs.one_of);
+            let needles = match leaf {
+                LogQuery::Line(LineTest::Contains(needle)) => vec![Needle::new(needle)],
+                _ => one_of.iter().map(|needle| Needle::new(needle)).collect(),
             };
-            let probes = probes(leaf, needs.as_ref().map_or(&[], |needs| &needs.one_of));
+            let probes = probes(leaf, one_of);
             let first_probe = leaves.last().map_or(0, |last: &Leaf| last.first_probe + last.probes.len());
             let kinds = probes.iter().map(Probe::kinds).collect();
-            let finder = match leaf {
-                LogQuery::Line(LineTest::Contains(needle)) => {
-                    Some(memchr::memmem::Finder::new(needle).into_owned())
-                }
-                _ => None,
-            };
-            leaves.push(Leaf { query: leaf.clone(), needs, finder, probes, kinds, first_probe });
+            leaves.push(Leaf { query: leaf.clone(), needs, needles, probes, kinds, first_probe });
             Node::Leaf(leaves.len() - 1)
         }
     }
