@@ -24,12 +24,14 @@ mod fuse;
 mod fuzzing;
 mod ints;
 mod keys;
+mod numbered;
 mod open;
 mod prose;
 mod reader;
 mod rewrite;
 mod seal;
 mod sealed;
+mod shared;
 mod tables;
 mod uses;
 
@@ -43,13 +45,15 @@ use binnacle_model::{Labels, LogTime};
 pub(crate) use fuse::{Fuse, Layout, arrange, key_of};
 #[doc(hidden)]
 pub use fuzzing::try_log_page;
+pub(crate) use numbered::{NumberSet, Numbered};
 pub(crate) use open::{Miner, OpenPage, PAGE_MAX_BYTES, PAGE_MAX_ROWS, offset_of};
 #[doc(hidden)]
 pub use prose::PackedTexts;
 pub(crate) use reader::PageReader;
 pub(crate) use rewrite::rewrite;
 pub(crate) use seal::{MINUTE_NS, key_of_number, seal};
-pub(crate) use sealed::{SealedPage, Shared, Source};
+pub(crate) use sealed::{SealedPage, Source};
+pub(crate) use shared::Shared;
 pub(crate) use tables::{Folded, Texts, has_escape};
 pub(crate) use uses::{HoleNumber, IDS, TEXTS, Uses, slot_of};
 
@@ -95,18 +99,28 @@ pub(crate) struct PageTemplate {
 #[derive(Debug, Default)]
 pub(crate) struct Brief {
     /// See [`PageTemplate::number`].
-    pub(crate) numbers: Vec<u32>,
+    pub(crate) numbers: Numbered,
+    /// The streams of the page, by their numbers among those of all pages.
+    pub(crate) streams: Numbered,
     pub(crate) rows: Vec<u32>,
     pub(crate) levels: Vec<u8>,
-    /// Bits of the kinds of all cells.
+    /// Bits of the kinds of all cells; and of those of all templates.
     pub(crate) kinds: Vec<u16>,
+    pub(crate) any_kinds: u16,
+    /// The first template of each level that there is, and the rows of all of them.
+    pub(crate) by_level: Vec<(u32, u64)>,
     /// Names of the attributes of any of them.
     pub(crate) attributes: BTreeSet<Arc<str>>,
 }
 
 impl Brief {
-    fn push(&mut self, template: &PageTemplate, kinds: u16) -> Option<()> {
-        self.numbers.push(template.number?);
+    fn push(&mut self, template: &PageTemplate, kinds: u16) {
+        let level = template.template.level;
+        match self.by_level.iter_mut().find(|(first, _)| self.levels[*first as usize] == level) {
+            Some((_, rows)) => *rows += u64::from(template.rows),
+            None => self.by_level.push((self.levels.len() as u32, u64::from(template.rows))),
+        }
+        self.any_kinds |= kinds;
         self.rows.push(template.rows);
         self.levels.push(template.template.level);
         self.kinds.push(kinds);
@@ -115,7 +129,6 @@ impl Brief {
                 self.attributes.insert(Arc::clone(name));
             }
         }
-        Some(())
     }
 }
 

@@ -30,8 +30,9 @@ pub(crate) struct PageReader {
     origins: OnceCell<(Vec<u64>, Vec<u32>)>,
     ids: OnceCell<(Vec<u64>, Vec<u128>)>,
     bodies: OnceCell<Bodies>,
-    frames: Vec<OnceCell<Vec<u8>>>,
-    /// By template and hole; made when the first one is wanted, for many searches want none.
+    /// These two are made when the first cell is wanted, for many searches want none.
+    frames: OnceCell<Vec<OnceCell<Vec<u8>>>>,
+    /// By template and hole.
     cells: OnceCell<Vec<Box<[Column]>>>,
 }
 
@@ -49,7 +50,6 @@ pub(super) fn once<T>(
 
 impl PageReader {
     pub(crate) fn new(page: Arc<SealedPage>) -> Self {
-        let frames = page.frames.iter().map(|_| OnceCell::new()).collect();
         Self {
             page,
             templates: OnceCell::new(),
@@ -60,7 +60,7 @@ impl PageReader {
             origins: OnceCell::new(),
             ids: OnceCell::new(),
             bodies: OnceCell::new(),
-            frames,
+            frames: OnceCell::new(),
             cells: OnceCell::new(),
         }
     }
@@ -92,7 +92,8 @@ impl PageReader {
     }
 
     fn frame(&self, number: u32) -> Result<&[u8], PageError> {
-        let slot = self.frames.get(number as usize).ok_or(PageError::Damaged("a frame that is not there"))?;
+        let frames = self.frames.get_or_init(|| self.page.frames.iter().map(|_| OnceCell::new()).collect());
+        let slot = frames.get(number as usize).ok_or(PageError::Damaged("a frame that is not there"))?;
         let frame = once(slot, || {
             let section = self.page.frames[number as usize];
             self.page.section(section::CELLS, section as usize)

@@ -10,7 +10,7 @@ use binnacle_model::{Labels, LogTime};
 use super::seal::{HolePlace, PLACE_BYTES, Run, SectionPlace, WORDS, section};
 use super::tables::{Folded, Texts};
 use super::uses::{HoleNumber, Uses, holes_of_id};
-use super::{Brief, Fuse, Minute, PageError, PageTemplate, ints};
+use super::{Brief, Fuse, Minute, PageError, PageTemplate, Shared, ints};
 use crate::bytes::Reader;
 use crate::fs::ReadFile;
 use crate::header::{self, HEADER_BYTES, HeaderError, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
@@ -86,41 +86,6 @@ impl std::fmt::Debug for SealedPage {
     }
 }
 
-/// Gives equal templates, labels and files of many pages one place in memory.
-#[derive(Debug, Default)]
-pub(crate) struct Shared {
-    templates: foldhash::HashMap<Arc<Template>, u32>,
-    /// The number of the next new template.
-    next: u32,
-    labels: foldhash::HashSet<Labels>,
-}
-
-impl Shared {
-    fn template(&mut self, template: Template) -> (Arc<Template>, u32) {
-        if let Some((known, number)) = self.templates.get_key_value(&template) {
-            return (Arc::clone(known), *number);
-        }
-        let (template, number) = (Arc::new(template), self.next);
-        self.next = self.next.wrapping_add(1);
-        self.templates.insert(Arc::clone(&template), number);
-        (template, number)
-    }
-
-    fn stream(&mut self, labels: Labels) -> Labels {
-        if let Some(known) = self.labels.get(&labels) {
-            return known.clone();
-        }
-        self.labels.insert(labels.clone());
-        labels
-    }
-
-    /// Lets go of what no page has any more.
-    pub(crate) fn sweep(&mut self) {
-        self.templates.retain(|template, _| Arc::strong_count(template) > 1);
-        self.labels.clear();
-    }
-}
-
 const NO_TEMPLATE: PageError = PageError::Damaged("a template that is not there");
 
 pub(super) const SHORT: PageError = PageError::Damaged("a section that ends too soon");
@@ -162,19 +127,12 @@ impl SealedPage {
         let hash = reader.u64()?;
         let sequences = (Sequence(reader.varint()?), Sequence(reader.varint()?));
         let pushes = read_pushes(reader)?;
-        let streams = read_streams(reader, shared)?;
+        let (streams, stream_numbers) = read_streams(reader, shared)?;
         let files = (0..reader.count()?)
             .map(|_| Some(FileId(reader.text()?.to_owned())))
             .collect::<Option<Vec<_>>>()?;
-        let mut runs = Vec::new();
-        let mut rows_of_runs = 0u64;
-        for _ in 0..reader.count()? {
-            let mut number = || u32::try_from(reader.varint()?).ok();
-            let run = Run { stream: number()?, file: number()?, rows: number()? };
-            let is_sound = (run.stream as usize) < streams.len() && (run.file as usize) < files.len();
-            rows_of_runs += u64::from(run.rows);
-            runs.push(is_sound.then_some(run)?);
-        }
+        let runs = read_runs(reader, streams.len(), files.len())?;
+        let rows_of_runs: u64 = runs.iter().map(|run| u64::from(run.rows)).sum();
         let flags = reader.u8()?;
         let (has_minutes, is_on_minute) = (flags & 1 == 1, flags & 2 == 2);
         let mut frames = vec![u32::MAX; reader.count()?];
@@ -182,17 +140,21 @@ impl SealedPage {
             let number = usize::try_from(reader.varint()?).ok()?;
             *frames.get_mut(number)? = section as u32;
         }
-        let (mut templates, mut places, mut brief) = (Vec::new(), Vec::new(), Brief::default());
+        let (mut templates, mut places) = (Vec::new(), Vec::new());
+        let (mut numbers, mut brief) = (Vec::new(), Brief::default());
         let mut rows_of_templates = 0u64;
         for _ in 0..reader.count()? {
             let (template, place) = read_template(reader, has_minutes, shared)?;
             rows_of_templates += u64::from(template.rows);
-            brief.push(&template, place.iter().fold(0, |kinds, hole| kinds | hole.kinds))?;
+            numbers.push(template.number?);
+            brief.push(&template, place.iter().fold(0, |kinds, hole| kinds | hole.kinds));
             templates.push(template);
             places.push(place);
         }
         let is_sound = rows_of_runs == rows as u64 && rows_of_templates == rows as u64 && reader.is_empty();
         is_sound.then_some(())?;
+        brief.numbers = shared.numbered(numbers)?;
+        brief.streams = shared.numbered_streams(stream_numbers)?;
         let nowhere = Source { file: Arc::new(Nowhere), offset: 0, length: 0 };
         let (sections, weight) = (Vec::new(), AtomicUsize::new(0));
         let (texts, folded, uses) = (OnceLock::new(), OnceLock::new(), OnceLock::new());
@@ -494,16 +456,30 @@ fn read_pushes(reader: &mut Reader<'_>) -> Option<Vec<LogTime>> {
     (0..reader.count()?).map(|_| next(reader)).collect()
 }
 
-fn read_streams(reader: &mut Reader<'_>, shared: &mut Shared) -> Option<Vec<Labels>> {
-    let mut streams = Vec::new();
+fn read_streams(reader: &mut Reader<'_>, shared: &mut Shared) -> Option<(Vec<Labels>, Vec<u32>)> {
+    let (mut streams, mut numbers) = (Vec::new(), Vec::new());
     for _ in 0..reader.count()? {
         let mut pairs = Vec::new();
         for _ in 0..reader.count()? {
             pairs.push((reader.text()?, reader.text()?));
         }
-        streams.push(shared.stream(Labels::new(pairs).ok()?));
+        let (stream, number) = shared.stream(Labels::new(pairs).ok()?);
+        streams.push(stream);
+        numbers.push(number);
     }
-    Some(streams)
+    Some((streams, numbers))
+}
+
+/// Runs of so many streams and files.
+fn read_runs(reader: &mut Reader<'_>, streams: usize, files: usize) -> Option<Vec<Run>> {
+    let mut runs = Vec::new();
+    for _ in 0..reader.count()? {
+        let mut number = || u32::try_from(reader.varint()?).ok();
+        let run = Run { stream: number()?, file: number()?, rows: number()? };
+        let is_sound = (run.stream as usize) < streams && (run.file as usize) < files;
+        runs.push(is_sound.then_some(run)?);
+    }
+    Some(runs)
 }
 
 fn read_template(

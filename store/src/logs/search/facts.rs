@@ -24,8 +24,11 @@ pub(super) struct Facts {
 }
 
 impl Facts {
-    pub(super) fn of(plan: &Plan, page: &dyn PageView) -> Result<Self, PageError> {
-        let bits = plan.leaves.iter().map(|leaf| match &leaf.query {
+    /// Of the conditions that some kind of stream in the page leaves open.
+    pub(super) fn of(plan: &Plan, kinds: &[u16], page: &dyn PageView) -> Result<Self, PageError> {
+        let is_open = |leaf: usize| kinds.iter().any(|kind| plan.signature(*kind).0.0[leaf].is_none());
+        let bits = plan.leaves.iter().enumerate().map(|(at, leaf)| match &leaf.query {
+            _ if !is_open(at) => Ok(0),
             LogQuery::Value { field: Field::Message, test } => match test {
                 Test::Phrase(phrase) => words(phrase, page),
                 Test::Regex(_) => needles(leaf.needs.as_ref().map_or(&[], |needs| &needs.one_of), page),

@@ -268,8 +268,17 @@ fn add_page(
     let mut found = found;
     let by_template =
         depth == Depth::Template && (single.is_some() || sealed.is_some_and(|one| fits_minutes(slices, one)));
+    if let (true, true, LogMeasure::Entries, Some(slice), Some(brief)) =
+        (by_template, found.is_all, measure, single, view.brief())
+    {
+        for (first, rows) in &brief.by_level {
+            let group = groups.of_level(by, view, *first)?;
+            groups.sums[group][slice] += rows;
+        }
+        return Ok(());
+    }
     if by_template {
-        for at in std::mem::take(&mut found.templates) {
+        for at in found.take_templates(view) {
             let group = groups.of_level(by, view, at)?;
             let brief = view.brief().filter(|_| measure == LogMeasure::Entries);
             match (single, brief) {
@@ -298,7 +307,7 @@ fn add_page(
     if let (Some(slice), Some(sealed), Depth::Stream, false, LogMeasure::Entries) =
         (single, sealed, depth, needs_level, measure)
     {
-        let whole = std::mem::take(&mut found.templates);
+        let whole = found.take_templates(view);
         add_by_stream(groups, by, &whole, slice, view, sealed)?;
     }
     add_rows(groups, by, measure, depth, found, view, single)
@@ -422,7 +431,7 @@ fn add_patterns(
 ) -> Result<(), PageError> {
     let mut found = found;
     let fits = sealed.is_some_and(|one| fits_minutes(slices, one));
-    let templates = if fits { std::mem::take(&mut found.templates) } else { Vec::new() };
+    let templates = if fits { found.take_templates(view) } else { Vec::new() };
     for at in templates {
         let one = &view.templates()[at as usize];
         let Some(first) = one.minutes.first() else { continue };

@@ -26,9 +26,11 @@ mod probe;
 mod regexes;
 mod rows;
 mod sights;
+mod signature;
 #[cfg(test)]
 mod tests;
 mod unread;
+mod verdicts;
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
@@ -275,12 +277,14 @@ impl Shared {
         let left = end.load(Ordering::Relaxed).saturating_sub(next.load(Ordering::Relaxed));
         let helpers = (left / PAGES_PER_THREAD).min(cores.min(THREADS_MAX) - 1);
         let mut states = Vec::new();
+        let pool = plan.pool();
+        let help = |number: usize| {
+            let (mut plan, mut state) = (Plan::beside(request, &pool, (number, helpers + 1)), new());
+            work(&mut plan, &mut state, usize::MAX).map(|()| state)
+        };
+        let help = &help;
         std::thread::scope(|scope| {
-            let help = || {
-                let (mut plan, mut state) = (Plan::new(request), new());
-                work(&mut plan, &mut state, usize::MAX).map(|()| state)
-            };
-            let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(help)).collect();
+            let helpers: Vec<_> = (1..=helpers).map(|number| scope.spawn(move || help(number))).collect();
             let mut failed = work(&mut plan, &mut state, usize::MAX).err();
             for helper in helpers {
                 match helper.join() {

@@ -16,11 +16,10 @@ use super::needle::{self, Needle, Verdict};
 use super::phrase::{self, Item};
 use super::probe::Probe;
 use super::regexes::Needs;
-use crate::logs::page::{PageTemplate, PageView, has_escape, level_name};
+use super::signature::{Left, Signature, left_of};
+use super::verdicts::{Pool, VERDICTS_MAX, Verdicts};
+use crate::logs::page::{NumberSet, PageView, has_escape, level_name};
 use crate::logs::template::{Template, ValueKind};
-
-/// Kinds of streams and of pages for which answers are kept.
-const VERDICTS_MAX: usize = 32;
 
 /// Answers about a condition and a template that are kept: a query may have a thousand conditions.
 const KNOWN_MAX: usize = 500_000;
@@ -78,14 +77,21 @@ pub(in crate::logs) struct Plan {
     pub(super) layouts: HashMap<(usize, *const Template), Option<Arc<Layout>>, foldhash::fast::FixedState>,
     /// Keeps the templates where they are.
     kept: Vec<Arc<Template>>,
-    /// Answers of the whole query about templates, by their numbers, for each kind of stream and what a page knows.
-    verdicts: HashMap<(u16, Vec<u64>), Vec<Judged>>,
+    /// Answers of the whole query about templates, for each kind of stream and what a page knows.
+    verdicts: HashMap<(u16, Vec<u64>), Arc<Verdicts>>,
+    /// Those of all threads of the search.
+    pool: Arc<Pool>,
+    /// Which of so many threads this is: each begins to judge elsewhere.
+    turn: (usize, usize),
     /// The kinds of streams, with what each leaves of the query; and of which kind each stream is that was seen, by its
     /// place in memory.
     signatures: Vec<(Arc<Signature>, Left)>,
     of_stream: HashMap<*const Label, u16, foldhash::fast::FixedState>,
     /// Keeps the streams where they are.
     streams: Vec<Labels>,
+    /// Streams of sealed pages of each kind, and those of any.
+    of_kind: Vec<NumberSet>,
+    known_streams: NumberSet,
     /// Conditions asked of templates since the deadline was looked at.
     judged: usize,
 }
@@ -109,15 +115,54 @@ impl Plan {
             layouts: HashMap::default(),
             kept,
             verdicts: HashMap::new(),
+            pool: Arc::default(),
+            turn: (0, 1),
             signatures: Vec::new(),
             of_stream: HashMap::default(),
             streams: Vec::new(),
+            of_kind: Vec::new(),
+            known_streams: NumberSet::default(),
             judged: 0,
         }
     }
 
+    /// The same for one more thread, by its number of so many, which shares what is found out about templates.
+    pub(super) fn beside(request: &LogRequest, pool: &Arc<Pool>, turn: (usize, usize)) -> Self {
+        Self { pool: Arc::clone(pool), turn, ..Self::new(request) }
+    }
+
+    pub(super) fn pool(&self) -> Arc<Pool> {
+        Arc::clone(&self.pool)
+    }
+
+    /// The kinds of streams that a page has, each once, and the kind of each stream; none if there is one kind alone.
+    pub(super) fn kinds_of(&mut self, page: &dyn PageView) -> (Vec<u16>, Vec<u16>) {
+        if let Some(brief) = page.brief() {
+            for word in brief.streams.words() {
+                let new = !self.known_streams.bits(word.at);
+                for place in brief.streams.places_of(*word, new) {
+                    let kind = self.kind_of(&page.streams()[place as usize]);
+                    let number = brief.streams.number(place as usize);
+                    self.of_kind.resize_with(self.signatures.len(), NumberSet::default);
+                    self.of_kind[usize::from(kind)].insert(number);
+                    self.known_streams.insert(number);
+                }
+            }
+            let has = |(_, set): &(u16, &NumberSet)| brief.streams.is_any_in(set);
+            let kinds: Vec<u16> = (0..).zip(&self.of_kind).filter(has).map(|(kind, _)| kind).collect();
+            if kinds.len() == 1 {
+                return (kinds, Vec::new());
+            }
+        }
+        let of_stream: Vec<u16> = page.streams().iter().map(|stream| self.kind_of(stream)).collect();
+        let mut kinds = of_stream.clone();
+        kinds.sort_unstable();
+        kinds.dedup();
+        (kinds, of_stream)
+    }
+
     /// Which kind of stream this one is, in the query's eyes.
-    pub(super) fn kind_of(&mut self, stream: &Labels) -> u16 {
+    fn kind_of(&mut self, stream: &Labels) -> u16 {
         let place = stream.iter().as_slice().as_ptr();
         if let Some(kind) = self.of_stream.get(&place) {
             return *kind;
@@ -147,32 +192,44 @@ impl Plan {
         page: &dyn PageView,
         facts: &Facts,
         deadline: &Deadline,
-    ) -> Result<Vec<Judged>, StorageError> {
+    ) -> Result<Arc<Verdicts>, StorageError> {
         let (signature, left) = self.signature(kind);
         let Some(brief) = page.brief() else {
-            let judge = |one: &PageTemplate| self.judge_new(&signature, left, &one.template, facts, deadline);
-            return page.templates().iter().map(judge).collect();
+            // Its templates have no numbers but their places.
+            let mut verdicts = Verdicts::default();
+            for (place, one) in (0..).zip(page.templates()) {
+                let judged = self.judge_new(&signature, left, &one.template, facts, deadline)?;
+                verdicts.set(place, judged);
+            }
+            return Ok(Arc::new(verdicts));
         };
         let key = (kind, facts.bits.clone());
-        let mut known = self.verdicts.remove(&key).unwrap_or_default();
-        let mut all = Vec::with_capacity(brief.numbers.len());
-        for (at, number) in brief.numbers.iter().enumerate() {
-            let number = *number as usize;
-            let mut judged = known.get(number).copied().unwrap_or(Judged::Unknown);
-            if judged == Judged::Unknown {
-                judged = self.judge_new(&signature, left, &page.templates()[at].template, facts, deadline)?;
-                if known.len() <= number {
-                    known.resize(number + 1, Judged::Unknown);
-                }
-                known[number] = judged;
+        let mut verdicts = self.verdicts.remove(&key).unwrap_or_default();
+        let words = brief.numbers.words();
+        let (before, first) = words.split_at(words.len() * self.turn.0 / self.turn.1);
+        for word in first.iter().chain(before) {
+            if word.bits & !verdicts.known().bits(word.at) == 0 {
+                continue;
             }
-            all.push(judged);
+            let own = Arc::make_mut(&mut verdicts);
+            let of_pool = (Signature::clone(&signature), key.1.clone());
+            self.pool.teach(&of_pool, own, word.at);
+            let new = !own.known().bits(word.at);
+            if word.bits & new == 0 {
+                continue;
+            }
+            for place in brief.numbers.places_of(*word, new) {
+                let template = &page.templates()[place as usize].template;
+                let judged = self.judge_new(&signature, left, template, facts, deadline)?;
+                own.set(brief.numbers.number(place as usize), judged);
+            }
+            self.pool.learn(&of_pool, own, word.at);
         }
         if self.verdicts.len() >= VERDICTS_MAX {
             self.verdicts.clear();
         }
-        self.verdicts.insert(key, known);
-        Ok(all)
+        self.verdicts.insert(key, Arc::clone(&verdicts));
+        Ok(verdicts)
     }
 
     /// As [`Self::judge`], of a template that was not asked about.
@@ -482,70 +539,6 @@ pub(super) fn is_as_written(template: &Template, name: &str) -> bool {
     let is_odd = template.attributes.iter().any(|(key, kind)| **key == *name && is_odd(*kind));
     // Variables of messages have no escapes in them.
     !is_odd && !template.is_whole() && !has_escape(&template.text) && may_have_field(template, name)
-}
-
-/// What each condition says of a stream; `None` where the stream does not decide it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Signature(pub(super) Vec<Option<bool>>);
-
-impl Signature {
-    pub(super) fn of(plan: &Plan, stream: &Labels) -> Self {
-        Self(plan.leaves.iter().map(|leaf| of_stream(&leaf.query, stream)).collect())
-    }
-}
-
-fn of_stream(query: &LogQuery, stream: &Labels) -> Option<bool> {
-    match query {
-        LogQuery::Label(matcher) => match loki_alias(&matcher.name) {
-            "level" => None,
-            name => stream.get(name).map(|value| matcher.matches(value)),
-        },
-        LogQuery::Value { field: Field::Stream(name), test } if *name != "level" => {
-            let value = stream.value(name);
-            Some(!value.is_empty() && test.of_keyword(value))
-        }
-        LogQuery::Exists(Field::Stream(name)) if *name != "level" => Some(!stream.value(name).is_empty()),
-        LogQuery::Value { field: Field::Parsed(name), test } => {
-            let value = stream.value(name);
-            (!value.is_empty() && test.of_text_value(value)).then_some(true)
-        }
-        LogQuery::Exists(Field::Parsed(name)) => (!stream.value(name).is_empty()).then_some(true),
-        _ => None,
-    }
-}
-
-/// What is left of a query for a kind of stream.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Left {
-    Known(bool),
-    /// One condition that is open.
-    Leaf(usize),
-    Tree,
-}
-
-fn left_of(node: &Node, signature: &Signature) -> Left {
-    let among = |parts: &[Node], decisive: bool| {
-        let mut left = Left::Known(!decisive);
-        for part in parts {
-            left = match (left, left_of(part, signature)) {
-                (_, Left::Known(holds)) if holds == decisive => return Left::Known(decisive),
-                (left, Left::Known(_)) => left,
-                (Left::Known(_), one) => one,
-                _ => Left::Tree,
-            };
-        }
-        left
-    };
-    match node {
-        Node::All => Left::Known(true),
-        Node::Leaf(leaf) => signature.0[*leaf].map_or(Left::Leaf(*leaf), Left::Known),
-        Node::And(parts) => among(parts, false),
-        Node::Or(parts) => among(parts, true),
-        Node::Not(part) => match left_of(part, signature) {
-            Left::Known(holds) => Left::Known(!holds),
-            _ => Left::Tree,
-        },
-    }
 }
 
 fn number(query: &LogQuery, leaves: &mut Vec<Leaf>) -> Node {

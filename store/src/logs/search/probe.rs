@@ -414,15 +414,14 @@ impl Known {
         })
     }
 
-    /// For each template of a page whether a text or an id in one of its holes holds the probe; `None` if that is not known.
-    pub(super) fn touched(&self, templates: usize) -> Option<Vec<bool>> {
-        let mut touched = vec![false; templates];
-        for place in &self.places.as_ref()?.places {
-            *touched.get_mut(place.template as usize)? = true;
-        }
-        for (template, _) in &self.of_ids.0 {
-            *touched.get_mut(*template as usize)? = true;
-        }
+    /// The templates of a page of which a text or an id in one of their holes holds the probe, ascending; `None` if that is
+    /// not known.
+    pub(super) fn touched(&self) -> Option<Vec<u32>> {
+        let of_texts = self.places.as_ref()?.places.iter().map(|place| place.template);
+        let mut touched: Vec<u32> =
+            of_texts.chain(self.of_ids.0.iter().map(|(template, _)| *template)).collect();
+        touched.sort_unstable();
+        touched.dedup();
         Some(touched)
     }
 

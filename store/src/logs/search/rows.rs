@@ -14,15 +14,15 @@ use super::cells::RowsOf;
 use super::facts::Facts;
 use super::narrow::{Answer, Column, OfTemplate};
 use super::needle::Verdict;
-use super::plan::{Judged, Left, Node, Plan, Signature};
+use super::plan::{Judged, Node, Plan};
 use super::probe::Known;
+use super::signature::{Left, Signature};
+use super::verdicts::Verdicts;
 use super::{Broken, fail};
-use crate::logs::page::{self, PageError, PageView};
+use crate::logs::page::{self, NumberSet, PageError, PageView};
 
 /// Rows between two looks at the deadline.
 const ROWS_PER_CHECK: usize = 1024;
-
-const JUDGED_WRONG: PageError = PageError::Damaged("a condition that is not there");
 
 /// Templates between two looks at the deadline.
 const TEMPLATES_PER_CHECK: u32 = 64;
@@ -42,6 +42,8 @@ pub(super) enum Wants {
 /// What a query finds in a page.
 #[derive(Debug, Default)]
 pub(super) struct Found {
+    /// Whether it finds every row of the page; then nothing is in the lists.
+    pub(super) is_all: bool,
     /// Templates of which it finds every row. Empty unless the time of the request holds the whole page, and all streams
     /// of it are alike for the query.
     pub(super) templates: Vec<u32>,
@@ -54,6 +56,9 @@ pub(super) struct Found {
 impl Found {
     /// How many rows there are.
     pub(super) fn count(&self, page: &dyn PageView) -> u64 {
+        if self.is_all {
+            return page.rows() as u64;
+        }
         let rows = |at: &u32| match page.brief() {
             Some(brief) => brief.rows[*at as usize],
             None => page.templates()[*at as usize].rows,
@@ -63,13 +68,21 @@ impl Found {
         whole.chain(counts).sum::<u64>() + self.rows.len() as u64
     }
 
+    /// The templates of which it finds every row; they are in it no more.
+    pub(super) fn take_templates(&mut self, page: &dyn PageView) -> Vec<u32> {
+        if std::mem::take(&mut self.is_all) {
+            return (0..page.templates().len() as u32).collect();
+        }
+        std::mem::take(&mut self.templates)
+    }
+
     /// All rows, ascending.
     pub(super) fn all_rows(self, page: &dyn PageView) -> Result<Vec<u32>, PageError> {
+        if self.is_all || self.templates.len() == page.templates().len() {
+            return Ok((0..page.rows() as u32).collect());
+        }
         if self.templates.is_empty() {
             return Ok(self.rows);
-        }
-        if self.templates.len() == page.templates().len() {
-            return Ok((0..page.rows() as u32).collect());
         }
         let mut is_whole = vec![false; page.templates().len()];
         self.templates.iter().for_each(|at| is_whole[*at as usize] = true);
@@ -87,8 +100,12 @@ impl Found {
 /// What is found among the rows of each template, most of which find none or all of them.
 #[derive(Default)]
 struct Answers {
+    /// How many templates there are.
+    templates: usize,
     /// By template: [`NONE`], [`ALL`], or the place of another one behind these; empty if no row is found at all.
     places: Vec<u32>,
+    /// The templates of which some row is found.
+    found: Vec<u32>,
     others: Vec<Answer>,
 }
 
@@ -98,12 +115,18 @@ const ALL: u32 = 1;
 impl Answers {
     /// Of so many templates, of which no row is found yet.
     fn new(templates: usize) -> Self {
-        Self { places: vec![NONE; templates], others: Vec::new() }
+        Self { templates, ..Self::default() }
     }
 
     fn set(&mut self, template: u32, answer: Answer) {
+        if answer == Answer::None {
+            return;
+        }
+        if self.places.is_empty() {
+            self.places.resize(self.templates, NONE);
+        }
+        self.found.push(template);
         self.places[template as usize] = match answer {
-            Answer::None => NONE,
             Answer::All => ALL,
             other => {
                 self.others.push(other);
@@ -127,7 +150,7 @@ impl Answers {
 
     /// Whether there is no row at all.
     fn is_out(&self) -> bool {
-        self.places.iter().all(|place| *place == NONE)
+        self.found.is_empty()
     }
 
     fn asks_for_rows(&self) -> bool {
@@ -137,10 +160,9 @@ impl Answers {
 
 /// Streams of a page that are alike for a query.
 struct Group {
-    kind: u16,
     signature: Arc<Signature>,
     left: Left,
-    judged: Vec<Judged>,
+    verdicts: Arc<Verdicts>,
     answers: Answers,
 }
 
@@ -156,10 +178,14 @@ pub(super) fn find(
     if page.rows() == 0 || last < start || first >= end {
         return Ok(Found::default());
     }
-    let facts = Facts::of(plan, page)?;
-    let (mut groups, of_stream) = groups(plan, page, &facts, deadline)?;
+    let (kinds, of_stream) = plan.kinds_of(page);
+    let facts = Facts::of(plan, &kinds, page)?;
+    let mut groups = groups(plan, &kinds, page, &facts, deadline)?;
     let is_whole = start <= first && last < end;
     let single = is_whole && groups.len() == 1;
+    if single && groups[0].left == Left::Known(true) {
+        return Ok(Found { is_all: true, ..Found::default() });
+    }
     let mut looker = Looker::new(plan, page, &facts, deadline);
     for group in &mut groups {
         looker.answer_group(group, single && wants == Wants::Counts)?;
@@ -174,6 +200,8 @@ pub(super) fn find(
             return Ok(found);
         }
     }
+    let place_of = |kind: &u16| kinds.iter().position(|one| one == kind).unwrap_or(0);
+    let of_stream: Vec<usize> = of_stream.iter().map(place_of).collect();
     look_at_rows(&mut looker, &groups, &of_stream, is_whole, wants, &mut found)?;
     Ok(found)
 }
@@ -182,7 +210,7 @@ pub(super) fn find(
 fn look_at_rows(
     looker: &mut Looker<'_>,
     groups: &[Group],
-    of_stream: &[u16],
+    of_stream: &[usize],
     is_whole: bool,
     wants: Wants,
     found: &mut Found,
@@ -201,7 +229,7 @@ fn look_at_rows(
     let mut counts = vec![0u32; page.templates().len()];
     let (mut row, mut looked) = (0, 0);
     for (stream, count) in runs {
-        let number = usize::from(of_stream[stream as usize]);
+        let number = of_stream.get(stream as usize).copied().unwrap_or(0);
         let group = &groups[number];
         let rows = row..row + count;
         row += count;
@@ -247,47 +275,42 @@ fn look_at_rows(
 
 /// Moves what is known without a look at any row to what was found.
 fn settle(answers: &mut Answers, found: &mut Found, wants: Wants) {
-    for (at, place) in (0..).zip(&mut answers.places) {
-        match *place {
-            NONE => continue,
-            ALL => found.templates.push(at),
-            other => match &answers.others[(other - ALL - 1) as usize] {
-                Answer::Count(count) => found.counts.push((at, *count)),
+    let Answers { places, found: left, others, .. } = answers;
+    left.retain(|at| {
+        let place = &mut places[*at as usize];
+        if *place == ALL {
+            found.templates.push(*at);
+        } else {
+            match &others[(*place - ALL - 1) as usize] {
+                Answer::Count(count) => found.counts.push((*at, *count)),
                 Answer::Rows(rows) if wants == Wants::Counts => {
-                    found.counts.push((at, rows.iter().filter(|holds| **holds).count() as u32));
+                    found.counts.push((*at, rows.iter().filter(|holds| **holds).count() as u32));
                 }
-                _ => continue,
-            },
+                _ => return true,
+            }
         }
         *place = NONE;
-    }
+        false
+    });
 }
 
-/// What the query says of each template, for each kind of stream; and which kind each stream is.
+/// What the query says of each template, for each kind of stream.
 fn groups(
     plan: &mut Plan,
+    kinds: &[u16],
     page: &dyn PageView,
     facts: &Facts,
     deadline: &Deadline,
-) -> Result<(Vec<Group>, Vec<u16>), StorageError> {
-    let mut groups: Vec<Group> = Vec::new();
-    let mut of_stream = Vec::with_capacity(page.streams().len());
-    for stream in page.streams() {
-        let kind = plan.kind_of(stream);
-        let number = if let Some(known) = groups.iter().position(|group| group.kind == kind) {
-            known
-        } else {
-            let (signature, left) = plan.signature(kind);
-            let judged = match left {
-                Left::Known(_) => Vec::new(),
-                Left::Leaf(_) | Left::Tree => plan.judge_all(kind, page, facts, deadline)?,
-            };
-            groups.push(Group { kind, signature, left, judged, answers: Answers::default() });
-            groups.len() - 1
+) -> Result<Vec<Group>, StorageError> {
+    let group = |kind: &u16| {
+        let (signature, left) = plan.signature(*kind);
+        let verdicts = match left {
+            Left::Known(_) => Arc::default(),
+            Left::Leaf(_) | Left::Tree => plan.judge_all(*kind, page, facts, deadline)?,
         };
-        of_stream.push(number as u16);
-    }
-    Ok((groups, of_stream))
+        Ok(Group { signature, left, verdicts, answers: Answers::new(page.templates().len()) })
+    };
+    kinds.iter().map(group).collect()
 }
 
 /// Looks at rows that no template decides.
@@ -332,30 +355,16 @@ impl<'a> Looker<'a> {
 
     /// Decides what can be decided without a look at rows.
     fn answer_group(&mut self, group: &mut Group, counts: bool) -> Result<(), Broken> {
+        let answers = &mut group.answers;
         if let Left::Known(holds) = group.left {
-            let places = if holds { vec![ALL; self.page.templates().len()] } else { Vec::new() };
-            group.answers = Answers { places, others: Vec::new() };
+            let all = if holds { self.page.templates().len() as u32 } else { 0 };
+            (0..all).for_each(|number| answers.set(number, Answer::All));
             return Ok(());
         }
-        let mut answers = Answers::new(group.judged.len());
-        let (mut held, mut decided) = (Vec::new(), 0u32);
-        for (number, judged) in (0..).zip(&group.judged) {
-            let is_out = match *judged {
-                Judged::No => true,
-                Judged::Yes => {
-                    answers.set(number, Answer::All);
-                    continue;
-                }
-                Judged::OnlyIfHeld(probe) => {
-                    let Left::Leaf(leaf) = group.left else { return Err(JUDGED_WRONG.into()) };
-                    !self.may_be_held(&mut held, leaf, usize::from(probe), number)?
-                }
-                Judged::Look | Judged::Unknown => false,
-            };
-            if is_out {
-                continue;
-            }
-            decided += 1;
+        let is_all = self.among(group.verdicts.yes());
+        is_all.into_iter().for_each(|number| answers.set(number, Answer::All));
+        let open = self.open_templates(group.left, &group.verdicts)?;
+        for (decided, number) in (1u32..).zip(open) {
             if decided.is_multiple_of(TEMPLATES_PER_CHECK) && self.deadline.is_over() {
                 return Err(StorageError::Deadline.into());
             }
@@ -364,8 +373,47 @@ impl<'a> Looker<'a> {
             let answer = self.decide(&at, counts)?;
             answers.set(number, answer);
         }
-        group.answers = answers;
         Ok(())
+    }
+
+    /// The templates of the page that are in a set.
+    fn among(&self, set: &NumberSet) -> Vec<u32> {
+        match self.page.brief() {
+            Some(brief) => brief.numbers.among(set),
+            None => (0..self.page.templates().len() as u32).filter(|place| set.has(*place)).collect(),
+        }
+    }
+
+    /// Templates of which variables or rows have to be looked at.
+    fn open_templates(&mut self, left: Left, verdicts: &Verdicts) -> Result<Vec<u32>, PageError> {
+        let mut held = Vec::new();
+        let mut open = Vec::new();
+        for place in self.among(verdicts.look()) {
+            let number = self.page.brief().map_or(place, |brief| brief.numbers.number(place as usize));
+            let may_be = match (verdicts.judged(number), left) {
+                (Judged::OnlyIfHeld(probe), Left::Leaf(leaf)) => {
+                    self.may_be_held(&mut held, leaf, usize::from(probe), place)?
+                }
+                _ => true,
+            };
+            open.extend(may_be.then_some(place));
+        }
+        let (Some((probe, set)), Left::Leaf(leaf)) = (verdicts.held(), left) else { return Ok(open) };
+        let probe = usize::from(probe);
+        if let Some(brief) = self.page.brief().filter(|brief| brief.numbers.is_any_in(set)) {
+            let Held { kinds, templates } = self.held(leaf, probe)?;
+            if let Some(touched) = templates.filter(|_| brief.any_kinds & kinds == 0) {
+                let is_in_set = |place: &u32| set.has(brief.numbers.number(*place as usize));
+                open.extend(touched.into_iter().filter(is_in_set));
+                return Ok(open);
+            }
+        }
+        for place in self.among(set) {
+            if self.may_be_held(&mut held, leaf, probe, place)? {
+                open.push(place);
+            }
+        }
+        Ok(open)
     }
 
     /// Whether a variable of a template may hold a probe of a condition. `held` keeps what is known of each probe.
@@ -380,14 +428,17 @@ impl<'a> Looker<'a> {
             held.resize_with(probe + 1, || None);
         }
         if held[probe].is_none() {
-            let templates = self.page.templates().len();
-            let kinds = self.plan.leaves[leaf].kinds[probe];
-            let known = self.known(leaf, probe)?;
-            held[probe] = Some(Held { kinds: known.others(kinds), templates: known.touched(templates) });
+            held[probe] = Some(self.held(leaf, probe)?);
         }
         let Some(Held { kinds, templates: Some(templates) }) = &held[probe] else { return Ok(true) };
-        let at = template as usize;
-        Ok(templates[at] || self.page.all_kinds(at) & kinds != 0)
+        let has_it = templates.binary_search(&template).is_ok();
+        Ok(has_it || self.page.all_kinds(template as usize) & kinds != 0)
+    }
+
+    fn held(&mut self, leaf: usize, probe: usize) -> Result<Held, PageError> {
+        let kinds = self.plan.leaves[leaf].kinds[probe];
+        let known = self.known(leaf, probe)?;
+        Ok(Held { kinds: known.others(kinds), templates: known.touched() })
     }
 
     /// Whether the query finds a row.
@@ -490,8 +541,8 @@ impl<'a> Looker<'a> {
 struct Held {
     /// Bits of the kinds of cells that may hold it anywhere.
     kinds: u16,
-    /// By template: whether a cell of another kind holds it; `None` if that is not known.
-    templates: Option<Vec<bool>>,
+    /// The templates of which a cell of another kind holds it, ascending; `None` if that is not known.
+    templates: Option<Vec<u32>>,
 }
 
 /// A row that is looked at.
