@@ -22,6 +22,7 @@ mod bodies;
 mod cells;
 mod fuse;
 mod fuzzing;
+mod grams;
 mod ints;
 mod keys;
 mod numbered;
@@ -45,6 +46,7 @@ use binnacle_model::{Labels, LogTime};
 pub(crate) use fuse::{Fuse, Layout, arrange, key_of};
 #[doc(hidden)]
 pub use fuzzing::try_log_page;
+pub(crate) use grams::{Grams, parts_with};
 pub(crate) use numbered::{NumberSet, Numbered};
 pub(crate) use open::{Miner, OpenPage, PAGE_MAX_BYTES, PAGE_MAX_ROWS, offset_of};
 #[doc(hidden)]
@@ -184,6 +186,10 @@ pub(crate) trait PageView {
     }
     /// The holes that have the id of this number among those of 16 (or else 32) digits; `None` as before.
     fn holes_of_id(&self, _number: u32, _is_16: bool) -> Result<Option<Vec<HoleNumber>>, PageError> {
+        Ok(None)
+    }
+    /// Where bytes may be among the texts; `None` in an open page, and in one that few searches have looked at.
+    fn grams(&self) -> Result<Option<&Grams>, PageError> {
         Ok(None)
     }
     /// Bytes of the longest run of hex digits in lower case and dashes among the texts.

@@ -12,7 +12,7 @@ use super::seal::{HolePlace, section};
 use super::sealed::{SHORT, SealedPage, read_section};
 use super::tables::{Folded, Texts};
 use super::uses::{HoleNumber, Uses};
-use super::{Brief, Fuse, PageError, PageTemplate, PageView, cells};
+use super::{Brief, Fuse, Grams, PageError, PageTemplate, PageView, cells};
 use crate::bytes::Reader;
 use crate::logs::split::Lookup;
 
@@ -204,6 +204,9 @@ impl PageView for PageReader {
     }
     fn holes_of_id(&self, number: u32, is_16: bool) -> Result<Option<Vec<HoleNumber>>, PageError> {
         self.page.holes_of_id(number, is_16)
+    }
+    fn grams(&self) -> Result<Option<&Grams>, PageError> {
+        self.page.grams()
     }
     fn longest_hex(&self) -> Result<usize, PageError> {
         self.page.longest_hex()

@@ -1,7 +1,7 @@
 //! A page that was sealed: what is asked for is read, checked, decoded, and kept as long as the page is.
 
 use std::io;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use binnacle_model::log::FileId;
@@ -10,7 +10,7 @@ use binnacle_model::{Labels, LogTime};
 use super::seal::{HolePlace, PLACE_BYTES, Run, SectionPlace, WORDS, section};
 use super::tables::{Folded, Texts};
 use super::uses::{HoleNumber, Uses, holes_of_id};
-use super::{Brief, Fuse, Minute, PageError, PageTemplate, Shared, ints};
+use super::{Brief, Fuse, Grams, Minute, PageError, PageTemplate, Shared, ints};
 use crate::bytes::Reader;
 use crate::fs::ReadFile;
 use crate::header::{self, HEADER_BYTES, HeaderError, LOG_PAGE_VERSION, MAGIC_LOG_PAGE};
@@ -23,6 +23,9 @@ const FOOTER_BYTES: usize = 16;
 /// Sections of one page, and bytes of one section: what more a file claims is not believed.
 const SECTIONS_MAX: usize = 65_536;
 pub(super) const SECTION_MAX_BYTES: u32 = 256 * 1024 * 1024;
+
+/// Looks through the texts after which it is noted what is where among them: that costs as much as some hundred of them.
+const LOOKS_BEFORE_GRAMS: u32 = 4;
 
 /// Rows of a page; one record of the log may bring more than a page is meant to have.
 pub(super) const ROWS_MAX: usize = 8 * 1024 * 1024;
@@ -74,6 +77,9 @@ pub(crate) struct SealedPage {
     texts: OnceLock<Texts>,
     folded: OnceLock<Folded>,
     uses: OnceLock<Uses>,
+    grams: OnceLock<Grams>,
+    /// How often somebody looked through the texts.
+    looks: AtomicU32,
     longest_hex: OnceLock<usize>,
     filter: OnceLock<Fuse>,
     /// The number of each row's template, of which few pages have more than 65,536.
@@ -181,6 +187,8 @@ impl SealedPage {
             texts,
             folded,
             uses,
+            grams: OnceLock::new(),
+            looks: AtomicU32::new(0),
             longest_hex,
             filter,
             numbers,
@@ -264,6 +272,14 @@ impl SealedPage {
     /// The texts without letter case.
     pub(super) fn folded(&self) -> Result<&Folded, PageError> {
         self.once(&self.folded, Folded::weight, || Ok(Folded::of(self.texts()?)))
+    }
+
+    /// Where bytes may be among the texts; `None` as long as few searches have looked.
+    pub(super) fn grams(&self) -> Result<Option<&Grams>, PageError> {
+        if self.grams.get().is_none() && self.looks.fetch_add(1, Ordering::Relaxed) < LOOKS_BEFORE_GRAMS {
+            return Ok(None);
+        }
+        self.once(&self.grams, Grams::weight, || Ok(Grams::of(&self.texts()?.bytes))).map(Some)
     }
 
     /// Bytes of the longest run of hex digits and dashes among the texts.

@@ -8,7 +8,7 @@ use binnacle_model::log_query::{LineTest, LogQuery, Phrase, Test};
 
 use super::needle::{inner_tokens, stays_within};
 use super::plan::{Plan, is_plain_equality};
-use crate::logs::page::{Fuse, PageError, PageView, key_of, key_of_number};
+use crate::logs::page::{Fuse, PageError, PageView, key_of, key_of_number, parts_with};
 
 /// Bytes of the shortest needle of hex digits that is compared with the longest run of them among texts.
 const HEX_MIN: usize = 16;
@@ -166,7 +166,12 @@ fn needle_may_vary(needle: &[u8], page: &dyn PageView) -> Result<bool, PageError
     // An id that is longer than all that looks like one among the texts need not be looked for there.
     let may_be_there = |part: &[u8]| {
         let is_short = !is_hex || part.len() < HEX_MIN || part.len() <= page.longest_hex()?;
-        Ok::<bool, PageError>(is_short && memchr::memmem::find(&texts.bytes, part).is_some())
+        if !is_short {
+            return Ok(false);
+        }
+        let finder = memchr::memmem::Finder::new(part);
+        let mut parts = parts_with(page.grams()?, part, texts.bytes.len()).into_iter();
+        Ok::<bool, PageError>(parts.any(|part| finder.find(&texts.bytes[part]).is_some()))
     };
     if page.has_bodies() || may_be_there(needle)? {
         return Ok(true);

@@ -12,7 +12,9 @@ use binnacle_model::tokens::words;
 
 use super::cells::{has_word, kinds_with};
 use super::facts::is_of_time;
-use crate::logs::page::{Folded, HoleNumber, IDS, PageError, PageView, TEXTS, Texts, slot_of};
+use crate::logs::page::{
+    Folded, Grams, HoleNumber, IDS, PageError, PageView, TEXTS, Texts, parts_with, slot_of,
+};
 use crate::logs::split::Kind;
 
 /// See the module.
@@ -115,19 +117,21 @@ impl Probe {
     }
 
     /// The texts that may hold it, ascending.
-    fn candidates(&self, texts: &Texts, folded: &Folded) -> Option<Vec<usize>> {
+    fn candidates(&self, texts: &Texts, folded: &Folded, grams: Option<&Grams>) -> Option<Vec<usize>> {
         let bytes = if self.is_exact() { &texts.bytes } else { folded.bytes(texts) };
         let mut found: Vec<usize> = Vec::new();
         for anchor in self.anchors()? {
             let finder = memchr::memmem::Finder::new(anchor);
-            let mut at = 0;
-            while let Some(place) = finder.find(&bytes[at..]) {
-                let text = texts.at(at + place);
-                found.push(text);
-                // What lies across two texts is found out when they are looked at.
-                let end = texts.ends.get(text).map_or(bytes.len(), |end| *end as usize);
-                let is_within = at + place + anchor.len() <= end;
-                at = if is_within { end } else { at + place + 1 };
+            for part in parts_with(grams, anchor, bytes.len()) {
+                let mut at = part.start;
+                while let Some(place) = bytes.get(at..part.end).and_then(|rest| finder.find(rest)) {
+                    let text = texts.at(at + place);
+                    found.push(text);
+                    // What lies across two texts is found out when they are looked at.
+                    let end = texts.ends.get(text).map_or(bytes.len(), |end| *end as usize);
+                    let is_within = at + place + anchor.len() <= end;
+                    at = if is_within { end } else { at + place + 1 };
+                }
             }
         }
         if !self.is_exact() {
@@ -201,7 +205,7 @@ impl Places {
     pub(super) fn of(probe: &Probe, page: &dyn PageView) -> Result<Option<Self>, PageError> {
         let Some((uses, folded)) = page.uses()? else { return Ok(None) };
         let texts = page.texts()?;
-        let Some(candidates) = probe.candidates(texts, folded) else { return Ok(None) };
+        let Some(candidates) = probe.candidates(texts, folded, page.grams()?) else { return Ok(None) };
         let (mut found, mut places) = (Vec::new(), Vec::new());
         for number in candidates {
             let Some(text) = texts.get(number) else { continue };
