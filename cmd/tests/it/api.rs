@@ -350,7 +350,7 @@ async fn pages_are_imported_and_names_are_searched() {
 async fn pages_of_other_sites_write_nothing() {
     let dir = tempfile::tempdir().unwrap();
     let server = Server::start(dir.path(), &[]);
-    let client = reqwest::Client::new();
+    let client = client();
     let send = |path: &str, origin: String| {
         let request = client.post(format!("{}{path}", server.url)).header("origin", origin);
         request.header("content-type", "text/plain").body("{\"message\":\"x\"}\n").send()

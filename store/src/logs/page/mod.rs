@@ -162,6 +162,8 @@ pub(crate) trait PageView {
     fn runs(&self) -> Option<Vec<(u32, usize)>> {
         None
     }
+    /// Bytes of the messages of each of `streams`; `None` in a page of an earlier release.
+    fn bytes_by_stream(&self) -> Result<Option<Vec<u64>>, PageError>;
     /// A number in `streams`.
     fn stream_column(&self) -> &[u32];
     /// A number in `files`.

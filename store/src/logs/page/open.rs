@@ -176,6 +176,14 @@ impl OpenPage {
         self.raw_bytes
     }
 
+    /// Bytes of the messages of each stream.
+    pub(super) fn stream_bytes(&self) -> Vec<u64> {
+        let mut bytes = vec![0; self.streams.len()];
+        let rows = self.row_streams.iter().zip(&self.lengths);
+        rows.for_each(|(stream, length)| bytes[*stream as usize] += u64::from(*length));
+        bytes
+    }
+
     /// The first and the last record of the log that it has lines of.
     pub(crate) fn sequences(&self) -> Option<(Sequence, Sequence)> {
         self.sequences
@@ -357,6 +365,9 @@ impl PageView for OpenPage {
     }
     fn time_column(&self) -> Result<&[i64], PageError> {
         Ok(&self.times)
+    }
+    fn bytes_by_stream(&self) -> Result<Option<Vec<u64>>, PageError> {
+        Ok(Some(self.stream_bytes()))
     }
     fn stream_column(&self) -> &[u32] {
         &self.row_streams

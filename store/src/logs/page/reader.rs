@@ -154,6 +154,9 @@ impl PageView for PageReader {
     fn runs(&self) -> Option<Vec<(u32, usize)>> {
         Some(self.page.runs.iter().map(|run| (run.stream, run.rows as usize)).collect())
     }
+    fn bytes_by_stream(&self) -> Result<Option<Vec<u64>>, PageError> {
+        self.page.bytes_by_stream()
+    }
     fn stream_column(&self) -> &[u32] {
         self.streams.get_or_init(|| self.page.expand(|run| run.stream))
     }

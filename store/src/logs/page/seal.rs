@@ -45,6 +45,7 @@ pub(super) mod section {
     pub(in super::super) const DICTIONARY: u8 = 11;
     pub(in super::super) const PROSE: u8 = 12;
     pub(in super::super) const ID_USES: u8 = 13;
+    pub(in super::super) const STREAM_BYTES: u8 = 14;
 }
 
 /// One entry of a page's directory.
@@ -178,6 +179,9 @@ pub(crate) fn seal(page: &OpenPage) -> std::io::Result<Vec<u8>> {
         filter.encode(&mut plain);
         writer.section(section::FILTER, plain, false)?;
     }
+    let mut plain = Vec::new();
+    page.stream_bytes().iter().for_each(|bytes| put_varint(&mut plain, *bytes));
+    writer.section(section::STREAM_BYTES, plain, false)?;
     let minutes = minutes(page, &order);
     let head = head(page, &runs, &places, minutes.as_deref(), &writer.frames);
     writer.section(section::HEAD, head, true)?;

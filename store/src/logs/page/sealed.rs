@@ -235,6 +235,21 @@ impl SealedPage {
         self.runs.iter().map(|run| (run.stream, run.rows))
     }
 
+    /// Bytes of the messages of each stream; `None` in a page of an earlier release.
+    pub(super) fn bytes_by_stream(&self) -> Result<Option<Vec<u64>>, PageError> {
+        if !self.sections.iter().any(|place| place.kind == section::STREAM_BYTES) {
+            return Ok(None);
+        }
+        let plain = self.section(section::STREAM_BYTES, 0)?;
+        let mut reader = Reader::new(&plain);
+        let bytes: Option<Vec<u64>> = self.streams.iter().map(|_| reader.varint()).collect();
+        let sum = bytes.as_ref().and_then(|all| all.iter().try_fold(0u64, |sum, one| sum.checked_add(*one)));
+        if sum != Some(self.raw_bytes) || !reader.is_empty() {
+            return Err(PageError::Damaged("the bytes of streams"));
+        }
+        Ok(bytes)
+    }
+
     /// Bytes of memory that it holds now.
     pub(crate) fn weight(&self) -> usize {
         self.weight.load(Ordering::Relaxed)

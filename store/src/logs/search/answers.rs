@@ -2,7 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::{Mutex, PoisonError};
 
 use binnacle_model::log::{FileId, LogEntry};
@@ -286,25 +286,19 @@ impl Logs {
             &mut |_| true,
             &mut |_, view, sealed| {
                 let (first, last) = view.span();
-                let mut rows = vec![0u64; view.streams().len()];
-                match sealed {
-                    Some(sealed) if start <= first && last < end => {
-                        sealed
-                            .stream_rows()
-                            .for_each(|(stream, count)| rows[stream as usize] += u64::from(count));
-                    }
-                    _ => {
-                        for (stream, time) in view.stream_column().iter().zip(view.time_column()?) {
-                            rows[*stream as usize] += u64::from((start.0..end.0).contains(time));
-                        }
-                    }
-                }
-                let all = view.templates().iter().fold(0u64, |sum, one| sum.saturating_add(one.bytes));
-                for (labels, count) in view.streams().iter().zip(rows) {
-                    if count > 0 && all_match(matchers, labels) {
+                let all = rows_by_stream(view);
+                let within = match sealed {
+                    Some(_) if start <= first && last < end => all.clone(),
+                    _ => rows_by_stream_within(view, start.0..end.0)?,
+                };
+                let bytes = bytes_by_stream(view, &all)?;
+                for (at, labels) in view.streams().iter().enumerate().filter(|(at, _)| within[*at] > 0) {
+                    if all_match(matchers, labels) {
                         let sums = streams.entry(labels.clone()).or_default();
-                        sums.0 += count;
-                        sums.1 += (u128::from(all) * u128::from(count) / view.rows().max(1) as u128) as u64;
+                        sums.0 += within[at];
+                        // Of the lines of a stream that lie outside of the span, as many as they are.
+                        sums.1 +=
+                            (u128::from(bytes[at]) * u128::from(within[at]) / u128::from(all[at])) as u64;
                     }
                 }
                 Ok(())
@@ -385,4 +379,33 @@ fn sorted(best: Best, limit: usize) -> (Vec<(LogCursor, LogEntry)>, bool) {
         }
     }
     (sorted, more)
+}
+
+/// How many rows each stream of a page has.
+fn rows_by_stream(view: &dyn PageView) -> Vec<u64> {
+    let mut rows = vec![0u64; view.streams().len()];
+    match view.runs() {
+        Some(runs) => runs.iter().for_each(|(stream, count)| rows[*stream as usize] += *count as u64),
+        None => view.stream_column().iter().for_each(|stream| rows[*stream as usize] += 1),
+    }
+    rows
+}
+
+/// The same within a span of nanoseconds.
+fn rows_by_stream_within(view: &dyn PageView, span: Range<i64>) -> Result<Vec<u64>, PageError> {
+    let mut rows = vec![0u64; view.streams().len()];
+    for (stream, time) in view.stream_column().iter().zip(view.time_column()?) {
+        rows[*stream as usize] += u64::from(span.contains(time));
+    }
+    Ok(rows)
+}
+
+/// Bytes of the messages of each stream of a page. One of an earlier release knows those of all together.
+fn bytes_by_stream(view: &dyn PageView, rows: &[u64]) -> Result<Vec<u64>, PageError> {
+    if let Some(bytes) = view.bytes_by_stream()? {
+        return Ok(bytes);
+    }
+    let all = view.templates().iter().fold(0u64, |sum, one| sum.saturating_add(one.bytes));
+    let share = |count: &u64| (u128::from(all) * u128::from(*count) / view.rows().max(1) as u128) as u64;
+    Ok(rows.iter().map(share).collect())
 }

@@ -9,7 +9,7 @@ use binnacle_model::log_query::{IpRange, LineTest, LogQuery, LogRegex, Phrase, T
 use binnacle_model::push::{FileBatch, LogPush, Pair, PushEntry, PushField};
 use binnacle_model::storage::{
     Deadline, LogAggregate, LogAppender, LogCursor, LogKey, LogMeasure, LogOrder, LogPattern, LogRequest,
-    LogSearcher, LogSlices, NaiveLogs, PageRequest,
+    LogSearcher, LogSlices, LogStream, NaiveLogs, PageRequest,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, MatchOp, Matcher};
@@ -454,6 +454,26 @@ fn check_known_patterns(store: &Store) {
     assert_eq!(found.known, [false]);
 }
 
+/// Streams and their lines are exact over any span; their bytes over one that has all of them.
+fn check_streams(store: &Store, naive: &NaiveLogs) {
+    let deadline = Deadline::default();
+    for (start, end) in [(-MINUTE, 60 * MINUTE), (3 * MINUTE, 9 * MINUTE)] {
+        let (start, end) = (LogTime(START + start), LogTime(START + end));
+        let found = store.streams(&[], start, end, &deadline).unwrap().streams;
+        let want = naive.streams(&[], start, end, &deadline).unwrap().streams;
+        let rows = |streams: &[LogStream]| {
+            streams.iter().map(|one| (one.labels.clone(), one.entries)).collect::<Vec<_>>()
+        };
+        assert_eq!(rows(&found), rows(&want));
+        let (first, last) = naive.0.iter().fold((i64::MAX, i64::MIN), |(first, last), (cursor, _)| {
+            (first.min(cursor.time.0), last.max(cursor.time.0))
+        });
+        if start.0 <= first && last < end.0 {
+            assert_eq!(found, want);
+        }
+    }
+}
+
 /// `BINNACLE_LOG_CASES` asks for more.
 fn cases() -> u32 {
     std::env::var("BINNACLE_LOG_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(64)
@@ -474,6 +494,7 @@ proptest! {
             check(&store, &naive, query, *limit, span);
         }
         check_known_patterns(&store);
+        check_streams(&store, &naive);
         let deadline = Deadline::default();
         let request = LogRequest { query: LogQuery::All, start: LogTime(0), end: LogTime(i64::MAX) };
         prop_assert_eq!(store.fields(&request, &deadline).unwrap().fields, naive.fields(&request, &deadline).unwrap().fields);
