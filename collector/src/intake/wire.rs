@@ -2,7 +2,7 @@
 
 /// Why a body is no write request.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("body is no remote write request: {reason} at byte {at}")]
+#[error("body is no such message of protobuf: {reason} at byte {at}")]
 pub struct WireError {
     pub(super) at: usize,
     pub(super) reason: &'static str,

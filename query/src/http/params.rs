@@ -6,7 +6,7 @@ use std::time::Duration;
 use axum::body::{Bytes, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::request::Parts;
-use axum::http::{Extensions, HeaderMap, header};
+use axum::http::{Extensions, HeaderMap, Method, header};
 use binnacle_model::time::parse_duration;
 use binnacle_model::{LogTime, Timestamp};
 
@@ -41,9 +41,13 @@ impl<S: Send + Sync> FromRequest<S> for Params {
         let query = request.uri().query().unwrap_or_default().to_owned();
         let (path, user) = (request.uri().path().to_owned(), user(request.headers(), request.extensions()));
         let content_type = request.headers().get(header::CONTENT_TYPE);
-        let is_form = content_type
-            .and_then(|value| value.to_str().ok())
-            .is_some_and(|value| value.starts_with("application/x-www-form-urlencoded"));
+        let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default();
+        // Whoever sends JSON would get the answer to another question.
+        if content_type.starts_with("application/json") && request.method() == Method::POST {
+            let reason = "parameters in JSON are not read; send them in the URL or as a form";
+            return Err(ApiError::BadData(reason.to_owned()));
+        }
+        let is_form = content_type.starts_with("application/x-www-form-urlencoded");
         let form = if is_form {
             let read = to_bytes(request.into_body(), FORM_MAX_BYTES);
             let read = tokio::time::timeout(FORM_TIMEOUT, read).await;
@@ -72,6 +76,11 @@ impl Params {
         let query = request.uri.query().unwrap_or_default();
         let (path, user) = (request.uri.path().to_owned(), user(&request.headers, &request.extensions));
         Self { path, user, ..Self::from_query(query) }
+    }
+
+    /// A query for logs, which may also be named as everywhere else.
+    pub(super) fn log_query(&self) -> &str {
+        self.get("q").or_else(|| self.get("query")).unwrap_or_default()
     }
 
     /// Who asks for what, for the gate.

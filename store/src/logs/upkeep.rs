@@ -22,8 +22,11 @@ use super::{ClassName, GONE, Logs, REFILL};
 /// What says of a partition that is gone that an archive has still to hear of it.
 const MARKS: [&str; 2] = [ARCHIVED, ARCHIVING];
 
-/// Pages that one round of maintenance reads anew.
+/// Pages that one round of maintenance reads anew, at least.
 const VERIFIED_AT_ONCE: usize = 2;
+
+/// Rounds, of half a minute, in which all pages are read anew: those of a week.
+const ROUNDS_FOR_ALL: usize = 7 * 24 * 120;
 
 /// A partition whose day is over so long is closed.
 const CLOSE_AFTER: Duration = Duration::from_mins(30);
@@ -66,9 +69,10 @@ impl Logs {
         let mut pages: Vec<(&Arc<Partition>, Arc<PageFile>)> = all.collect();
         let turn = pages.partition_point(|one| place(one) <= *last);
         pages.rotate_left(turn);
+        let at_once = pages.len().div_ceil(ROUNDS_FOR_ALL).max(VERIFIED_AT_ONCE);
         let (suspected, others): (Vec<_>, Vec<_>) =
             pages.into_iter().partition(|(_, page)| suspects.contains(&page.path().to_path_buf()));
-        for one in suspected.into_iter().chain(others.into_iter().take(VERIFIED_AT_ONCE)) {
+        for one in suspected.into_iter().chain(others.into_iter().take(at_once)) {
             *last = place(&one).max(if suspects.is_empty() { None } else { *last });
             let (partition, page) = one;
             let Some(_work) = partition.try_work() else { continue };

@@ -118,7 +118,7 @@ fn push_row(out: &mut String, cells: impl Iterator<Item = impl AsRef<str>>) {
 
 /// A cell of which a spreadsheet makes no formula.
 fn push_cell(out: &mut String, cell: &str) {
-    let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']);
+    let is_formula = cell.starts_with(['=', '+', '-', '@', '\t', '\r']) && cell.parse::<f64>().is_err();
     let needs_quotes = cell.contains([',', '"', '\n', '\r']) || is_formula;
     if !needs_quotes {
         out.push_str(cell);
@@ -316,8 +316,8 @@ mod tests {
             ("say \"hi\"", "\"say \"\"hi\"\"\""),
             ("=1+1", "\"'=1+1\""),
             ("@x", "\"'@x\""),
-            ("-5", "\"'-5\""),
-            ("+5", "\"'+5\""),
+            ("-5", "-5"),
+            ("-5+1", "\"'-5+1\""),
             ("\tx", "\"'\tx\""),
             ("two\nlines", "\"two\nlines\""),
         ] {

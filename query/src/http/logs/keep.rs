@@ -76,10 +76,10 @@ pub(super) async fn delete(
     params: Params,
 ) -> Result<Response, ApiError> {
     let (keeper, now) = (admin(&api, &headers)?, api.clock.now_ns());
-    let query = params.get("query").or_else(|| params.get("q"));
-    let query = query.map(str::to_owned).ok_or_else(|| {
-        ApiError::parameter("query", "say which entries, in Lucene's syntax; * is all of them")
-    })?;
+    let query = params.log_query().to_owned();
+    if query.is_empty() {
+        return Err(ApiError::parameter("query", "say which entries, in Lucene's syntax; * is all of them"));
+    }
     let start = moment(&params, "start", now)?;
     let start = start.ok_or_else(|| ApiError::parameter("start", "say from when on, such as now-1h"))?;
     let end = moment(&params, "end", now)?.unwrap_or(now);

@@ -86,7 +86,7 @@ struct Question {
 impl Question {
     fn read(api: &ReadApi, params: &Params) -> Result<Self, ApiError> {
         let now = api.clock.now_ns();
-        let parsed = parse(params.get("q").unwrap_or_default(), now)?;
+        let parsed = parse(params.log_query(), now)?;
         let end = moment(params, "end", now)?.unwrap_or(now);
         let start = moment(params, "start", now)?.unwrap_or_else(|| end.minus(DEFAULT_SPAN));
         if end <= start {

@@ -195,7 +195,7 @@ fn tail(
     headers: &HeaderMap,
     params: &Params,
 ) -> Result<Response, ApiError> {
-    let parsed = parse(params.get("q").unwrap_or_default(), api.clock.now_ns())?;
+    let parsed = parse(params.log_query(), api.clock.now_ns())?;
     let since = since(params, headers)?;
     let asked = params.asked(api.clock.now());
     let is_upgrade = headers.contains_key(header::UPGRADE);

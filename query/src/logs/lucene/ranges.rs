@@ -76,11 +76,16 @@ impl Range<'_> {
         };
         let (low, high) = (lower(&self.low), lower(&self.high));
         let mut edges = self.low.iter().chain(&self.high);
+        let quoted =
+            self.low.iter().chain(&self.high).find(|edge| edge.is_quoted && number(&edge.text).is_some());
         let strange =
             edges.find(|edge| !edge.is_quoted && edge.text.starts_with(|c: char| c.is_ascii_digit()));
         let as_text =
             |edge: &Edge| format!("{:?} is no number, time or address, and is compared as text", edge.text);
-        let note = strange.map(as_text).or_else(|| empty_note(&low, &high));
+        let in_quotes = |edge: &Edge| {
+            format!("{:?} in quotes is compared as text; without them it is a number", edge.text)
+        };
+        let note = strange.map(as_text).or_else(|| quoted.map(in_quotes)).or_else(|| empty_note(&low, &high));
         Ok((Test::Text { low, high }, note))
     }
 

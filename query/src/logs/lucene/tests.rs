@@ -136,7 +136,7 @@ fn ranges_compare_what_they_hold() {
     check("status:[* TO *]", "_exists_:status");
     check("age:(>=10 AND <20)", "(age:[10 TO *] AND age:[* TO 20})");
     check("name:[alfa TO Beta}", r#"name:["alfa" TO "beta"}"#);
-    check(r#"name:["1" TO "5"]"#, r#"name:["1" TO "5"]"#);
+    noted(r#"name:["1" TO "5"]"#, r#"name:["1" TO "5"]"#, "without them it is a number");
     noted("took:>5ms", r#"took:["5ms" TO *]"#.replace('[', "{").as_str(), "compared as text");
     noted("status:[5 TO 1]", "status:[5 TO 1]", "nothing lies");
     noted("message:>5", "message:{5 TO *]", "name a field");
