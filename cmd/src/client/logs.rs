@@ -3,8 +3,9 @@
 use std::collections::HashSet;
 use std::io::Write;
 
+use anyhow::Context;
 use clap::Args;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::entry::{EntryFormat, Printer};
 use super::follow::{Tail, place};
@@ -13,6 +14,9 @@ use super::{get, moment, runtime, url_of};
 
 /// Entries of one request.
 const PAGE: usize = 5_000;
+
+/// How far from an entry lines of its stream are looked for.
+const STREAM_SPAN_NS: i64 = 86_400_000_000_000;
 
 /// Counted by `--stats`.
 const COUNTED: [&str; 5] = ["level", "namespace", "service", "pod", "node"];
@@ -142,15 +146,7 @@ async fn print_all(
     let mut shown = HashSet::new();
     let mut is_first = true;
     for entry in entries {
-        let (file, offset) = (entry["file"].as_str().unwrap_or_default(), entry["offset"].to_string());
-        let around = if file.is_empty() {
-            Value::Null
-        } else {
-            let lines = lines.to_string();
-            let params =
-                [("file", file.to_owned()), ("offset", offset), ("before", lines.clone()), ("after", lines)];
-            args.ask("/api/logs/context", &params).await?
-        };
+        let around = around(args, entry, lines).await?;
         let list = |name: &str| around[name].as_array().cloned().unwrap_or_default();
         let before = list("before").into_iter().map(|entry| (entry, "  "));
         let group =
@@ -167,6 +163,44 @@ async fn print_all(
         }
     }
     Ok(())
+}
+
+/// The lines before and after an entry: of its file, or, if it came by no file, of its stream.
+async fn around(args: &LogsArgs, entry: &Value, lines: u32) -> anyhow::Result<Value> {
+    let file = entry["file"].as_str().unwrap_or_default();
+    if !file.is_empty() {
+        let (offset, lines) = (entry["offset"].to_string(), lines.to_string());
+        let params =
+            [("file", file.to_owned()), ("offset", offset), ("before", lines.clone()), ("after", lines)];
+        return args.ask("/api/logs/context", &params).await;
+    }
+    let labels = entry["stream"].as_object().into_iter().flatten();
+    let stream: Vec<String> = labels.map(|(name, value)| format!("{name}:{value}")).collect();
+    let at: i64 = entry["time_ns"].as_str().unwrap_or_default().parse().context("an entry without a time")?;
+    let id = entry["id"].as_str().context("an entry without an id")?;
+    let mut found = json!({});
+    for (name, order) in [("before", "newest"), ("after", "oldest")] {
+        if lines == 0 {
+            continue;
+        }
+        let params = [
+            ("q", stream.join(" ")),
+            ("start", at.saturating_sub(STREAM_SPAN_NS).to_string()),
+            ("end", at.saturating_add(STREAM_SPAN_NS).to_string()),
+            ("order", order.to_owned()),
+            ("cursor", id.to_owned()),
+            ("limit", lines.to_string()),
+            ("total", "false".to_owned()),
+        ];
+        let mut page = args.ask("/api/logs/search", &params).await?;
+        warn(&page);
+        let mut entries = page["entries"].as_array_mut().map(std::mem::take).unwrap_or_default();
+        if order == "newest" {
+            entries.reverse();
+        }
+        found[name] = entries.into();
+    }
+    Ok(found)
 }
 
 async fn print_stats(args: &LogsArgs) -> anyhow::Result<()> {

@@ -4,7 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, client, get, poll};
+use crate::support::{Server, binnacle, client, get, poll};
 
 /// Lines of an hour ago, a second apart.
 #[allow(clippy::disallowed_methods, reason = "the server under test runs on the machine's clock")]
@@ -47,6 +47,11 @@ async fn lines_come_in_by_lokis_door_and_stay() {
         assert_eq!(total(server, "%22order%2017%20moved%22").await, Some(1));
         let text = export(server, "text").await;
         assert!(lines.iter().all(|line| text.contains(line.as_str())), "a line is missing");
+        let context = ["--since", "2h", "--context", "2", "-o", "raw", "--url", &server.url];
+        let shown = binnacle().args(["logs", "\"order 17 moved\""]).args(context).output().unwrap();
+        let shown = String::from_utf8(shown.stdout).unwrap();
+        let near: Vec<&str> = shown.lines().map(|line| line.trim_start_matches(['>', ' '])).collect();
+        assert_eq!(near, lines[15..20], "neighbours in the stream");
         let rows = export(server, "csv").await;
         assert_eq!(rows.lines().filter(|row| row.contains("moved")).count(), 3000);
         let last = export(server, "ndjson").await.lines().last().map(str::to_owned).unwrap();
