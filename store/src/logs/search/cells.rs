@@ -44,6 +44,36 @@ impl RowsOf {
     }
 }
 
+/// Places of a [`CellCache`]: cells are mostly asked about again soon, or not at all.
+const CACHED: usize = if cfg!(test) { 16 } else { 1 << 12 };
+
+/// What was found out about cells on behalf of probes, as far as there is a place for it: the latest ones.
+#[derive(Debug, Default)]
+pub(super) struct CellCache {
+    /// The bits of a cell, and twice the number of the probe, and one more if it holds the probe.
+    places: Vec<(u64, usize)>,
+}
+
+impl CellCache {
+    fn place(probe: usize, cell: u64) -> usize {
+        let hash = (cell ^ (probe as u64) << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        (hash >> 32) as usize % CACHED
+    }
+
+    pub(super) fn get(&self, probe: usize, cell: u64) -> Option<bool> {
+        let (known, holds) = self.places.get(Self::place(probe, cell))?;
+        (*known == cell && holds / 2 == probe).then_some(holds % 2 == 1)
+    }
+
+    pub(super) fn insert(&mut self, probe: usize, cell: u64, holds: bool) {
+        if self.places.is_empty() {
+            // No cell of any probe.
+            self.places = vec![(0, usize::MAX); CACHED];
+        }
+        self.places[Self::place(probe, cell)] = (cell, 2 * probe + usize::from(holds));
+    }
+}
+
 /// Whether a text has a word, which is in lower case.
 pub(super) fn has_word(text: &[u8], word: &str) -> bool {
     if text.is_ascii() && word.is_ascii() {

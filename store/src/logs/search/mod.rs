@@ -4,7 +4,7 @@
 //! LogQuery ─► Plan ─┬─ per stream    labels decide, or not
 //!                   ├─ per page      filter and table of texts: can a variable have it?
 //!                   ├─ per template  constant text decides for all its rows: yes, no, look
-//!                   ├─ per variable  texts, then cells decide for the rows of a template (`narrow`, `probe`, `fields`)
+//!                   ├─ per variable  texts, then cells decide for the rows of a template (`narrow`, `probe`, `any`, `fields`)
 //!                   └─ per row       only where nothing of that decides: the message is put together
 //! Found ─► newest first, counts, groups, patterns
 //! ```
@@ -13,6 +13,7 @@
 //! those of a scan (`model::storage::NaiveLogs`).
 
 mod answers;
+mod any;
 mod candidates;
 mod cells;
 pub(super) mod facts;

@@ -41,8 +41,18 @@ pub(super) struct OfTemplate<'a> {
     pub(super) signature: &'a Signature,
 }
 
-/// For each row of a template whether a variable holds a probe.
-pub(super) type Column = Rc<[bool]>;
+/// For each row of a template whether a variable holds a probe: a bit of each.
+pub(super) type Column = Rc<[u64]>;
+
+/// Bytes that one thread keeps of what it found out about a page: columns, and what is known of texts. A query may have
+/// thousands of conditions.
+const HELD_MAX_BYTES: usize = if cfg!(test) { 2048 } else { 32 * 1024 * 1024 };
+
+/// In which the room of a query is counted.
+const SAMPLE_BYTES: usize = 16;
+
+/// Cells that are looked at between two looks at the deadline.
+const CELLS_PER_CHECK: usize = 256;
 
 /// What a condition asks of a template's variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,14 +92,14 @@ impl Looker<'_> {
             Ok(Verdict::Yes) => Ok(Answer::All),
             Ok(Verdict::No) => Ok(Answer::None),
             Ok(Verdict::Look) => self.answer(&root, at, counts),
-            Err(error) => Err(error.into()),
+            Err(error) => Err(error),
         };
         self.plan.root = root;
         answer
     }
 
     /// As [`Self::answer`], without reading any variable.
-    fn peek(&mut self, node: &Node, at: &OfTemplate<'_>) -> Result<Verdict, PageError> {
+    fn peek(&mut self, node: &Node, at: &OfTemplate<'_>) -> Result<Verdict, Broken> {
         let mut among = |parts: &[Node], decisive: Verdict| {
             let mut verdict = decisive.not();
             for part in parts {
@@ -110,7 +120,7 @@ impl Looker<'_> {
         }
     }
 
-    fn peek_leaf(&mut self, leaf: usize, at: &OfTemplate<'_>) -> Result<Verdict, PageError> {
+    fn peek_leaf(&mut self, leaf: usize, at: &OfTemplate<'_>) -> Result<Verdict, Broken> {
         let verdict = self.plan.judge_leaf(leaf, at.signature, &at.template, self.facts);
         if verdict != Verdict::Look {
             return Ok(verdict);
@@ -151,35 +161,43 @@ impl Looker<'_> {
     ) -> Result<Answer, Broken> {
         let (decisive, idle) =
             if one_is_enough { (Answer::All, Answer::None) } else { (Answer::None, Answer::All) };
-        let mut left: Vec<(&Node, Answer)> = Vec::new();
+        // Of all of them together, and which one that is if there is but one.
+        let (mut all, mut only) = (idle.clone(), None);
         for part in parts {
-            match self.answer(part, at, counts)? {
-                answer if answer == decisive => return Ok(decisive),
-                answer if answer == idle => {}
-                answer => left.push((part, answer)),
+            self.is_over()?;
+            let answer = self.answer(part, at, counts && only.is_none() && all == idle)?;
+            if answer == decisive {
+                return Ok(decisive);
             }
-        }
-        match left.len() {
-            0 => return Ok(idle),
-            1 => return Ok(left.swap_remove(0).1),
-            _ => {}
-        }
-        let mut all: Option<Vec<bool>> = None;
-        for (part, answer) in left {
+            if answer == idle || all == Answer::Open {
+                continue;
+            }
+            if all == idle {
+                (all, only) = (answer, Some(part));
+                continue;
+            }
             // Which rows they are matters where there are several conditions.
-            let answer =
-                if matches!(answer, Answer::Count(_)) { self.answer(part, at, false)? } else { answer };
-            let Answer::Rows(rows) = answer else { return Ok(Answer::Open) };
-            match &mut all {
-                None => all = Some(rows),
-                Some(all) => {
-                    for (one, other) in all.iter_mut().zip(rows) {
+            if let (Answer::Count(_), Some(first)) = (&all, only) {
+                all = self.answer(first, at, false)?;
+            }
+            all = match (all, answer) {
+                (Answer::Rows(mut rows), Answer::Rows(others)) => {
+                    for (one, other) in rows.iter_mut().zip(others) {
                         *one = if one_is_enough { *one | other } else { *one & other };
                     }
+                    Answer::of_rows(rows)
                 }
+                _ => Answer::Open,
+            };
+            if all == decisive {
+                return Ok(decisive);
             }
         }
-        Ok(all.map_or(idle, Answer::of_rows))
+        Ok(all)
+    }
+
+    pub(super) fn is_over(&self) -> Result<(), StorageError> {
+        if self.deadline.is_over() { Err(StorageError::Deadline) } else { Ok(()) }
     }
 
     fn answer_leaf(&mut self, leaf: usize, at: &OfTemplate<'_>, counts: bool) -> Result<Answer, Broken> {
@@ -194,12 +212,13 @@ impl Looker<'_> {
             return Ok(Answer::Count(count));
         }
         let column = self.column(leaf, &asked, at)?;
-        let answer = Answer::of_rows(column.to_vec());
+        let rows = self.page.templates()[at.number as usize].rows as usize;
+        let answer = Answer::of_rows((0..rows).map(|row| column[row / 64] >> (row % 64) & 1 == 1).collect());
         Ok(if asked.decides || answer == Answer::None { answer } else { Answer::Open })
     }
 
     /// How many rows there are, if one hole alone has the probe's texts.
-    fn count(&mut self, leaf: usize, asked: &Asked, at: &OfTemplate<'_>) -> Result<Option<u32>, PageError> {
+    fn count(&mut self, leaf: usize, asked: &Asked, at: &OfTemplate<'_>) -> Result<Option<u32>, Broken> {
         let kinds = self.plan.leaves[leaf].kinds[asked.probe];
         let page = self.page;
         let known = self.known(leaf, asked.probe)?;
@@ -226,9 +245,7 @@ impl Looker<'_> {
         if let Some(column) = self.columns.get(&key) {
             return Ok(Rc::clone(column));
         }
-        if self.deadline.is_over() {
-            return Err(StorageError::Deadline.into());
-        }
+        self.is_over()?;
         let (page, number) = (self.page, at.number as usize);
         let kinds = self.plan.leaves[leaf].kinds[asked.probe];
         let known = self.known(leaf, asked.probe)?;
@@ -240,7 +257,9 @@ impl Looker<'_> {
         for hole in holes {
             self.column_of_hole(leaf, asked.probe, hole, &mut column, at)?;
         }
-        let column: Column = column.into();
+        let of_bits = |rows: &[bool]| (0..).zip(rows).fold(0, |bits, (at, row)| bits | u64::from(*row) << at);
+        let column: Column = column.chunks(64).map(of_bits).collect();
+        self.hold(8 * column.len() + 2 * size_of_val(&key))?;
         self.columns.insert(key, Rc::clone(&column));
         Ok(column)
     }
@@ -253,8 +272,11 @@ impl Looker<'_> {
         hole: usize,
         column: &mut [bool],
         at: &OfTemplate<'_>,
-    ) -> Result<(), PageError> {
+    ) -> Result<(), Broken> {
         let (page, number) = (self.page, at.number as usize);
+        if column.iter().all(|holds| *holds) {
+            return Ok(());
+        }
         let of_kind = attribute_kind(&at.template, hole);
         let cells = page.cells(number, hole)?;
         let (tables, texts) = (page.tables()?, page.texts()?);
@@ -269,9 +291,9 @@ impl Looker<'_> {
             self.rows.fill(page)?;
         }
         let ids = known.ids(probe, page)?;
-        let others = &mut self.cells[slot];
+        let others = &mut self.cells;
         let mut text = Vec::new();
-        let mut last = (u64::MAX, false);
+        let (mut last, mut looked) = ((u64::MAX, false), 0);
         for (occurrence, bits) in cells.iter().enumerate() {
             if column[occurrence] || may >> (bits >> 60) & 1 == 0 {
                 continue;
@@ -279,6 +301,10 @@ impl Looker<'_> {
             if last.0 == *bits {
                 column[occurrence] = last.1;
                 continue;
+            }
+            looked += 1;
+            if looked % CELLS_PER_CHECK == 0 && self.deadline.is_over() {
+                return Err(StorageError::Deadline.into());
             }
             let cell = Cell(*bits);
             let of_text = match cell.kind() {
@@ -290,14 +316,14 @@ impl Looker<'_> {
             // What a cell says may depend on its entry's time, or on the kind of its attribute.
             let is_time = cell.kind() == Some(Kind::Time);
             let is_own = is_time || of_kind == Some(ValueKind::Bool);
-            let seen = if is_own { None } else { of_text.or_else(|| others.get(bits).copied()) };
+            let seen = if is_own { None } else { of_text.or_else(|| others.get(slot, *bits)) };
             let holds = if let Some(holds) = seen {
                 holds
             } else {
                 text.clear();
                 let time = if is_time { times[self.rows.row(at.number, occurrence)?] } else { 0 };
                 if !decode(cell, tables, time, &mut text) {
-                    return Err(PageError::Damaged("a variable that leads nowhere"));
+                    return Err(PageError::Damaged("a variable that leads nowhere").into());
                 }
                 let holds = match (probe, of_kind) {
                     (Probe::Attribute(matcher), Some(kind)) => {
@@ -306,7 +332,7 @@ impl Looker<'_> {
                     _ => probe.of_text(&text),
                 };
                 if !is_own {
-                    others.insert(*bits, holds);
+                    others.insert(slot, *bits, holds);
                 }
                 holds
             };
@@ -317,13 +343,30 @@ impl Looker<'_> {
     }
 
     /// What is known of a probe in this page.
-    pub(super) fn known(&mut self, leaf: usize, probe: usize) -> Result<&mut Known, PageError> {
+    pub(super) fn known(&mut self, leaf: usize, probe: usize) -> Result<&mut Known, Broken> {
         let of_leaf = &self.plan.leaves[leaf];
         let slot = of_leaf.first_probe + probe;
         if self.known[slot].is_none() {
-            self.known[slot] = Some(Known::of(&of_leaf.probes[probe], self.page)?);
+            self.is_over()?;
+            let known = Known::of(&of_leaf.probes[probe], self.page, self.deadline)?;
+            self.hold(known.weight(self.page)?)?;
+            self.known[slot] = Some(known);
         }
-        self.known[slot].as_mut().ok_or(PageError::Damaged("nothing is known"))
+        Ok(self.known[slot].as_mut().ok_or(PageError::Damaged("nothing is known"))?)
+    }
+
+    /// Counts bytes that are kept of the page from now on, and lets go of all others if these are too many.
+    fn hold(&mut self, bytes: usize) -> Result<(), StorageError> {
+        self.held += bytes;
+        if self.held > HELD_MAX_BYTES {
+            self.columns.clear();
+            self.known.iter_mut().for_each(|known| *known = None);
+            self.held = bytes;
+            self.holding = self.deadline.holding();
+            self.holding.add(bytes / SAMPLE_BYTES)?;
+            return Ok(());
+        }
+        self.holding.add(bytes.div_ceil(SAMPLE_BYTES))
     }
 }
 
@@ -340,6 +383,8 @@ impl Plan {
                 (!template.is_whole()).then_some(Asked { probe, holes: 0..cuts, decides: false })
             }
             LogQuery::Value { field: Field::Message, test } if is_of_one_word(test) => decisive,
+            // Tests of words, made one.
+            LogQuery::Or(_) => decisive,
             LogQuery::Value { field: Field::Parsed(name), .. } if is_as_written(template, name) => {
                 let probe = self.variable_word(leaf, template)?;
                 Some(Asked { probe, holes: 0..template.holes(), decides: false })

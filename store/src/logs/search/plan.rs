@@ -9,6 +9,7 @@ use binnacle_model::log_query::{LineTest, LogQuery, LogRegex, Phrase, Test};
 use binnacle_model::storage::{Deadline, LogRequest, StorageError};
 use binnacle_model::{Label, Labels, MatchOp, Matcher};
 
+use super::any::{AnyOf, is_one_of_many};
 use super::facts::{Facts, is_plain_word, plain_phrase};
 use super::fields::Layout;
 use super::narrow::probes;
@@ -92,6 +93,8 @@ pub(in crate::logs) struct Plan {
     /// Streams of sealed pages of each kind, and those of any.
     of_kind: Vec<NumberSet>,
     known_streams: NumberSet,
+    /// What one template is asked: its conditions, and those that were made one.
+    tests: usize,
     /// Conditions asked of templates since the deadline was looked at.
     judged: usize,
 }
@@ -106,6 +109,7 @@ impl Plan {
         let mut leaves = Vec::new();
         let root = number(&request.query, &mut leaves);
         let (known, items, kept) = (HashMap::default(), HashMap::default(), Vec::new());
+        let tests = leaves.iter().map(Leaf::tests).sum();
         Self {
             request: request.clone(),
             root,
@@ -122,6 +126,7 @@ impl Plan {
             streams: Vec::new(),
             of_kind: Vec::new(),
             known_streams: NumberSet::default(),
+            tests,
             judged: 0,
         }
     }
@@ -241,7 +246,7 @@ impl Plan {
         facts: &Facts,
         deadline: &Deadline,
     ) -> Result<Judged, StorageError> {
-        self.judged += self.leaves.len();
+        self.judged += self.tests;
         if self.judged >= JUDGED_PER_CHECK {
             self.judged = 0;
             if deadline.is_over() {
@@ -413,7 +418,13 @@ impl Plan {
                     Verdict::of(attribute.is_none() && matcher.matches(""))
                 }
             }
-            LogQuery::All | LogQuery::And(_) | LogQuery::Or(_) | LogQuery::Not(_) => Verdict::Look,
+            LogQuery::Or(_) => {
+                let Some(Probe::AnyWord(any)) = self.leaves[leaf].probes.first() else {
+                    return Verdict::Look;
+                };
+                Arc::clone(any).judge(template, || self.items(template))
+            }
+            LogQuery::All | LogQuery::And(_) | LogQuery::Not(_) => Verdict::Look,
         }
     }
 
@@ -496,7 +507,7 @@ fn lacks(template: &Template, text: &str) -> bool {
 
 impl Verdict {
     /// A template without a hole has nothing but its constant text.
-    fn unless_constant(self, template: &Template) -> Self {
+    pub(super) fn unless_constant(self, template: &Template) -> Self {
         if template.cuts.is_empty() { Self::No } else { self }
     }
 }
@@ -544,8 +555,34 @@ pub(super) fn is_as_written(template: &Template, name: &str) -> bool {
 fn number(query: &LogQuery, leaves: &mut Vec<Leaf>) -> Node {
     match query {
         LogQuery::All => Node::All,
-        LogQuery::And(parts) => Node::And(parts.iter().map(|part| number(part, leaves)).collect()),
-        LogQuery::Or(parts) => Node::Or(parts.iter().map(|part| number(part, leaves)).collect()),
+        LogQuery::And(parts) => {
+            // Not this and not that is not one of them.
+            let (mut tests, mut others) = (Vec::new(), Vec::new());
+            for part in parts {
+                match part {
+                    LogQuery::Not(not) if is_one_of_many(not) => tests.push(&**not),
+                    other => others.push(other),
+                }
+            }
+            if tests.len() < 2 {
+                return Node::And(parts.iter().map(|part| number(part, leaves)).collect());
+            }
+            let mut nodes: Vec<Node> = others.into_iter().map(|part| number(part, leaves)).collect();
+            nodes.push(Node::Not(Box::new(one_of(&tests, leaves))));
+            Node::And(nodes)
+        }
+        LogQuery::Or(parts) => {
+            let (tests, others): (Vec<&LogQuery>, Vec<_>) =
+                parts.iter().partition(|part| is_one_of_many(part));
+            if tests.len() < 2 {
+                return Node::Or(parts.iter().map(|part| number(part, leaves)).collect());
+            }
+            let one = one_of(&tests, leaves);
+            if others.is_empty() {
+                return one;
+            }
+            Node::Or([one].into_iter().chain(others.into_iter().map(|part| number(part, leaves))).collect())
+        }
         LogQuery::Not(part) => Node::Not(Box::new(number(part, leaves))),
         leaf => {
             let needs = regex_of(leaf).and_then(Needs::of);
@@ -555,10 +592,39 @@ fn number(query: &LogQuery, leaves: &mut Vec<Leaf>) -> Node {
                 _ => one_of.iter().map(|needle| Needle::new(needle)).collect(),
             };
             let probes = probes(leaf, one_of);
-            let first_probe = leaves.last().map_or(0, |last: &Leaf| last.first_probe + last.probes.len());
-            let kinds = probes.iter().map(Probe::kinds).collect();
-            leaves.push(Leaf { query: leaf.clone(), needs, needles, probes, kinds, first_probe });
-            Node::Leaf(leaves.len() - 1)
+            add_leaf(leaves, Leaf { query: leaf.clone(), needs, needles, ..Leaf::with(probes) })
+        }
+    }
+}
+
+/// Conditions of which one has to hold, and that words decide one by one, as a single one.
+fn one_of(parts: &[&LogQuery], leaves: &mut Vec<Leaf>) -> Node {
+    let test = |part: &&LogQuery| match part {
+        LogQuery::Value { test, .. } => Some(test.clone()),
+        _ => None,
+    };
+    let any = AnyOf::new(parts.iter().filter_map(test).collect());
+    let query = LogQuery::Or(parts.iter().map(|part| (*part).clone()).collect());
+    add_leaf(leaves, Leaf { query, ..Leaf::with(vec![Probe::AnyWord(Arc::new(any))]) })
+}
+
+fn add_leaf(leaves: &mut Vec<Leaf>, leaf: Leaf) -> Node {
+    let first_probe = leaves.last().map_or(0, |last: &Leaf| last.first_probe + last.probes.len());
+    leaves.push(Leaf { first_probe, ..leaf });
+    Node::Leaf(leaves.len() - 1)
+}
+
+impl Leaf {
+    fn with(probes: Vec<Probe>) -> Self {
+        let kinds = probes.iter().map(Probe::kinds).collect();
+        Self { query: LogQuery::All, needs: None, needles: Vec::new(), probes, kinds, first_probe: 0 }
+    }
+
+    /// How many conditions it is.
+    fn tests(&self) -> usize {
+        match &self.query {
+            LogQuery::Or(parts) => parts.len(),
+            _ => 1,
         }
     }
 }

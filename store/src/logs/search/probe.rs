@@ -6,10 +6,15 @@
 //!                     └─ Places      which holes of a page have texts that do: no other is read
 //! ```
 
+use std::sync::Arc;
+
 use binnacle_model::Matcher;
 use binnacle_model::log_query::{Test, Wildcard};
+use binnacle_model::storage::{Deadline, StorageError};
 use binnacle_model::tokens::words;
 
+use super::Broken;
+use super::any::AnyOf;
 use super::cells::{has_word, kinds_with};
 use super::facts::is_of_time;
 use crate::logs::page::{
@@ -24,6 +29,8 @@ pub(super) enum Probe {
     Word(String),
     /// A test that one word decides.
     OneWord(Test),
+    /// Tests of which one must pass, each of which one word decides.
+    AnyWord(Arc<AnyOf>),
     /// Bytes, of which one sort must be there.
     Bytes(Vec<Vec<u8>>),
     /// An attribute's value as a whole.
@@ -36,6 +43,9 @@ const YES: u8 = 2;
 /// It depends on the number.
 const OPEN: u8 = 3;
 
+/// Texts that are looked at between two looks at the deadline.
+const TEXTS_PER_CHECK: usize = 1024;
+
 impl Probe {
     /// Bits of the kinds of cells that may hold it.
     pub(super) fn kinds(&self) -> u16 {
@@ -46,11 +56,8 @@ impl Probe {
                 let may_be_time = is_of_time(word) || word.bytes().all(|byte| byte.is_ascii_digit());
                 kinds_with(word.as_bytes()) & !time | u16::from(may_be_time) << Kind::Time as u16
             }
-            Self::OneWord(test) => {
-                let kinds = literals(test).fold(u16::MAX, |kinds, literal| kinds & kinds_with(literal));
-                // Months are the longest runs of letters that a timestamp has.
-                kinds & !time | u16::from(may_be_of_a_time(test)) << Kind::Time as u16
-            }
+            Self::OneWord(test) => kinds_of(test),
+            Self::AnyWord(any) => any.tests().iter().fold(0, |kinds, test| kinds | kinds_of(test)),
             Self::Bytes(needles) => needles.iter().fold(0, |kinds, needle| kinds | kinds_with(needle)),
             Self::Attribute(_) => u16::MAX,
         }
@@ -65,6 +72,7 @@ impl Probe {
                     words(&String::from_utf8_lossy(text)).map(|word| word.text).collect();
                 test.of_words(&found).unwrap_or(false)
             }
+            Self::AnyWord(any) => any.of_text(text),
             Self::Bytes(needles) => needles.iter().any(|needle| memchr::memmem::find(text, needle).is_some()),
             Self::Attribute(matcher) => matcher.matches(&String::from_utf8_lossy(text)),
         }
@@ -75,6 +83,7 @@ impl Probe {
         let may_be_number = match self {
             Self::Word(word) => word.bytes().all(|byte| byte.is_ascii_digit()),
             Self::OneWord(test) => may_be_number(test),
+            Self::AnyWord(any) => any.tests().iter().any(may_be_number),
             Self::Bytes(needles) => {
                 let may = |needle: &Vec<u8>| {
                     let head = head_of(needle);
@@ -107,7 +116,7 @@ impl Probe {
                     needles.iter().map(|needle| Some(head_of(needle)).filter(|head| !head.is_empty()));
                 heads.collect()
             }
-            Self::Attribute(_) => None,
+            Self::AnyWord(_) | Self::Attribute(_) => None,
         }
     }
 
@@ -120,7 +129,12 @@ impl Probe {
     fn candidates(&self, texts: &Texts, folded: &Folded, grams: Option<&Grams>) -> Option<Vec<usize>> {
         let bytes = if self.is_exact() { &texts.bytes } else { folded.bytes(texts) };
         let mut found: Vec<usize> = Vec::new();
-        for anchor in self.anchors()? {
+        let mut anchors = self.anchors();
+        if let Self::AnyWord(any) = self {
+            found = any.candidates(texts, bytes)?;
+            anchors = Some(Vec::new());
+        }
+        for anchor in anchors? {
             let finder = memchr::memmem::Finder::new(anchor);
             for part in parts_with(grams, anchor, bytes.len()) {
                 let mut at = part.start;
@@ -141,6 +155,13 @@ impl Probe {
         found.dedup();
         Some(found)
     }
+}
+
+/// Bits of the kinds of cells that may hold a word which passes.
+fn kinds_of(test: &Test) -> u16 {
+    let kinds = literals(test).fold(u16::MAX, |kinds, literal| kinds & kinds_with(literal));
+    // Months are the longest runs of letters that a timestamp has.
+    kinds & !(1 << Kind::Time as u16) | u16::from(may_be_of_a_time(test)) << Kind::Time as u16
 }
 
 /// What stands before the digits at the end.
@@ -202,12 +223,15 @@ pub(super) struct Places {
 
 impl Places {
     /// `None` if the page, or the probe, does not allow to say.
-    pub(super) fn of(probe: &Probe, page: &dyn PageView) -> Result<Option<Self>, PageError> {
+    fn of(probe: &Probe, page: &dyn PageView, deadline: &Deadline) -> Result<Option<Self>, Broken> {
         let Some((uses, folded)) = page.uses()? else { return Ok(None) };
         let texts = page.texts()?;
         let Some(candidates) = probe.candidates(texts, folded, page.grams()?) else { return Ok(None) };
         let (mut found, mut places) = (Vec::new(), Vec::new());
-        for number in candidates {
+        for (looked, number) in (1usize..).zip(candidates) {
+            if looked.is_multiple_of(TEXTS_PER_CHECK) && deadline.is_over() {
+                return Err(StorageError::Deadline.into());
+            }
             let Some(text) = texts.get(number) else { continue };
             for is_prefix in [false, true] {
                 let slot = slot_of(number, is_prefix);
@@ -242,6 +266,7 @@ impl Places {
             }
             is_same
         });
+        places.shrink_to_fit();
         Ok(Some(Self { found, places }))
     }
 
@@ -347,7 +372,7 @@ fn uuid_of(text: &str) -> Option<u128> {
 #[derive(Debug)]
 pub(super) struct Known {
     ids: Option<Ids>,
-    /// By `slot_of`; empty until somebody asks, zero where nobody looked.
+    /// By `slot_of`, four in a byte; empty until somebody asks, zero where nobody looked.
     texts: Vec<u8>,
     /// Whether there are holes that need not be read.
     places: Option<Places>,
@@ -356,13 +381,30 @@ pub(super) struct Known {
 }
 
 impl Known {
-    pub(super) fn of(probe: &Probe, page: &dyn PageView) -> Result<Self, PageError> {
-        let places = Places::of(probe, page)?;
+    pub(super) fn of(probe: &Probe, page: &dyn PageView, deadline: &Deadline) -> Result<Self, Broken> {
+        let places = Places::of(probe, page, deadline)?;
         let mut known = Self { ids: None, texts: Vec::new(), places, of_ids: (Vec::new(), 0) };
         if known.places.is_some() && probe.kinds() & IDS != 0 {
             known.of_ids = known.ids(probe, page)?.holes(page)?;
         }
+        if let Some(places) = &known.places {
+            let texts = page.texts()?;
+            // A long list is larger than what is known of all texts.
+            if places.found.len() > texts.len() / 16 {
+                known.fill(texts);
+            }
+        }
         Ok(known)
+    }
+
+    /// Bytes that it takes, or will take once somebody asks.
+    pub(super) fn weight(&self, page: &dyn PageView) -> Result<usize, PageError> {
+        let places = self.places.as_ref().map_or(0, |places| {
+            size_of::<(u32, u8)>() * places.found.capacity() + size_of::<Place>() * places.places.capacity()
+        });
+        let ids = size_of::<HoleNumber>() * self.of_ids.0.capacity();
+        let texts = if self.places.is_some() { page.texts()?.len() } else { page.rows() };
+        Ok(places + ids + texts / 2 + size_of::<Self>())
     }
 
     /// Those of the kinds of cells of which it is not known which holes hold the probe.
@@ -381,11 +423,17 @@ impl Known {
     }
 
     fn fill(&mut self, texts: &Texts) {
-        let others = if self.places.is_some() { NO } else { 0 };
-        self.texts = vec![others; 2 * texts.len()];
-        for (slot, holds) in self.places.iter().flat_map(|places| &places.found) {
-            self.texts[*slot as usize] = *holds;
+        let others = if self.places.is_some() { NO * 0b0101_0101 } else { 0 };
+        self.texts = vec![others; (2 * texts.len()).div_ceil(4)];
+        let found = self.places.as_mut().map(|places| std::mem::take(&mut places.found));
+        for (slot, holds) in found.into_iter().flatten() {
+            self.set(slot as usize, holds);
         }
+    }
+
+    fn set(&mut self, slot: usize, holds: u8) {
+        let (at, shift) = (slot / 4, 2 * (slot % 4));
+        self.texts[at] = self.texts[at] & !(3 << shift) | holds << shift;
     }
 
     /// Whether the text of a cell holds the probe: `None` if the number behind it decides.
@@ -399,19 +447,21 @@ impl Known {
         if self.texts.is_empty() {
             self.fill(texts);
         }
-        let slot = self.texts.get_mut(slot_of(number, is_prefix));
-        let slot = slot.ok_or(PageError::Damaged("a variable that leads nowhere"))?;
-        if *slot == 0 {
+        let slot = slot_of(number, is_prefix);
+        let four = self.texts.get(slot / 4).ok_or(PageError::Damaged("a variable that leads nowhere"))?;
+        let mut holds = four >> (2 * (slot % 4)) & 3;
+        if holds == 0 {
             let text = texts.get(number).unwrap_or_default();
-            *slot = if is_prefix {
+            holds = if is_prefix {
                 probe.of_prefix(text)
             } else if probe.of_text(text) {
                 YES
             } else {
                 NO
             };
+            self.set(slot, holds);
         }
-        Ok(match *slot {
+        Ok(match holds {
             NO => Some(false),
             YES => Some(true),
             _ => None,

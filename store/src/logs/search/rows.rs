@@ -7,10 +7,10 @@ use std::sync::Arc;
 use binnacle_model::LogTime;
 use binnacle_model::log::{Field, LogEntry};
 use binnacle_model::log_query::{EntryView, LogQuery, Test};
-use binnacle_model::storage::{Deadline, StorageError};
+use binnacle_model::storage::{Deadline, Holding, StorageError};
 use binnacle_model::tokens::words;
 
-use super::cells::RowsOf;
+use super::cells::{CellCache, RowsOf};
 use super::facts::Facts;
 use super::narrow::{Answer, Column, OfTemplate};
 use super::needle::Verdict;
@@ -322,8 +322,11 @@ pub(super) struct Looker<'a> {
     pub(super) columns: HashMap<(usize, usize, u32), Column, foldhash::fast::FixedState>,
     /// By probe: what is known of texts.
     pub(super) known: Vec<Option<Known>>,
-    /// By probe: what was found out about other cells.
-    pub(super) cells: Vec<HashMap<u64, bool, foldhash::fast::FixedState>>,
+    /// What was found out about other cells.
+    pub(super) cells: CellCache,
+    /// Bytes of columns, and of what is known of texts.
+    pub(super) held: usize,
+    pub(super) holding: Holding,
     message: Vec<u8>,
     pub(super) rows: RowsOf,
     pub(super) deadline: &'a Deadline,
@@ -336,7 +339,7 @@ pub(super) struct Looker<'a> {
 impl<'a> Looker<'a> {
     fn new(plan: &'a mut Plan, page: &'a dyn PageView, facts: &'a Facts, deadline: &'a Deadline) -> Self {
         let probes = plan.probes();
-        let (known, cells) = ((0..probes).map(|_| None).collect(), vec![HashMap::default(); probes]);
+        let known = (0..probes).map(|_| None).collect();
         let (columns, message) = (HashMap::default(), Vec::new());
         Self {
             plan,
@@ -344,7 +347,9 @@ impl<'a> Looker<'a> {
             facts,
             columns,
             known,
-            cells,
+            cells: CellCache::default(),
+            held: 0,
+            holding: deadline.holding(),
             message,
             rows: RowsOf::default(),
             deadline,
@@ -385,7 +390,7 @@ impl<'a> Looker<'a> {
     }
 
     /// Templates of which variables or rows have to be looked at.
-    fn open_templates(&mut self, left: Left, verdicts: &Verdicts) -> Result<Vec<u32>, PageError> {
+    fn open_templates(&mut self, left: Left, verdicts: &Verdicts) -> Result<Vec<u32>, Broken> {
         let mut held = Vec::new();
         let mut open = Vec::new();
         for place in self.among(verdicts.look()) {
@@ -423,7 +428,7 @@ impl<'a> Looker<'a> {
         leaf: usize,
         probe: usize,
         template: u32,
-    ) -> Result<bool, PageError> {
+    ) -> Result<bool, Broken> {
         if held.len() <= probe {
             held.resize_with(probe + 1, || None);
         }
@@ -435,7 +440,7 @@ impl<'a> Looker<'a> {
         Ok(has_it || self.page.all_kinds(template as usize) & kinds != 0)
     }
 
-    fn held(&mut self, leaf: usize, probe: usize) -> Result<Held, PageError> {
+    fn held(&mut self, leaf: usize, probe: usize) -> Result<Held, Broken> {
         let kinds = self.plan.leaves[leaf].kinds[probe];
         let known = self.known(leaf, probe)?;
         Ok(Held { kinds: known.others(kinds), templates: known.touched() })
@@ -494,9 +499,10 @@ impl<'a> Looker<'a> {
         }
         if let Some((column, decides)) = self.column_of(leaf, &at.of)? {
             let occurrence = self.page.occurrence_column()?[at.place] as usize;
-            let holds = column.get(occurrence).ok_or(PageError::Damaged("rows that do not add up"))?;
+            let bits = column.get(occurrence / 64).ok_or(PageError::Damaged("rows that do not add up"))?;
+            let holds = bits >> (occurrence % 64) & 1 == 1;
             if !holds || decides {
-                return Ok(*holds);
+                return Ok(holds);
             }
         }
         match &self.plan.leaves[leaf].query {

@@ -186,7 +186,9 @@ fn test() -> impl Strategy<Value = Test> {
             (0u32..9).prop_map(|n| Bound::Excluded(f64::from(n)))
         ]
     };
-    let wildcard = select(vec!["conn*", "*ed", "p*r", "?ut", "*", "web-*", "4bf*", "1?", "/api/*"]);
+    let wildcard = select(vec![
+        "conn*", "*ed", "p*r", "?ut", "*", "web-*", "4bf*", "1?", "/api/*", "*1*", "*r*", "*e?", "*3*7*",
+    ]);
     prop_oneof![
         6 => (text(), 0u32..3, any::<bool>()).prop_map(|(text, slop, prefix)| {
             let phrase = Phrase::new(&text).with_slop(slop.saturating_sub(1));
@@ -304,6 +306,17 @@ fn query() -> impl Strategy<Value = LogQuery> {
         1 => time,
         1 => Just(LogQuery::All),
     ];
+    let many = prop::collection::vec(test(), 2..9).prop_map(|tests| {
+        tests.into_iter().map(|test| LogQuery::Value { field: Field::Message, test }).collect::<Vec<_>>()
+    });
+    let many = (many, any::<bool>()).prop_map(|(parts, is_or)| {
+        if is_or {
+            LogQuery::Or(parts)
+        } else {
+            LogQuery::And(parts.into_iter().map(|part| LogQuery::Not(Box::new(part))).collect())
+        }
+    });
+    let leaf = prop_oneof![9 => leaf, 1 => many];
     leaf.prop_recursive(3, 10, 3, |inner| {
         prop_oneof![
             prop::collection::vec(inner.clone(), 0..3).prop_map(LogQuery::And),
