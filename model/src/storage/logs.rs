@@ -161,6 +161,18 @@ pub struct LogAggregate {
     pub slices: LogSlices,
     /// Of what.
     pub measure: LogMeasure,
+    /// What becomes of groups for which there is no room.
+    pub full: LogFull,
+}
+
+/// What becomes of groups for which there is no room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFull {
+    /// The answer is [`StorageError::TooMuch`].
+    Refuse,
+    /// The smaller half of them is dropped as often as needed. What is left has sums that may be too small, never too
+    /// large; the group without any value is always right.
+    DropSmall,
 }
 
 /// Sums of one group.
@@ -172,11 +184,22 @@ pub struct LogGroup {
     pub sums: Vec<u64>,
 }
 
+/// What is in no group, because there was no room for all of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LogDropped {
+    /// The sum of all of it.
+    pub sum: u64,
+    /// So many groups there are at least, with those that were dropped.
+    pub groups: usize,
+}
+
 /// Sums of all groups.
 #[derive(Debug, Clone, Default)]
 pub struct LogGroups {
     /// Ascending by key.
     pub groups: Vec<LogGroup>,
+    /// If some were dropped: what is in no group.
+    pub dropped: Option<LogDropped>,
     /// A sentence for each piece of storage that could not be read.
     pub warnings: Vec<String>,
 }

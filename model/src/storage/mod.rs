@@ -21,9 +21,9 @@ use crate::time::{TimeRange, Timestamp};
 
 pub use logs::{
     KnownPatterns, LogAggregate, LogAppendReport, LogAppender, LogBar, LogContext, LogCursor, LogDeletion,
-    LogDeletionState, LogFeed, LogField, LogFields, LogGroup, LogGroups, LogKeeper, LogKey, LogMeasure,
-    LogOrder, LogPage, LogPartition, LogPartitionState, LogPattern, LogPatterns, LogRequest, LogSearcher,
-    LogSlices, LogStream, LogStreams, LogSubscriber, LogVisit, PageRequest,
+    LogDeletionState, LogDropped, LogFeed, LogField, LogFields, LogFull, LogGroup, LogGroups, LogKeeper,
+    LogKey, LogMeasure, LogOrder, LogPage, LogPartition, LogPartitionState, LogPattern, LogPatterns,
+    LogRequest, LogSearcher, LogSlices, LogStream, LogStreams, LogSubscriber, LogVisit, PageRequest,
 };
 pub use naive::NaiveLogs;
 

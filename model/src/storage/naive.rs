@@ -96,7 +96,7 @@ impl LogSearcher for NaiveLogs {
             };
         }
         let groups = groups.into_iter().map(|(key, sums)| LogGroup { key, sums }).collect();
-        Ok(LogGroups { groups, warnings: Vec::new() })
+        Ok(LogGroups { groups, dropped: None, warnings: Vec::new() })
     }
 
     fn fields(&self, request: &LogRequest, _: &Deadline) -> Result<LogFields, StorageError> {

@@ -22,7 +22,8 @@ use std::time::Duration;
 use binnacle_model::LogTime;
 use binnacle_model::log::Field;
 use binnacle_model::storage::{
-    Deadline, LogAggregate, LogKey, LogMeasure, LogOrder, LogRequest, LogSearcher, LogSlices, PageRequest,
+    Deadline, LogAggregate, LogFull, LogKey, LogMeasure, LogOrder, LogRequest, LogSearcher, LogSlices,
+    PageRequest,
 };
 use binnacle_query::logql::{MetricParams, Plan, Query, metric_instant, metric_range, parse, select};
 use binnacle_query::promql::{Limits, Output};
@@ -150,7 +151,7 @@ fn check_lucene(
     let width_ns = (span.1 - span.0).unsigned_abs().div_ceil(7);
     let slices = LogSlices { start: LogTime(span.0), width_ns, count: 7 };
     let by = vec![LogKey::Field(Field::Stream("level"))];
-    let aggregate = LogAggregate { by, slices, measure: LogMeasure::Entries };
+    let aggregate = LogAggregate { by, slices, measure: LogMeasure::Entries, full: LogFull::Refuse };
     let groups = bench.store.aggregate(&request, &aggregate, &deadline).map_err(|error| error.to_string())?;
     let mut bars: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
     for record in &want {

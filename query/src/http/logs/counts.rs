@@ -9,7 +9,7 @@ use axum::response::Response;
 use binnacle_model::LogTime;
 use binnacle_model::log::{Field, STREAM_FIELDS};
 use binnacle_model::storage::{
-    Deadline, LogAggregate, LogBar, LogField, LogGroups, LogKey, LogMeasure, LogPattern, LogRequest,
+    Deadline, LogAggregate, LogBar, LogField, LogFull, LogGroups, LogKey, LogMeasure, LogPattern, LogRequest,
     LogSlices, StorageError,
 };
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ pub(super) async fn histogram(State(api): Api, params: Params) -> Result<Respons
     let question = Question::read(&api, &params)?;
     let slices = question.slices(&params)?;
     let by = vec![LogKey::Field(Field::Stream("level"))];
-    let aggregate = LogAggregate { by, slices, measure: LogMeasure::Entries };
+    let aggregate = LogAggregate { by, slices, measure: LogMeasure::Entries, full: LogFull::Refuse };
     let logs = Arc::clone(&api.logs);
     let groups =
         question.run(&api, move |request, deadline| logs.aggregate(request, &aggregate, deadline)).await?;
@@ -93,9 +93,21 @@ pub(super) async fn facets(State(api): Api, params: Params) -> Result<Response, 
         let mut warnings = Vec::new();
         let mut shown = Vec::new();
         for facet in facets {
-            let aggregate = LogAggregate { by: vec![facet.key], slices, measure: LogMeasure::Entries };
+            let aggregate = LogAggregate {
+                by: vec![facet.key],
+                slices,
+                measure: LogMeasure::Entries,
+                full: LogFull::DropSmall,
+            };
             let mut groups = logs.aggregate(request, &aggregate, deadline)?;
             warnings.append(&mut groups.warnings);
+            if let Some(dropped) = groups.dropped {
+                warnings.push(format!(
+                    "field {:?} has {} values or more, too many to count all of them: the counts of its values are at least \
+                     so many",
+                    facet.name, dropped.groups
+                ));
+            }
             shown.push(facet_json(&facet.name, groups, limit, &contains));
         }
         warnings.sort_unstable();
@@ -108,7 +120,7 @@ pub(super) async fn facets(State(api): Api, params: Params) -> Result<Response, 
     Ok(success(&answer))
 }
 
-/// The most frequent values, how many there are, and how many entries have none.
+/// The most frequent values, how many there are, how many entries have none, and how many are in no count.
 fn facet_json(name: &str, groups: LogGroups, limit: usize, contains: &str) -> Value {
     let mut values: BTreeMap<String, u64> = BTreeMap::new();
     for group in groups.groups {
@@ -116,15 +128,24 @@ fn facet_json(name: &str, groups: LogGroups, limit: usize, contains: &str) -> Va
         *values.entry(value).or_default() += group.sums.iter().sum::<u64>();
     }
     let missing = values.remove("").unwrap_or(0);
-    let total: u64 = missing + values.values().sum::<u64>();
-    let distinct = values.len();
+    let other = groups.dropped.map_or(0, |dropped| dropped.sum);
+    let total: u64 = missing + other + values.values().sum::<u64>();
+    let distinct = groups.dropped.map_or(0, |dropped| dropped.groups).max(values.len());
     let mut shown: Vec<(String, u64)> =
         values.into_iter().filter(|(value, _)| value.to_lowercase().contains(contains)).collect();
     shown.sort_by_key(|(_, count)| Reverse(*count));
     shown.truncate(limit);
     let shown: Vec<Value> =
         shown.into_iter().map(|(value, count)| json!({ "value": value, "count": count })).collect();
-    json!({ "field": name, "values": shown, "distinct": distinct, "missing": missing, "total": total })
+    json!({
+        "field": name,
+        "values": shown,
+        "distinct": distinct,
+        "missing": missing,
+        "other": other,
+        "total": total,
+        "approximate": groups.dropped.is_some(),
+    })
 }
 
 pub(super) async fn fields(State(api): Api, params: Params) -> Result<Response, ApiError> {

@@ -8,7 +8,7 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use binnacle_model::log_query::LogQuery;
-use binnacle_model::storage::{Deadline, LogAggregate, LogKey, LogMeasure, LogRequest, LogSlices};
+use binnacle_model::storage::{Deadline, LogAggregate, LogFull, LogKey, LogMeasure, LogRequest, LogSlices};
 use binnacle_model::{LogTime, Matcher};
 use serde_json::{Map, Value, json};
 
@@ -119,7 +119,7 @@ pub(super) async fn volume_range(State(api): Api, params: Params) -> Result<Resp
     let slices = slices(span, params.loki_step(span)?)?;
     let limit = params.count("limit")?.filter(|limit| *limit > 0).unwrap_or(DEFAULT_VOLUMES);
     let by = names.iter().map(|name| LogKey::Label(name.clone())).collect();
-    let aggregate = LogAggregate { by, slices, measure: LogMeasure::Bytes };
+    let aggregate = LogAggregate { by, slices, measure: LogMeasure::Bytes, full: LogFull::Refuse };
     let query = LogQuery::And(matchers.into_iter().map(LogQuery::Label).collect());
     let request = LogRequest { query, start: span.0, end: span.1 };
     let logs = Arc::clone(&api.logs);

@@ -8,7 +8,7 @@ use axum::response::Response;
 use binnacle_model::log::loki_alias;
 use binnacle_model::log_query::LogQuery;
 use binnacle_model::storage::{
-    Deadline, LogAggregate, LogGroups, LogKey, LogMeasure, LogRequest, LogSlices, LogStreams,
+    Deadline, LogAggregate, LogFull, LogGroups, LogKey, LogMeasure, LogRequest, LogSlices, LogStreams,
 };
 use binnacle_model::{Labels, LogTime, Matcher};
 use serde_json::{Map, Value};
@@ -95,6 +95,7 @@ pub(super) async fn groups(
         by: vec![LogKey::Label(name.to_owned())],
         slices: LogSlices { start, width_ns, count: 1 },
         measure: LogMeasure::Entries,
+        full: LogFull::Refuse,
     };
     let request = LogRequest { query, start, end: aggregate.slices.end() };
     let logs = Arc::clone(&api.logs);

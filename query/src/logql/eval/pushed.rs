@@ -4,7 +4,7 @@ use binnacle_model::LogTime;
 use binnacle_model::labels::Labels;
 use binnacle_model::log::loki_alias;
 use binnacle_model::storage::{
-    Deadline, LogAggregate, LogKey, LogMeasure, LogRequest, LogSearcher, LogSlices,
+    Deadline, LogAggregate, LogFull, LogKey, LogMeasure, LogRequest, LogSearcher, LogSlices,
 };
 
 use super::super::ast::RangeOp;
@@ -66,7 +66,7 @@ pub(super) fn plan(leaf: &Leaf<'_>, steps: Steps) -> Option<Pushed> {
     let slices = LogSlices { start: LogTime(start), width_ns: width as u64, count: count as usize };
     Some(Pushed {
         request: LogRequest { query: plan.query, start: slices.start, end: slices.end() },
-        aggregate: LogAggregate { by, slices, measure },
+        aggregate: LogAggregate { by, slices, measure, full: LogFull::Refuse },
         per_step: (steps.step_ns / width) as usize,
         per_window: (range.range_ns / width) as usize,
     })

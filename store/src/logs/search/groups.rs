@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use binnacle_model::log::{Field, LEVELS, loki_alias, loki_name};
 use binnacle_model::storage::{
-    Deadline, LogAggregate, LogGroup, LogGroups, LogKey, LogMeasure, LogOrder, LogPattern, LogPatterns,
-    LogRequest, LogSlices, StorageError,
+    Deadline, Holding, LogAggregate, LogDropped, LogFull, LogGroup, LogGroups, LogKey, LogMeasure, LogOrder,
+    LogPattern, LogPatterns, LogRequest, LogSlices, StorageError,
 };
 use binnacle_model::{Labels, LogTime};
 
@@ -21,8 +21,20 @@ use crate::logs::template::Template;
 /// Sums of one answer: groups times slices.
 const SUMS_MAX: usize = 8_000_000;
 
-/// Groups of one answer.
+/// Groups of one answer, and of one thread of a search.
 const GROUPS_MAX: usize = 200_000;
+
+/// Groups that are kept between pages where some are dropped. Those of the next page come on top.
+const KEPT_MAX: usize = if cfg!(test) { 24 } else { GROUPS_MAX };
+
+/// In which the room of a query is counted.
+const SAMPLE_BYTES: usize = 16;
+
+/// Bytes of a group beside its values.
+const GROUP_BYTES: usize = 160;
+
+/// Rows that are counted between two looks at the deadline.
+const ROWS_PER_CHECK: usize = 1024;
 
 /// Patterns of one answer.
 const PATTERNS_MAX: usize = 10_000;
@@ -38,13 +50,32 @@ struct Groups {
     streams: Vec<Labels>,
     /// By level, where nothing else is in the key.
     of_level: [Option<usize>; LEVELS.len() + 1],
+    full: LogFull,
+    /// That of what has no group of its own, because there is no room for it until the page ends.
+    unplaced: Option<usize>,
+    /// Sums of groups that were dropped, and the most groups there were before.
+    dropped: Option<LogDropped>,
+    holding: Holding,
+    deadline: Deadline,
 }
 
 impl Groups {
-    fn new(slices: LogSlices) -> Self {
+    fn new(slices: LogSlices, full: LogFull, deadline: &Deadline) -> Self {
         let (numbers, sums) = (HashMap::new(), Vec::new());
         let of_level = [None; LEVELS.len() + 1];
-        Self { slices, numbers, sums, of_stream: HashMap::default(), streams: Vec::new(), of_level }
+        Self {
+            slices,
+            numbers,
+            sums,
+            of_stream: HashMap::default(),
+            streams: Vec::new(),
+            of_level,
+            full,
+            unplaced: None,
+            dropped: None,
+            holding: deadline.holding(),
+            deadline: deadline.clone(),
+        }
     }
 
     /// The group of rows of a stream, where it says all that is in the key.
@@ -79,13 +110,73 @@ impl Groups {
 
     /// Adds the sums of another thread.
     fn add(&mut self, other: Self) -> Result<(), StorageError> {
-        for (key, number) in other.numbers {
-            let own = self.number(key).map_err(|_| StorageError::TooMuch)?;
-            for (sum, more) in self.sums[own].iter_mut().zip(&other.sums[number]) {
+        let Self { numbers, sums, unplaced, dropped, holding, .. } = other;
+        // What is in both is not held twice.
+        drop(holding);
+        let most = numbers.len();
+        for (at, (key, number)) in (1..).zip(numbers) {
+            let own = self.number(key).map_err(|broken| match broken {
+                Broken::Query(error) => error,
+                Broken::Page(_) => StorageError::TooMuch,
+            })?;
+            for (sum, more) in self.sums[own].iter_mut().zip(&sums[number]) {
                 *sum += more;
             }
+            if at % KEPT_MAX == 0 {
+                self.make_room();
+            }
         }
+        let unplaced = unplaced.map_or(0, |number| sums[number].iter().sum());
+        if let Some(more) = dropped {
+            self.drop_sum(more.sum + unplaced, more.groups.max(most));
+        }
+        self.make_room();
         Ok(())
+    }
+
+    fn drop_sum(&mut self, sum: u64, groups: usize) {
+        let dropped = self.dropped.get_or_insert(LogDropped { sum: 0, groups: 0 });
+        dropped.sum += sum;
+        dropped.groups = dropped.groups.max(groups);
+    }
+
+    /// Drops the smaller half of the groups if there are too many. No number of a group is good after it.
+    fn make_room(&mut self) {
+        if self.full == LogFull::Refuse || (self.numbers.len() <= KEPT_MAX && self.unplaced.is_none()) {
+            return;
+        }
+        let before = self.numbers.len();
+        let mut old = std::mem::take(&mut self.sums);
+        let mut dropped: u64 = self.unplaced.take().map_or(0, |number| old[number].iter().sum());
+        let sum_of = |number: &usize| old[*number].iter().sum::<u64>();
+        let mut sums: Vec<u64> = self.numbers.values().map(sum_of).collect();
+        let half = before / 2;
+        sums.sort_unstable();
+        let least = sums.get(half).copied().unwrap_or(0);
+        // Of those that are alike some are kept.
+        let mut alike = (before - half).saturating_sub(sums.iter().filter(|sum| **sum > least).count());
+        let (mut kept, mut given) = (Vec::new(), 0);
+        self.numbers.retain(|key, number| {
+            let own = std::mem::take(&mut old[*number]);
+            let sum: u64 = own.iter().sum();
+            let is_missing = key.iter().all(String::is_empty);
+            let is_kept = sum > least || is_missing || (sum == least && alike > 0);
+            if is_kept {
+                alike -= usize::from(sum == least && alike > 0);
+                *number = kept.len();
+                kept.push(own);
+            } else {
+                dropped += sum;
+                given += weight(key, own.len());
+            }
+            is_kept
+        });
+        self.sums = kept;
+        self.holding.give_back(given);
+        self.of_stream.clear();
+        self.streams.clear();
+        self.of_level = [None; LEVELS.len() + 1];
+        self.drop_sum(dropped, before);
     }
 
     fn number(&mut self, key: Vec<String>) -> Result<usize, Broken> {
@@ -93,13 +184,38 @@ impl Groups {
             return Ok(*number);
         }
         let number = self.sums.len();
-        if number >= GROUPS_MAX || (number + 1).saturating_mul(self.slices.count) > SUMS_MAX {
-            return Err(fail(StorageError::TooMuch));
+        // Where some are dropped, that is done between pages.
+        let most = if self.full == LogFull::Refuse { GROUPS_MAX } else { 2 * KEPT_MAX };
+        let has_room = number < most && (number + 1).saturating_mul(self.slices.count) <= SUMS_MAX;
+        let held = if has_room {
+            self.holding.add(weight(&key, self.slices.count))
+        } else {
+            Err(StorageError::TooMuch)
+        };
+        match held {
+            Ok(()) => {
+                self.numbers.insert(key, number);
+            }
+            Err(error) if self.full == LogFull::Refuse => return Err(fail(error)),
+            Err(_) if key.iter().all(String::is_empty) => {
+                self.numbers.insert(key, number);
+            }
+            Err(_) => {
+                if let Some(unplaced) = self.unplaced {
+                    return Ok(unplaced);
+                }
+                self.unplaced = Some(number);
+            }
         }
-        self.numbers.insert(key, number);
         self.sums.push(vec![0; self.slices.count]);
         Ok(number)
     }
+}
+
+/// What a group takes of the room of a query.
+fn weight(key: &[String], slices: usize) -> usize {
+    let bytes = key.iter().map(|value| size_of::<String>() + value.len()).sum::<usize>();
+    (bytes + GROUP_BYTES + size_of::<u64>() * slices) / SAMPLE_BYTES
 }
 
 /// What a key needs to be known.
@@ -194,11 +310,11 @@ impl Logs {
         aggregate: &LogAggregate,
         deadline: &Deadline,
     ) -> Result<LogGroups, StorageError> {
-        let LogAggregate { by, slices, measure } = aggregate;
+        let LogAggregate { by, slices, measure, full } = aggregate;
         let start = request.start.max(slices.start);
         let end = request.end.min(slices.end());
         let request = LogRequest { query: request.query.clone(), start, end };
-        let new = || Groups::new(*slices);
+        let new = || Groups::new(*slices, *full, deadline);
         let (parts, warnings) =
             self.shared.visit_all(&request, &Walk::ALL, deadline, &new, &|groups, plan, view, sealed| {
                 let depth = depth_of(by, view);
@@ -207,12 +323,16 @@ impl Logs {
                     && single_slice(*slices, view).is_some();
                 let wants = if counts { Wants::Counts } else { Wants::Rows };
                 let found = find(plan, view, wants, deadline)?;
-                add_page(groups, by, *measure, depth, found, view, sealed)
+                add_page(groups, by, *measure, depth, found, view, sealed)?;
+                groups.make_room();
+                Ok(())
             })?;
-        let mut groups = Groups::new(*slices);
+        let mut parts = parts.into_iter();
+        let mut groups = parts.next().unwrap_or_else(new);
         for part in parts {
             groups.add(part)?;
         }
+        let dropped = groups.dropped;
         let mut sums: Vec<Option<Vec<u64>>> = groups.sums.into_iter().map(Some).collect();
         let mut answer: Vec<LogGroup> = groups
             .numbers
@@ -221,7 +341,7 @@ impl Logs {
             .filter(|group| group.sums.iter().any(|sum| *sum > 0))
             .collect();
         answer.sort_by(|a, b| a.key.cmp(&b.key));
-        Ok(LogGroups { groups: answer, warnings })
+        Ok(LogGroups { groups: answer, dropped, warnings })
     }
 
     /// See [`binnacle_model::storage::LogSearcher::patterns`].
@@ -377,8 +497,11 @@ fn add_rows(
     let times = if single.is_none() { Some(view.time_column()?) } else { None };
     let mut known: HashMap<(u32, u32), usize, foldhash::fast::FixedState> = HashMap::default();
     let mut last = ((u32::MAX, u32::MAX), 0);
-    for row in rows {
+    for (counted, row) in (1usize..).zip(rows) {
         let row = row as usize;
+        if counted.is_multiple_of(ROWS_PER_CHECK) && groups.deadline.is_over() {
+            return Err(fail(StorageError::Deadline));
+        }
         let slice = match times {
             None => single,
             Some(times) => groups.slices.index(LogTime(times[row])),

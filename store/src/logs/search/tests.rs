@@ -1,5 +1,6 @@
 //! Pages answer what a scan answers.
 
+use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::path::Path;
 use std::sync::Arc;
@@ -8,8 +9,8 @@ use binnacle_model::log::{Field, LogEntry};
 use binnacle_model::log_query::{IpRange, LineTest, LogQuery, LogRegex, Phrase, Test, Wildcard};
 use binnacle_model::push::{FileBatch, LogPush, Pair, PushEntry, PushField};
 use binnacle_model::storage::{
-    Deadline, LogAggregate, LogAppender, LogCursor, LogKey, LogMeasure, LogOrder, LogPattern, LogRequest,
-    LogSearcher, LogSlices, LogStream, NaiveLogs, PageRequest,
+    Deadline, LogAggregate, LogAppender, LogCursor, LogFull, LogKey, LogMeasure, LogOrder, LogPattern,
+    LogRequest, LogSearcher, LogSlices, LogStream, NaiveLogs, PageRequest,
 };
 use binnacle_model::time::Clock;
 use binnacle_model::{LogTime, MatchOp, Matcher};
@@ -425,7 +426,7 @@ fn check(store: &Store, naive: &NaiveLogs, query: &LogQuery, limit: usize, span:
         let slices = LogSlices { start: LogTime(START + shift), width_ns: 5 * MINUTE as u64, count: 4 };
         for measure in [LogMeasure::Entries, LogMeasure::Bytes] {
             for slices in [slices, LogSlices { width_ns: 100 * MINUTE as u64, count: 1, ..slices }] {
-                let aggregate = LogAggregate { by: by.clone(), slices, measure };
+                let aggregate = LogAggregate { by: by.clone(), slices, measure, full: LogFull::Refuse };
                 let (found, want) = (
                     store.aggregate(&request, &aggregate, &deadline).unwrap(),
                     naive.aggregate(&request, &aggregate, &deadline).unwrap(),
@@ -436,14 +437,41 @@ fn check(store: &Store, naive: &NaiveLogs, query: &LogQuery, limit: usize, span:
             }
         }
     }
+    check_dropped(store, naive, &request);
     let slices = LogSlices { start: LogTime(START), width_ns: MINUTE as u64, count: 20 };
     let patterns = store.patterns(&request, slices, &deadline).unwrap().patterns;
     let total = naive
-        .aggregate(&request, &LogAggregate { by: vec![], slices, measure: LogMeasure::Entries }, &deadline)
+        .aggregate(
+            &request,
+            &LogAggregate { by: vec![], slices, measure: LogMeasure::Entries, full: LogFull::Refuse },
+            &deadline,
+        )
         .unwrap();
     let total: Vec<u64> = total.groups.into_iter().next().map_or_else(|| vec![0; 20], |group| group.sums);
     let counted = (0..20).map(|slice| patterns.iter().map(|pattern| pattern.counts[slice]).sum::<u64>());
     assert_eq!(counted.collect::<Vec<_>>(), total, "{query:?}");
+}
+
+/// Where groups are dropped, no sum is too large, none is lost, and what has no value is counted.
+fn check_dropped(store: &Store, naive: &NaiveLogs, request: &LogRequest) {
+    let deadline = Deadline::default();
+    let slices = LogSlices { start: LogTime(START - MINUTE), width_ns: 100 * MINUTE as u64, count: 1 };
+    let by =
+        vec![LogKey::Field(Field::Parsed("user".to_owned())), LogKey::Field(Field::Parsed("n".to_owned()))];
+    let aggregate = LogAggregate { by, slices, measure: LogMeasure::Entries, full: LogFull::DropSmall };
+    let found = store.aggregate(request, &aggregate, &deadline).unwrap();
+    let want = naive.aggregate(request, &aggregate, &deadline).unwrap().groups;
+    let sums: BTreeMap<_, _> = want.iter().map(|group| (group.key.clone(), group.sums[0])).collect();
+    let Some(dropped) = found.dropped else { return assert_eq!(found.groups, want) };
+    assert!(found.groups.len() <= 26 && dropped.groups <= want.len() && want.len() > 24);
+    for group in &found.groups {
+        assert!(group.sums[0] <= sums[&group.key]);
+    }
+    let missing = vec![String::new(); 2];
+    let of_missing = found.groups.iter().find(|group| group.key == missing).map(|group| group.sums[0]);
+    assert_eq!(of_missing, sums.get(&missing).copied());
+    let all: u64 = found.groups.iter().map(|group| group.sums[0]).sum();
+    assert_eq!(all + dropped.sum, sums.values().sum::<u64>());
 }
 
 /// A pattern is known from the minute on that has its first line.
@@ -518,4 +546,30 @@ proptest! {
         }
         store.close();
     }
+}
+
+#[test]
+fn the_most_frequent_value_is_kept_where_there_is_no_room_for_all() {
+    // Pages of as many rows as there is room for groups, and a few rows of the frequent value in each.
+    let entry = |at: usize| {
+        let user = if at.is_multiple_of(10) { "often".to_owned() } else { format!("u{at}x") };
+        let message = format!("level=info user={user} n=1").into_bytes();
+        PushEntry { time_ns: START + at as i64, message, ..PushEntry::default() }
+    };
+    let push = |push: usize| {
+        let entries = (push * 30..push * 30 + 30).map(entry).collect();
+        LogPush { batches: vec![FileBatch { file: "f".to_owned(), entries, ..FileBatch::default() }] }
+    };
+    let pushes: Vec<LogPush> = (0..8).map(push).collect();
+    let (store, naive) = stores(&pushes, &[Then::Close; 8]);
+    let request = LogRequest { query: LogQuery::All, start: LogTime(0), end: LogTime(i64::MAX) };
+    check_dropped(&store, &naive, &request);
+    let slices = LogSlices { start: LogTime(START - MINUTE), width_ns: 100 * MINUTE as u64, count: 1 };
+    let by = vec![LogKey::Field(Field::Parsed("user".to_owned()))];
+    let aggregate = LogAggregate { by, slices, measure: LogMeasure::Entries, full: LogFull::DropSmall };
+    let found = store.aggregate(&request, &aggregate, &Deadline::default()).unwrap();
+    let often = found.groups.iter().find(|group| group.key == ["often"]).map(|group| group.sums[0]);
+    assert_eq!(often, Some(24));
+    assert!(found.dropped.is_some_and(|dropped| dropped.groups > 24 && dropped.sum > 0));
+    store.close();
 }
