@@ -20,6 +20,11 @@ def lucene(data):
         "1,000 ORs": unique,
         "10,000 ORs": " OR ".join(f"w{n}" for n in range(10_000)),
         "1,000 wildcards in OR": " OR ".join(f"*x{n}*" for n in range(1000)),
+        "1,000 wildcards of digits in OR": " OR ".join(f"*{n}*" for n in range(1000)),
+        "1,000 wildcards of digits in AND": " AND ".join(f"*{n}*" for n in range(1000)),
+        "1,000 wildcards of digits, each not": " AND ".join(f"NOT *{n}z*" for n in range(1000)),
+        "1,000 wildcards of a field in OR": " OR ".join(f"bytes:*{n}*" for n in range(1000)),
+        "1,000 numbers in OR": " OR ".join(str(n) for n in range(1000, 2000)),
         "1,000 fields in OR": " OR ".join(f"f{n}:v{n}" for n in range(1000)),
         "5,000 ANDs": " AND ".join(f"w{n}" for n in range(5_000)),
         "NOT x 5,000": "NOT " * 5_000 + "a",
@@ -62,6 +67,7 @@ def counts(data):
     yield "facet of a unique field", f"{LOGS}/facets", {**all_, "field": "trace_id", "limit": 1000}
     unique = ["trace_id", "span_id", "request_id", "latency_ms", "path", "user", "ip", "bytes", "duration", "order_id"]
     yield "facets of many unique fields", f"{LOGS}/facets", {**all_, "field": unique}
+    yield "facet of a unique field beside others", f"{LOGS}/facets", {**all_, "field": ["level", "trace_id", "pod"]}
     yield "facet by a part", f"{LOGS}/facets", {**all_, "field": "trace_id", "contains": "e"}
     yield "histogram of a thousand bars by regex", f"{LOGS}/histogram", {**all_, "q": "/[0-9]+ms/", "bars": 1000}
     yield "histogram with too many bars", f"{LOGS}/histogram", {**all_, "step": "1ms"}
@@ -102,6 +108,9 @@ def logql(data):
         "regexp of everything": f"sum by (x) (count_over_time({all_} | regexp `(?P<x>.*)` [1m]))",
         "pattern of everything": f"sum by (a, b) (count_over_time({all_} | pattern `<a> <b> <_>` [1m]))",
         "count by json": by_trace,
+        "a series per line": f"count_over_time({all_} | logfmt [{span}])",
+        "a series per line, unwrapped": f"quantile_over_time(0.9, {all_} | logfmt | unwrap duration(took) [{span}])",
+        "a series per line of JSON, unwrapped": f"quantile_over_time(0.9, {all_} | json | unwrap duration_ms | __error__=`` [{span}])",
         "topk of unique": f"topk(100000, {by_trace})",
         "binary of unique": f"{by_trace} / {by_trace}",
         "60 ranges": " + ".join([f"sum(count_over_time({all_} |~ `[a-z]+[0-9]+` [1m]))"] * 60),
