@@ -49,6 +49,8 @@ export interface Facet {
   distinct: number;
   missing: number;
   total: number;
+  /** Then counts are lower bounds: there were too many values to count all of them. */
+  approximate: boolean;
 }
 
 export interface Field {
