@@ -1,17 +1,16 @@
-//! Sums of what is found: by labels, fields and time; and by template.
+//! Sums of what is found, by labels, fields and time.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::Range;
 use std::sync::Arc;
 
 use binnacle_model::log::{Field, LEVELS, loki_alias, loki_name};
 use binnacle_model::storage::{
-    Deadline, Holding, LogAggregate, LogDropped, LogFull, LogGroup, LogGroups, LogKey, LogMeasure, LogOrder,
-    LogPattern, LogPatterns, LogRequest, LogSlices, StorageError,
+    Deadline, Holding, LogAggregate, LogDropped, LogFull, LogGroup, LogGroups, LogKey, LogMeasure,
+    LogRequest, LogSlices, StorageError,
 };
 use binnacle_model::{Labels, LogTime};
 
-use super::plan::Plan;
 use super::rows::{Found, Wants, find};
 use super::{Broken, Walk, fail};
 use crate::logs::Logs;
@@ -19,7 +18,7 @@ use crate::logs::page::{self, MINUTE_NS, Minute, PageError, PageView, SealedPage
 use crate::logs::template::Template;
 
 /// Sums of one answer: groups times slices.
-const SUMS_MAX: usize = 8_000_000;
+pub(super) const SUMS_MAX: usize = 8_000_000;
 
 /// Groups of one answer, and of one thread of a search.
 const GROUPS_MAX: usize = 200_000;
@@ -35,9 +34,6 @@ const GROUP_BYTES: usize = 160;
 
 /// Rows that are counted between two looks at the deadline.
 const ROWS_PER_CHECK: usize = 1024;
-
-/// Patterns of one answer.
-const PATTERNS_MAX: usize = 10_000;
 
 /// Sums by key.
 struct Groups {
@@ -276,7 +272,7 @@ fn key_of(keys: &[LogKey], page: &dyn PageView, template: &Template, stream: Opt
 }
 
 /// Whether each minute lies in one slice.
-fn fits_minutes(slices: LogSlices, sealed: &SealedPage) -> bool {
+pub(super) fn fits_minutes(slices: LogSlices, sealed: &SealedPage) -> bool {
     let minute = MINUTE_NS as u64;
     let begins = slices.start.0.rem_euclid(MINUTE_NS);
     // One nanosecond late is LogQL's way of leaving the beginning out, which matters to rows at full minutes alone.
@@ -297,7 +293,7 @@ fn measured(minute: &Minute, measure: LogMeasure) -> u64 {
     }
 }
 
-fn slice_of_minute(slices: LogSlices, minute: i64) -> Option<usize> {
+pub(super) fn slice_of_minute(slices: LogSlices, minute: i64) -> Option<usize> {
     // Within the minute, so that a beginning one nanosecond late changes nothing.
     slices.index(LogTime(minute.checked_mul(MINUTE_NS)?.checked_add(1)?))
 }
@@ -342,34 +338,6 @@ impl Logs {
             .collect();
         answer.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(LogGroups { groups: answer, dropped, warnings })
-    }
-
-    /// See [`binnacle_model::storage::LogSearcher::patterns`].
-    pub(crate) fn patterns(
-        &self,
-        request: &LogRequest,
-        slices: LogSlices,
-        deadline: &Deadline,
-    ) -> Result<LogPatterns, StorageError> {
-        let start = request.start.max(slices.start);
-        let end = request.end.min(slices.end());
-        let mut plan = Plan::new(&LogRequest { query: request.query.clone(), start, end });
-        let mut patterns: BTreeMap<(String, u8), LogPattern> = BTreeMap::new();
-        let warnings = self.shared.visit(
-            &mut plan,
-            LogOrder::NewestFirst,
-            deadline,
-            &mut |_| true,
-            &mut |plan, view, sealed| {
-                let found = find(plan, view, Wants::Rows, deadline)?;
-                add_patterns(&mut patterns, slices, found, view, sealed)?;
-                Ok(())
-            },
-        )?;
-        let mut patterns: Vec<LogPattern> =
-            patterns.into_values().filter(|pattern| pattern.total > 0).collect();
-        patterns.sort_by(|a, b| b.total.cmp(&a.total).then_with(|| a.pattern.cmp(&b.pattern)));
-        Ok(LogPatterns { patterns, warnings })
     }
 }
 
@@ -543,78 +511,4 @@ fn message_bytes(view: &dyn PageView, row: usize) -> Result<u64, PageError> {
     let mut message = Vec::new();
     page::rebuild(view, number, occurrence, time, &mut message)?;
     Ok(message.len() as u64)
-}
-
-fn add_patterns(
-    patterns: &mut BTreeMap<(String, u8), LogPattern>,
-    slices: LogSlices,
-    found: Found,
-    view: &dyn PageView,
-    sealed: Option<&SealedPage>,
-) -> Result<(), PageError> {
-    let mut found = found;
-    let fits = sealed.is_some_and(|one| fits_minutes(slices, one));
-    let templates = if fits { found.take_templates(view) } else { Vec::new() };
-    for at in templates {
-        let one = &view.templates()[at as usize];
-        let Some(first) = one.minutes.first() else { continue };
-        let first = LogTime(first.at.saturating_mul(MINUTE_NS));
-        let Some(pattern) = pattern_of(patterns, slices, view, at, first)? else { continue };
-        for minute in &one.minutes {
-            if let Some(slice) = slice_of_minute(slices, minute.at) {
-                pattern.counts[slice] += u64::from(minute.rows);
-                pattern.total += u64::from(minute.rows);
-            }
-        }
-    }
-    let rows = found.all_rows(view)?;
-    if rows.is_empty() {
-        return Ok(());
-    }
-    let (numbers, times) = (view.template_column()?, view.time_column()?);
-    for row in rows {
-        let time = LogTime(times[row as usize]);
-        let Some(slice) = slices.index(time) else { continue };
-        if let Some(pattern) = pattern_of(patterns, slices, view, numbers[row as usize], time)? {
-            pattern.counts[slice] += 1;
-            pattern.total += 1;
-        }
-    }
-    Ok(())
-}
-
-/// The pattern of a template of a page, `None` if there are too many already.
-fn pattern_of<'a>(
-    patterns: &'a mut BTreeMap<(String, u8), LogPattern>,
-    slices: LogSlices,
-    view: &dyn PageView,
-    at: u32,
-    seen: LogTime,
-) -> Result<Option<&'a mut LogPattern>, PageError> {
-    let template: &Arc<Template> = &view.templates()[at as usize].template;
-    let key = (template.pattern(), template.level);
-    if !patterns.contains_key(&key) {
-        if patterns.len() >= PATTERNS_MAX || (patterns.len() + 1).saturating_mul(slices.count) > SUMS_MAX {
-            return Ok(None);
-        }
-        let row = view.template_column()?.iter().position(|number| *number == at);
-        let example = match row {
-            Some(row) => String::from_utf8_lossy(&page::entry(view, row)?.message).into_owned(),
-            None => String::new(),
-        };
-        let pattern = LogPattern {
-            pattern: key.0.clone(),
-            level: level_name(template.level).to_owned(),
-            total: 0,
-            counts: vec![0; slices.count],
-            example,
-            first_seen: seen,
-        };
-        patterns.insert(key.clone(), pattern);
-    }
-    let mut pattern = patterns.get_mut(&key);
-    if let Some(pattern) = &mut pattern {
-        pattern.first_seen = pattern.first_seen.min(seen);
-    }
-    Ok(pattern)
 }

@@ -12,9 +12,10 @@ use binnacle_model::tokens::words;
 
 use super::cells::{CellCache, RowsOf};
 use super::facts::Facts;
+use super::leaves::Node;
 use super::narrow::{Answer, Column, OfTemplate};
 use super::needle::Verdict;
-use super::plan::{Judged, Node, Plan};
+use super::plan::{Judged, Plan};
 use super::probe::Known;
 use super::signature::{Left, Signature};
 use super::verdicts::Verdicts;

@@ -4,7 +4,8 @@ use binnacle_model::Labels;
 use binnacle_model::log::{Field, loki_alias};
 use binnacle_model::log_query::LogQuery;
 
-use super::plan::{Node, Plan};
+use super::leaves::Node;
+use super::plan::Plan;
 
 /// What each condition says of a stream; `None` where the stream does not decide it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
