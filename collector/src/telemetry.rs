@@ -1,5 +1,7 @@
 //! What the collector says of itself.
 
+use std::sync::atomic::AtomicU64;
+
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -25,6 +27,20 @@ pub struct Telemetry {
     pub files_truncated: Counter,
     /// Bytes on disk that are not acknowledged yet.
     pub lag_bytes: Gauge,
+    /// How long ago the oldest of them were there.
+    pub lag_seconds: Gauge<f64, AtomicU64>,
+    /// Bytes of log files that were deleted before the store had them.
+    pub lost_bytes: Counter,
+    /// Bytes whose lines the store refused for good.
+    pub refused_bytes: Counter,
+    /// Lines that the store had already.
+    pub duplicates: Counter,
+    /// Compressed files that end before they should.
+    pub files_damaged: Counter,
+    /// Compressed bytes of what is left of deleted files.
+    pub spool_bytes: Gauge,
+    /// Bytes of deleted files that are kept open.
+    pub deleted_open_bytes: Gauge,
     /// Log files open.
     pub files_open: Gauge,
     /// Pushes that will be tried again.
@@ -59,6 +75,14 @@ impl Telemetry {
         r.register("log_lines_truncated", "Lines cut at the limit", new.lines_truncated.clone());
         r.register("log_files_truncated", "Files that became shorter", new.files_truncated.clone());
         r.register("log_lag_bytes", "Bytes not acknowledged yet", new.lag_bytes.clone());
+        r.register("log_lag_seconds", "Age of the oldest bytes not acknowledged", new.lag_seconds.clone());
+        r.register("log_lost_bytes", "Bytes deleted before they were acknowledged", new.lost_bytes.clone());
+        r.register("log_refused_bytes", "Bytes whose lines the store refused", new.refused_bytes.clone());
+        r.register("log_duplicates", "Lines sent that the store had already", new.duplicates.clone());
+        r.register("log_files_damaged", "Compressed files that end too early", new.files_damaged.clone());
+        r.register("log_spool_bytes", "Compressed bytes of deleted files", new.spool_bytes.clone());
+        let deleted = new.deleted_open_bytes.clone();
+        r.register("log_deleted_open_bytes", "Bytes of deleted files kept open", deleted);
         r.register("log_files_open", "Log files open", new.files_open.clone());
         r.register("log_pushes_retried", "Pushes tried again", new.pushes_retried.clone());
         r.register("intake_histograms_dropped", "Native histograms not kept", new.histograms_dropped.clone());

@@ -159,6 +159,10 @@ impl LogAppender for Store {
         self.logs.append(push, received)
     }
 
+    fn marks(&self, files: &[String]) -> Result<Vec<u64>, AppendError> {
+        self.logs.marks(files)
+    }
+
     fn room(&self) -> Result<usize, AppendError> {
         self.logs.room()
     }

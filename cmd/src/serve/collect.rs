@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::Context;
 use binnacle_collector::forward::RemoteStore;
 use binnacle_collector::scrape::Scraper;
-use binnacle_collector::tail::Input;
-use binnacle_model::storage::{Appender, LogAppender};
+use binnacle_collector::tail::{Input, LogSink};
+use binnacle_model::storage::Appender;
 use binnacle_model::time::Clock;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
@@ -59,8 +59,8 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
         Some(pattern) => vec![Input::Files { pattern, service: args.service }],
         None => config.container_logs.iter().cloned().map(Input::Containers).collect(),
     };
-    let log_store: Arc<dyn LogAppender> = remote;
-    let tailers = Tailers::start(inputs, &args.state, &node, &log_store, &clock, &telemetry)?;
+    let sink: Arc<dyn LogSink> = remote;
+    let tailers = Tailers::start(inputs, &args.state, &node, &sink, &clock, &telemetry)?;
     let router = own_routes(None, registry).merge(binnacle_collector::http::router(&scraper, read_selector));
     println!("Binnacle collects for {url}");
     let signalled = stop.clone();

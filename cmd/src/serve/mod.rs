@@ -15,6 +15,7 @@ use binnacle_alerting::{AlertDb, http as alert_http};
 use binnacle_collector::intake::{Intake, SyslogListeners, grpc_router};
 use binnacle_collector::remote_write::{RemoteWrite, Telemetry as RemoteTelemetry};
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
+use binnacle_collector::tail::{LocalSink, LogSink};
 use binnacle_model::storage::{Admin, Appender, LogAppender, Queryable};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{Gate, ReadApi, Usage};
@@ -161,7 +162,8 @@ pub(crate) async fn start(
     let appender: Arc<dyn Appender> = store.clone();
     scraper.start(&appender, &clock, &collector, &producers, &produce);
     let log_store: Arc<dyn LogAppender> = store.clone();
-    let tailers = Tailers::of_config(&config, &args.data, &log_store, &clock, &collector)?;
+    let sink: Arc<dyn LogSink> = Arc::new(LocalSink::new(log_store.clone(), Arc::clone(&clock)));
+    let tailers = Tailers::of_config(&config, &args.data, &sink, &clock, &collector)?;
 
     let (evaluator, db) =
         start_alerting(&config, alertmanager, &args, &external_url, &store, &clock, alerting, evaluating)?;

@@ -6,8 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Context;
-use binnacle_collector::tail::{Input, Options as TailOptions, Tailer};
-use binnacle_model::storage::LogAppender;
+use binnacle_collector::tail::multiline::Multiline;
+use binnacle_collector::tail::{Input, LogSink, Options as TailOptions, SpoolLimits, Tailer};
 use binnacle_model::time::Clock;
 
 use super::hostname;
@@ -24,20 +24,20 @@ impl Tailers {
     pub(super) fn of_config(
         config: &Config,
         data: &Path,
-        store: &Arc<dyn LogAppender>,
+        sink: &Arc<dyn LogSink>,
         clock: &Arc<dyn Clock>,
         telemetry: &binnacle_collector::Telemetry,
     ) -> anyhow::Result<Self> {
         let inputs = config.container_logs.iter().cloned().map(Input::Containers).collect();
         let node = config.node.clone().unwrap_or_else(hostname);
-        Self::start(inputs, &data.join("collector"), &node, store, clock, telemetry)
+        Self::start(inputs, &data.join("collector"), &node, sink, clock, telemetry)
     }
 
     pub(super) fn start(
         inputs: Vec<Input>,
         state_dir: &Path,
         node: &str,
-        store: &Arc<dyn LogAppender>,
+        sink: &Arc<dyn LogSink>,
         clock: &Arc<dyn Clock>,
         telemetry: &binnacle_collector::Telemetry,
     ) -> anyhow::Result<Self> {
@@ -45,8 +45,15 @@ impl Tailers {
         let mut threads = Vec::new();
         for (number, input) in inputs.into_iter().enumerate() {
             let state_dir: PathBuf = state_dir.join(number.to_string());
-            let options = TailOptions { input, node: node.to_owned(), state_dir };
-            let tailer = Tailer::new(options, Arc::clone(store), Arc::clone(clock), telemetry.clone());
+            let options = TailOptions {
+                input,
+                node: node.to_owned(),
+                state_dir,
+                spool: SpoolLimits::default(),
+                multiline: Multiline::default(),
+            };
+            let tailer = Tailer::new(options, Arc::clone(sink), Arc::clone(clock), telemetry.clone());
+            let tailer = tailer.context("cannot start a thread")?;
             let stop = Arc::clone(&stop);
             let thread = std::thread::Builder::new().name(format!("tail-{number}"));
             threads.push(thread.spawn(move || tailer.run(&stop)).context("cannot start a thread")?);

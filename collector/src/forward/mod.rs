@@ -5,17 +5,18 @@
 
 use std::time::Duration;
 
-use binnacle_model::push::LogPush;
 use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, LogAppendReport, LogAppender, Metadata, RawSeries, SeriesDecoder,
+    AppendError, AppendReport, Appender, LogAppendReport, Metadata, RawSeries, SeriesDecoder,
 };
-use binnacle_model::{Labels, LogTime, Sample};
-use prost::Message;
+use binnacle_model::{Labels, Sample};
 use reqwest::StatusCode;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
 use crate::intake::encode_write_request;
+use crate::tail::LogSink;
+
+const PROTOBUF: &str = "application/x-protobuf";
 
 /// Bytes of an error's body that are shown.
 const REASON_MAX_BYTES: usize = 500;
@@ -35,6 +36,11 @@ struct PushAnswer {
     gap_bytes: u64,
 }
 
+#[derive(Deserialize)]
+struct MarksAnswer {
+    marks: Vec<u64>,
+}
+
 impl RemoteStore {
     /// A store at `base`, such as `http://binnacle:9090`.
     ///
@@ -46,17 +52,21 @@ impl RemoteStore {
         Ok(Self { client, base, runtime })
     }
 
-    /// Posts a body in snappy's block format; answers the body of a success.
-    fn post(&self, path: &str, content_type: &'static str, plain: &[u8]) -> Result<Vec<u8>, AppendError> {
+    /// Posts a body; answers the body of a success.
+    fn post(
+        &self,
+        path: &str,
+        content_type: &'static str,
+        encoding: &'static str,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, AppendError> {
         let failed = |reason: String| AppendError::Unavailable(reason);
         let url = self.base.join(path).map_err(|error| failed(error.to_string()))?;
-        let body = snap::raw::Encoder::new().compress_vec(plain);
-        let body = body.map_err(|error| AppendError::Invalid(error.to_string()))?;
         let request = self
             .client
             .post(url)
             .header("content-type", content_type)
-            .header("content-encoding", "snappy")
+            .header("content-encoding", encoding)
             .header("x-prometheus-remote-write-version", "0.1.0")
             .body(body);
         self.runtime.block_on(async {
@@ -98,7 +108,9 @@ impl Appender for RemoteStore {
             series.push((labels, one.samples));
         }
         let body = encode_write_request(series.iter().map(|(labels, samples)| (labels, *samples)));
-        self.post("/api/v1/write", "application/x-protobuf", &body)?;
+        let body = snap::raw::Encoder::new().compress_vec(&body);
+        let body = body.map_err(|error| AppendError::Invalid(error.to_string()))?;
+        self.post("/api/v1/write", PROTOBUF, "snappy", body)?;
         let appended = batch.iter().map(|one| one.samples.len()).sum();
         Ok(AppendReport { appended, ..AppendReport::default() })
     }
@@ -107,18 +119,31 @@ impl Appender for RemoteStore {
     fn append_metadata(&self, _: &[(String, Metadata)]) {}
 }
 
-impl LogAppender for RemoteStore {
-    /// `received` is the other side's to say.
-    fn append(&self, mut push: LogPush, _received: LogTime) -> Result<LogAppendReport, AppendError> {
-        // A store of an earlier release would leave out what entries share.
-        push.spread();
-        let answer = self.post("/api/collect/logs", "application/x-protobuf", &push.encode_to_vec())?;
-        let answer: PushAnswer = serde_json::from_slice(&answer)
-            .map_err(|error| AppendError::Unavailable(format!("answer cannot be read: {error}")))?;
+impl LogSink for RemoteStore {
+    fn send(&self, wire: &[u8]) -> Result<LogAppendReport, AppendError> {
+        let body = snap::raw::Encoder::new().compress_vec(wire);
+        let body = body.map_err(|error| AppendError::Invalid(error.to_string()))?;
+        let answer = self.post("/api/collect/logs", PROTOBUF, "snappy", body)?;
+        let answer: PushAnswer = read(&answer)?;
         Ok(LogAppendReport {
             appended: answer.appended,
             duplicate: answer.duplicate,
             gap_bytes: answer.gap_bytes,
         })
     }
+
+    fn marks(&self, files: &[String]) -> Result<Vec<u64>, AppendError> {
+        let body = serde_json::json!({ "files": files }).to_string().into_bytes();
+        let answer = self.post("/api/collect/marks", "application/json", "identity", body)?;
+        let answer: MarksAnswer = read(&answer)?;
+        if answer.marks.len() != files.len() {
+            return Err(AppendError::Unavailable("answer has marks of other files".to_owned()));
+        }
+        Ok(answer.marks)
+    }
+}
+
+fn read<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T, AppendError> {
+    serde_json::from_slice(answer)
+        .map_err(|error| AppendError::Unavailable(format!("answer cannot be read: {error}")))
 }

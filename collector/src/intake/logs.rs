@@ -1,4 +1,4 @@
-//! `POST /api/collect/logs`: lines with their origins, from our own collectors.
+//! `POST /api/collect/logs` and `marks`: lines with their origins, from our own collectors, and how far they came.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use axum::extract::{Request, State};
 use axum::http::header;
 use binnacle_model::push::{FileBatch, LogPush};
 use prost::Message;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::draft::bound;
@@ -14,6 +15,37 @@ use super::{DECODED_MAX_BYTES, Intake, Refusal, body_length, header_text, read_b
 
 /// Lines, labels and fields of one body.
 const MAX_PARTS: usize = 2_000_000;
+
+/// Names of files in one question.
+const MAX_FILES: usize = 20_000;
+
+/// A question for marks.
+#[derive(Deserialize)]
+pub(super) struct Files {
+    files: Vec<String>,
+}
+
+/// `POST /api/collect/marks` with `{"files": ["node/…", …]}`: how far each file was taken, as `{"marks": [0, …]}`.
+pub(super) async fn marks(
+    State(intake): State<Arc<Intake>>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let length = body_length(request.headers());
+    let place = intake.place(length).await?;
+    let body = read_body(request.into_body(), length).await?;
+    let logs = Arc::clone(&intake.logs);
+    let marks = intake
+        .run(place, body.len(), move || {
+            let asked: Files = serde_json::from_slice(&body)
+                .map_err(|error| Refusal::Bad(format!("body is not {{\"files\": [NAME, …]}}: {error}")))?;
+            if asked.files.len() > MAX_FILES {
+                return Err(Refusal::TooLarge(format!("more than {MAX_FILES} files; ask for less at once")));
+            }
+            Ok(logs.marks(&asked.files)?)
+        })
+        .await?;
+    Ok(Json(json!({ "marks": marks })))
+}
 
 /// Takes a [`LogPush`] in protobuf, plain or in snappy's block format.
 pub(super) async fn handle(

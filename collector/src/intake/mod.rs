@@ -242,6 +242,7 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/otlp/v1/logs", post(otlp::handle_logs))
         .route("/api/v1/import/prometheus", post(text::handle).layer(DefaultBodyLimit::disable()))
         .route("/api/collect/logs", post(logs::handle))
+        .route("/api/collect/marks", post(logs::marks))
         .route("/loki/api/v1/push", post(loki::handle))
         .route("/api/logs/ndjson", post(ndjson::handle))
         .route("/elastic", any(elastic::handle))

@@ -1,4 +1,5 @@
-//! How far each file was acknowledged: a cache, so that a restart need not read everything again.
+//! How far each file was acknowledged: a cache, so that a start need not ask the store, and what tells after a start
+//! which bytes are gone that nobody read.
 //!
 //! The store's marks are the truth. A lost or damaged checkpoint costs time, never a line.
 
@@ -9,13 +10,32 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::identity::First;
+use super::records::Passing;
+
+/// Of the file that keeps them; another one is not read.
+const VERSION: u32 = 2;
+
 /// Where to go on in a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Checkpoint {
     /// First byte that was not acknowledged.
     pub(super) offset: u64,
-    /// How often the file became shorter; each time it counts as a new file (L3).
-    pub(super) truncations: u32,
+    /// Bytes that were there at the last look.
+    pub(super) size: u64,
+    /// What is passed over from there on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) passing: Option<Passing>,
+    /// Whose it is.
+    pub(super) origin: String,
+    /// How it begins.
+    pub(super) first: First,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Saved {
+    version: u32,
+    files: BTreeMap<String, Checkpoint>,
 }
 
 /// All checkpoints, and the file that keeps them.
@@ -29,11 +49,14 @@ pub(super) struct Checkpoints {
 impl Checkpoints {
     pub(super) fn open(dir: &Path) -> Self {
         let path = dir.join("checkpoints.json");
-        let by_file = match fs::read(&path) {
-            Ok(bytes) => serde_json::from_slice(&bytes).unwrap_or_else(|error| {
-                tracing::warn!(path = %path.display(), %error, "checkpoint is damaged; reading all files again");
+        let by_file = match fs::read(&path).map(|bytes| serde_json::from_slice::<Saved>(&bytes)) {
+            Ok(Ok(saved)) if saved.version == VERSION => saved.files,
+            Ok(read) => {
+                let error =
+                    read.err().map_or_else(|| "it is of another release".to_owned(), |e| e.to_string());
+                tracing::warn!(path = %path.display(), error, "checkpoint is not used; the store is asked instead");
                 BTreeMap::new()
-            }),
+            }
             Err(error) => {
                 if error.kind() != io::ErrorKind::NotFound {
                     tracing::warn!(path = %path.display(), %error, "checkpoint cannot be read");
@@ -44,20 +67,24 @@ impl Checkpoints {
         Self { path, by_file, changed: false }
     }
 
-    pub(super) fn get(&self, id: &str) -> Checkpoint {
-        self.by_file.get(id).copied().unwrap_or_default()
+    pub(super) fn get(&self, key: &str) -> Option<&Checkpoint> {
+        self.by_file.get(key)
     }
 
-    pub(super) fn set(&mut self, id: &str, checkpoint: Checkpoint) {
-        self.by_file.insert(id.to_owned(), checkpoint);
-        self.changed = true;
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Checkpoint)> {
+        self.by_file.iter()
     }
 
-    /// Forgets files that are gone.
-    pub(super) fn forget(&mut self, is_gone: impl Fn(&str) -> bool) {
-        let before = self.by_file.len();
-        self.by_file.retain(|id, _| !is_gone(id));
-        self.changed |= self.by_file.len() != before;
+    pub(super) fn set(&mut self, key: &str, checkpoint: Checkpoint) {
+        if self.by_file.get(key) != Some(&checkpoint) {
+            self.by_file.insert(key.to_owned(), checkpoint);
+            self.changed = true;
+        }
+    }
+
+    /// Forgets a file that is gone.
+    pub(super) fn forget(&mut self, key: &str) {
+        self.changed |= self.by_file.remove(key).is_some();
     }
 
     /// Writes what changed: a temporary file, synced, renamed, and the directory synced (L19).
@@ -65,11 +92,14 @@ impl Checkpoints {
         if !self.changed {
             return Ok(());
         }
+        let saved = Saved { version: VERSION, files: std::mem::take(&mut self.by_file) };
+        let text = serde_json::to_vec(&saved);
+        self.by_file = saved.files;
         let dir = self.path.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(dir)?;
         let temporary = self.path.with_extension("tmp");
         let mut file = File::create(&temporary)?;
-        file.write_all(&serde_json::to_vec(&self.by_file)?)?;
+        file.write_all(&text?)?;
         file.sync_all()?;
         fs::rename(&temporary, &self.path)?;
         File::open(dir)?.sync_all()?;

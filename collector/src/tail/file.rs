@@ -1,286 +1,420 @@
-//! One file: whole lines from an offset, and what they say.
+//! One file: what is known of it, and reading on in it.
 
-use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io;
-use std::os::unix::fs::{FileExt, OpenOptionsExt};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 
 use binnacle_model::LogTime;
-use binnacle_model::meaning;
-use binnacle_model::push::{FileBatch, Pair, PushEntry};
 
-use super::checkpoint::Checkpoint;
-use super::cri;
-use super::discover::{Found, LineFormat, file_id};
-use crate::Telemetry;
+use super::identity::{FIRST_MAX_BYTES, First, Inode};
+use super::listing::{Listed, Order};
+use super::multiline::Multiline;
+use super::open::Root;
+use super::records::{Cut, Cutter, GiveOut, LINE_MAX_BYTES, LineFormat, Opened, Passing, Window};
+use super::source::Source;
 
-/// Read from one file before the next has its turn.
-const READ_BYTES: usize = 1024 * 1024;
+/// Read of one file before the next has its turn (L15).
+pub(super) const TURN_BYTES: usize = 256 * 1024;
 
-/// Longest message; of a longer one the beginning is kept (L11, L12).
-const MESSAGE_MAX_BYTES: usize = 1024 * 1024;
+/// Largest window: room for the longest line, and for what other streams wrote meanwhile.
+const WINDOW_MAX_BYTES: usize = 4 * 1024 * 1024;
+
+/// How far the end of a line is looked for that is too long, so that its length can be said.
+const LINE_END_WITHIN: u64 = 64 * 1024 * 1024;
 
 /// A partial line that nothing follows is given out after this long (L11).
 const PARTIAL_WAIT_NS: i64 = 30_000_000_000;
 
-/// A file being tailed.
+/// A trace that nothing follows is given out after this long.
+const TRACE_WAIT_NS: i64 = 1_000_000_000;
+
+/// How a file begins, and its name in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Identity {
+    pub(super) first: First,
+    pub(super) key: String,
+}
+
+/// Where its bytes are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// As they are; more may come.
+    Plain,
+    /// Compressed.
+    Gzip,
+    /// Compressed, in the spool.
+    Spooled,
+}
+
+/// How far a file has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    /// It is not known how far the store has it.
+    New,
+    /// It is read.
+    Placed,
+    /// Another file holds the same lines, and is the one that is read.
+    Copy,
+}
+
+/// A file of logs.
 #[derive(Debug)]
-pub(super) struct TailedFile {
-    id: String,
-    file: File,
-    stream: Vec<Pair>,
-    format: LineFormat,
-    older: Option<String>,
-    rotated: bool,
-    truncations: u32,
+pub(super) struct LogFile {
+    /// In this process; parts of packs name files by it.
+    pub(super) number: u64,
+    pub(super) path: PathBuf,
+    pub(super) inode: Inode,
+    pub(super) order: Order,
+    pub(super) kind: Kind,
+    /// Offset of the first byte that a compressed file holds.
+    pub(super) base: u64,
+    /// Once its first line is whole.
+    pub(super) identity: Option<Identity>,
+    pub(super) phase: Phase,
     /// First byte that the store has not acknowledged.
-    acknowledged: u64,
-    /// First byte that was not read yet.
-    position: u64,
-    /// Whether the rest of a line that was too long is being passed over.
-    skipping: bool,
-    /// Partial lines by stream, and entries that stand behind one of them in the file.
-    partial: BTreeMap<&'static str, Partial>,
-    held: Vec<PushEntry>,
-    /// State at `acknowledged`, to go back to if a push fails.
-    sent_to: u64,
-    size: u64,
+    pub(super) acknowledged: u64,
+    pub(super) passing_acknowledged: Option<Passing>,
+    /// First byte that was not given out.
+    pub(super) read_to: u64,
+    pub(super) passing: Option<Passing>,
+    /// Bytes that there were at the last look.
+    pub(super) size: u64,
+    pub(super) source: Option<Source>,
+    pub(super) last_read: LogTime,
+    /// When its directory ceased to show it.
+    pub(super) gone: Option<LogTime>,
+    /// All of a compressed file was given out.
+    pub(super) has_ended: bool,
+    /// Its size when it was still known to begin as it did.
+    checked: u64,
+    /// It became shorter, or begins otherwise than it did.
+    begins_anew: bool,
+    /// What stands open at `read_to`, and since when.
+    open: Option<(Opened, LogTime)>,
+    /// Size at which there was nothing to give out, and whether it took no more then.
+    tried: Option<(u64, bool)>,
+    /// Size some time ago, and when: how far behind the store is.
+    seen: (u64, LogTime),
 }
 
-/// The beginning of a message whose end has not come.
+/// What reading on in a file came to.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    pub(super) from: u64,
+    pub(super) cut: Cut,
+}
+
+/// Why a file was not read.
 #[derive(Debug)]
-struct Partial {
-    offset: u64,
-    time: LogTime,
-    message: Vec<u8>,
-    /// When its first piece came, by our clock.
-    since: LogTime,
-    /// It became too long and was given out; what follows up to its end is passed over.
-    given_out: bool,
+pub(super) enum ReadError {
+    /// It became shorter, or begins otherwise: what is there now is another file (L3).
+    Truncated,
+    /// It cannot be read now; if it vanished, that is normal (L10).
+    Io(io::Error),
 }
 
-impl TailedFile {
-    /// Opens a file at its checkpoint. Never follows a link, never waits for a pipe (L8).
-    pub(super) fn open(found: Found, checkpoint: Checkpoint, node: &str) -> io::Result<Self> {
-        let flags = rustix::fs::OFlags::NOFOLLOW | rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOCTTY;
-        let file = OpenOptions::new().read(true).custom_flags(flags.bits() as i32).open(&found.path)?;
-        if !file.metadata()?.is_file() {
-            return Err(io::Error::other("it is not a regular file"));
+impl From<io::Error> for ReadError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl LogFile {
+    pub(super) fn new(number: u64, listed: &Listed, now: LogTime) -> Self {
+        Self {
+            number,
+            path: listed.path.clone(),
+            inode: listed.inode,
+            order: listed.order.clone(),
+            kind: if listed.compressed { Kind::Gzip } else { Kind::Plain },
+            base: 0,
+            identity: None,
+            phase: Phase::New,
+            acknowledged: 0,
+            passing_acknowledged: None,
+            read_to: 0,
+            passing: None,
+            size: if listed.compressed { 0 } else { listed.size },
+            source: None,
+            last_read: now,
+            gone: None,
+            has_ended: false,
+            checked: 0,
+            begins_anew: false,
+            open: None,
+            tried: None,
+            seen: (0, now),
         }
-        if file_id(&file.metadata()?, node) != found.id {
+    }
+
+    /// A file that lies in the spool, with the offsets of its first byte and behind its last one.
+    pub(super) fn spooled(number: u64, path: PathBuf, order: Order, (base, size): (u64, u64)) -> Self {
+        let listed = Listed { path, inode: Inode::default(), order, size: 0, compressed: true };
+        let file = Self::new(number, &listed, LogTime(0));
+        Self { base, size, kind: Kind::Spooled, ..file }
+    }
+
+    /// From now on it lies in the spool.
+    pub(super) fn spool_at(&mut self, path: PathBuf, base: u64) {
+        (self.path, self.base, self.inode) = (path, base, Inode::default());
+        (self.kind, self.gone) = (Kind::Spooled, None);
+        (self.source, self.tried, self.has_ended) = (None, None, false);
+    }
+
+    /// From now on it is another file that holds the same lines.
+    pub(super) fn moved_to(&mut self, other: &mut Self) {
+        self.path = std::mem::take(&mut other.path);
+        (self.inode, self.order, self.kind) = (other.inode, other.order.clone(), other.kind);
+        (self.source, self.gone) = (other.source.take(), other.gone);
+        (self.tried, self.base, self.begins_anew) = (None, other.base, false);
+        // Nothing need be unpacked to know that there is nothing new in it.
+        self.has_ended = self.is_compressed() && other.size == self.size && self.read_to == self.size;
+        self.size = other.size.max(self.read_to);
+    }
+
+    /// Whether it is shorter than what was read of it, or begins otherwise.
+    pub(super) fn is_cut_short(&self) -> bool {
+        self.begins_anew
+    }
+
+    pub(super) fn is_compressed(&self) -> bool {
+        self.kind != Kind::Plain
+    }
+
+    pub(super) fn is_spooled(&self) -> bool {
+        self.kind == Kind::Spooled
+    }
+
+    pub(super) fn is_copy(&self) -> bool {
+        self.phase == Phase::Copy
+    }
+
+    /// Learns how long it is. What became shorter is another file, and this one was as long as it was.
+    pub(super) fn saw(&mut self, size: u64) {
+        if self.is_compressed() {
+            self.size = size.max(self.size);
+            return;
+        }
+        self.begins_anew |= size < self.size;
+        if !self.begins_anew {
+            self.size = size;
+        }
+    }
+
+    /// What it was when nobody could write to it any more.
+    pub(super) fn look_at_last_size(&mut self) {
+        if let Some(source) = self.source.as_ref().filter(|_| !self.is_compressed())
+            && let Ok((size, _)) = source.size()
+        {
+            self.saw(size);
+        }
+    }
+
+    /// Nothing more can be read of it.
+    pub(super) fn give_up(&mut self) {
+        (self.source, self.size, self.has_ended) = (None, self.read_to, true);
+    }
+
+    /// Goes on at `place`.
+    pub(super) fn place(&mut self, place: u64, passing: Option<Passing>) {
+        let place = place.max(self.base);
+        // Nothing need be unpacked of what the store has.
+        self.has_ended = self.is_compressed() && place > 0 && place == self.size;
+        (self.acknowledged, self.read_to, self.phase) = (place, place, Phase::Placed);
+        (self.passing_acknowledged, self.passing) = (passing, passing);
+    }
+
+    pub(super) fn open_source(&mut self, root: &Root) -> io::Result<()> {
+        if self.source.is_some() {
+            return Ok(());
+        }
+        let file = if self.is_spooled() { File::open(&self.path)? } else { root.open_file(&self.path)? };
+        if !self.is_spooled() && Inode::of(&file.metadata()?) != self.inode {
             // Rotated since it was listed: the next listing knows both files.
             return Err(io::ErrorKind::NotFound.into());
         }
-        let Checkpoint { offset, truncations } = checkpoint;
-        Ok(Self {
-            id: found.id,
-            file,
-            stream: found.stream,
-            format: found.format,
-            older: found.older,
-            rotated: found.rotated,
-            truncations,
-            acknowledged: offset,
-            position: offset,
-            skipping: false,
-            partial: BTreeMap::new(),
-            held: Vec::new(),
-            sent_to: offset,
-            size: offset,
-        })
+        self.source = Some(Source::new(file, self.is_compressed(), self.base));
+        Ok(())
     }
 
-    /// Takes over what a later listing says of the same file.
-    pub(super) fn renamed(&mut self, found: &Found) {
-        self.rotated = found.rotated;
-        self.older.clone_from(&found.older);
+    /// Learns how it begins; `None` while its first line is not whole.
+    pub(super) fn begin(&mut self, root: &Root, takes_no_more: bool) -> io::Result<Option<(First, Vec<u8>)>> {
+        self.open_source(root)?;
+        let Some(source) = &mut self.source else { return Ok(None) };
+        let mut begin = Vec::new();
+        source.read(0, FIRST_MAX_BYTES, &mut begin)?;
+        let size = source.size()?.0;
+        source.rest();
+        self.saw(size);
+        let first = First::of(&begin, takes_no_more || self.is_compressed());
+        Ok(first.map(|first| {
+            begin.truncate(first.len());
+            (first, begin)
+        }))
     }
 
-    /// The file that must be read to its end before this one.
-    pub(super) fn waits_for(&self) -> Option<String> {
-        self.older.clone()
-    }
-
-    /// Whether all of it is acknowledged and no more will come.
-    pub(super) fn is_done(&self) -> bool {
-        let size = self.file.metadata().map_or(0, |metadata| metadata.len());
-        let is_gone = self.file.metadata().is_ok_and(|m| std::os::unix::fs::MetadataExt::nlink(&m) == 0);
-        (self.rotated || is_gone) && self.acknowledged >= size
-    }
-
-    /// Bytes that were written and not acknowledged.
-    pub(super) fn lag_bytes(&self) -> u64 {
+    /// Bytes that the store has not acknowledged.
+    pub(super) fn lag(&self) -> u64 {
+        if self.is_copy() || (self.is_compressed() && self.has_ended && self.acknowledged == self.read_to) {
+            return 0;
+        }
         self.size.saturating_sub(self.acknowledged)
     }
 
-    /// Where to go on after a restart.
-    pub(super) fn checkpoint(&self) -> Checkpoint {
-        Checkpoint { offset: self.acknowledged, truncations: self.truncations }
-    }
-
-    /// The store has all that was given out.
-    pub(super) fn acknowledged(&mut self) {
-        self.acknowledged = self.sent_to;
-    }
-
-    /// The store has not taken what was given out: it will be read again.
-    pub(super) fn rewind(&mut self) {
-        self.position = self.acknowledged;
-        self.sent_to = self.acknowledged;
-        self.skipping = false;
-        self.partial.clear();
-        self.held.clear();
-    }
-
-    /// Reads on; answers what can be sent, if there is anything.
-    pub(super) fn read(&mut self, now: LogTime, telemetry: &Telemetry) -> io::Result<Option<FileBatch>> {
-        self.size = self.file.metadata()?.len();
-        if self.size < self.position {
-            // Copied and truncated: what is there now is another file under the same identity (L3).
-            telemetry.files_truncated.inc();
-            self.truncations += 1;
-            self.acknowledged = 0;
-            self.rewind();
+    /// How long ago there was something that is not acknowledged yet, in nanoseconds.
+    pub(super) fn behind_ns(&mut self, now: LogTime) -> i64 {
+        if self.is_copy() || self.acknowledged >= self.seen.0 || self.lag() == 0 {
+            self.seen = (self.size, now);
         }
-        // A file without a name takes no more lines.
-        self.rotated |= std::os::unix::fs::MetadataExt::nlink(&self.file.metadata()?) == 0;
-        let wanted = (self.size - self.position).min(READ_BYTES as u64) as usize;
-        let mut buffer = vec![0; wanted];
-        let read = self.file.read_at(&mut buffer, self.position)?;
-        buffer.truncate(read);
-        telemetry.bytes_read.inc_by(read as u64);
-        let mut entries = std::mem::take(&mut self.held);
-        self.cut_lines(&buffer, now, &mut entries, telemetry);
-        self.give_out_stale(now, &mut entries);
-        entries.sort_by_key(|entry| entry.offset);
-        // An entry behind an unfinished one waits, so that the batch ends where nothing is open.
-        let open = self.partial.values().filter(|partial| !partial.given_out);
-        let end = open.map(|partial| partial.offset).min().unwrap_or(self.position);
-        let cut = entries.partition_point(|entry| entry.offset < end);
-        self.held = entries.split_off(cut);
-        let from = self.sent_to;
-        if end == from {
-            return Ok(None);
-        }
-        self.sent_to = end;
-        let file = match self.truncations {
-            0 => self.id.clone(),
-            times => format!("{}#{times}", self.id),
-        };
-        Ok(Some(FileBatch { file, from, to: end, stream: self.stream.clone(), entries, shared: Vec::new() }))
+        now.0.saturating_sub(self.seen.1.0)
     }
 
-    /// Takes the whole lines of `buffer`, which begins at the position, and moves past them.
-    fn cut_lines(
+    /// Whether reading on may give something out. `takes_no_more` says that nothing will be added to it.
+    pub(super) fn is_ready(&self, takes_no_more: bool, now: LogTime) -> bool {
+        if self.phase != Phase::Placed || self.has_ended {
+            return false;
+        }
+        if self.is_cut_short() {
+            return true;
+        }
+        let has_more = self.is_compressed() || self.read_to < self.size;
+        has_more && (self.tried != Some((self.size, takes_no_more)) || self.waits(now) != GiveOut::Nothing)
+    }
+
+    /// Whether all of it was given out, so that the next file may be read.
+    pub(super) fn is_read(&self) -> bool {
+        self.is_copy() || self.has_ended || (!self.is_compressed() && self.read_to >= self.size)
+    }
+
+    /// What has waited long enough.
+    fn waits(&self, now: LogTime) -> GiveOut {
+        let Some((opened, since)) = self.open else { return GiveOut::Nothing };
+        let age = now.0.saturating_sub(since.0);
+        match opened {
+            _ if age > PARTIAL_WAIT_NS => GiveOut::All,
+            Opened::Trace if age > TRACE_WAIT_NS => GiveOut::Traces,
+            _ => GiveOut::Nothing,
+        }
+    }
+
+    /// Reads a window and cuts it. What was cut counts as given out.
+    pub(super) fn read(
         &mut self,
-        buffer: &[u8],
+        root: &Root,
+        (format, multiline): (LineFormat, &Multiline),
+        takes_no_more: bool,
         now: LogTime,
-        entries: &mut Vec<PushEntry>,
-        telemetry: &Telemetry,
-    ) {
-        let mut at = 0;
-        while let Some(length) = memchr::memchr(b'\n', &buffer[at..]) {
-            let line = &buffer[at..at + length];
-            let offset = self.position + at as u64;
-            at += length + 1;
-            if std::mem::take(&mut self.skipping) {
-                continue;
-            }
-            telemetry.lines_read.inc();
-            self.line(line, offset, now, entries, telemetry);
+        (buffer, cutter): (&mut Vec<u8>, &mut Cutter),
+    ) -> Result<Turn, ReadError> {
+        self.open_source(root)?;
+        self.check_beginning(buffer)?;
+        let from = self.read_to;
+        let source = self.source.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
+        let mut source = source;
+        let cut = self.window(&mut source, (format, multiline), takes_no_more, now, (buffer, cutter));
+        // Whatever came of it: what was deleted can be read by it alone.
+        self.source = Some(source);
+        let (cut, ended) = cut?;
+        self.has_ended = ended && self.is_compressed() && cut.to == from + buffer.len() as u64;
+        if cut.to == from {
+            self.tried = Some((self.size, takes_no_more));
+        } else {
+            self.tried = None;
+            self.open = None;
         }
-        let rest = &buffer[at..];
-        let offset = self.position + at as u64;
-        self.position = offset;
-        let is_last = self.rotated && self.position + rest.len() as u64 >= self.size;
-        if rest.len() >= MESSAGE_MAX_BYTES.min(READ_BYTES) {
-            // A line without an end: its beginning counts, the rest is passed over.
-            if !std::mem::replace(&mut self.skipping, true) {
-                telemetry.lines_truncated.inc();
-                self.line(rest, offset, now, entries, telemetry);
+        let was = self.open.filter(|(opened, _)| Some(*opened) == cut.open);
+        self.open = was.or(cut.open.map(|opened| (opened, now)));
+        (self.read_to, self.passing, self.last_read) = (cut.to, cut.passing, now);
+        Ok(Turn { from, cut })
+    }
+
+    /// A window in which something ends, or all that there is. Answers whether the bytes end with it.
+    fn window(
+        &self,
+        source: &mut Source,
+        (format, multiline): (LineFormat, &Multiline),
+        takes_no_more: bool,
+        now: LogTime,
+        (buffer, cutter): (&mut Vec<u8>, &mut Cutter),
+    ) -> io::Result<(Cut, bool)> {
+        let (mut wanted, mut give_out, from) = (TURN_BYTES, self.waits(now), self.read_to);
+        loop {
+            let ended = source.read(from, wanted, buffer)?;
+            let is_end = ended && (takes_no_more || self.is_compressed());
+            let window = Window { bytes: buffer, from, passing: self.passing, is_end, give_out, now };
+            let cut = cutter.cut(window, format, multiline);
+            // A full window in which what began first has no end is given out as it is.
+            if cut.to > from || ended || give_out == GiveOut::All {
+                self.measure(source, from, buffer.len(), cut, cutter)?;
+                return Ok((cut, ended));
             }
-            self.position += rest.len() as u64;
-        } else if self.skipping && !rest.is_empty() {
-            self.position += rest.len() as u64;
-        } else if is_last && !rest.is_empty() {
-            // The last line of a file that takes no more has no end, and never will.
-            self.line(rest, offset, now, entries, telemetry);
-            self.position += rest.len() as u64;
+            if wanted == WINDOW_MAX_BYTES {
+                give_out = GiveOut::All;
+            }
+            wanted = (wanted * 4).min(WINDOW_MAX_BYTES);
         }
     }
 
-    fn line(
-        &mut self,
-        line: &[u8],
-        offset: u64,
-        now: LogTime,
-        entries: &mut Vec<PushEntry>,
-        telemetry: &Telemetry,
-    ) {
-        let parsed = if self.format == LineFormat::Cri { cri::parse(line) } else { None };
-        let Some(parsed) = parsed else {
-            if self.format == LineFormat::Cri {
-                telemetry.lines_malformed.inc();
-            }
-            let message = line.strip_suffix(b"\r").unwrap_or(line);
-            entries.push(entry(offset, now, "", message.to_vec()));
-            return;
+    /// That it is still the file that was read, and how long it is by now.
+    fn check_beginning(&mut self, buffer: &mut Vec<u8>) -> Result<(), ReadError> {
+        let (Some(source), Some(identity)) = (&mut self.source, &self.identity) else { return Ok(()) };
+        let size = source.size()?.0;
+        let mut fits = true;
+        if let Source::Plain(file) = source {
+            buffer.resize(identity.first.len(), 0);
+            let read = file.read_at(buffer, 0)?;
+            fits = identity.first.fits(&buffer[..read]);
+        }
+        if fits {
+            self.saw(size);
+            self.checked = self.size;
+        } else if !self.begins_anew {
+            // What was seen since then may be of the other file already.
+            (self.begins_anew, self.size) = (true, self.checked);
+        }
+        if self.begins_anew { Err(ReadError::Truncated) } else { Ok(()) }
+    }
+
+    /// Looks for the end of a line of which only the beginning was kept.
+    fn measure(
+        &self,
+        source: &mut Source,
+        from: u64,
+        read: usize,
+        cut: Cut,
+        cutter: &mut Cutter,
+    ) -> io::Result<()> {
+        let Some(record) = cutter.records().last().filter(|_| cut.passing == Some(Passing::Line)) else {
+            return Ok(());
         };
-        let key = if parsed.iostream == "stdout" { "stdout" } else { "stderr" };
-        let begun = self.partial.remove(key);
-        let mut partial = begun.unwrap_or_else(|| Partial {
-            offset,
-            time: parsed.time,
-            message: Vec::new(),
-            since: now,
-            given_out: false,
-        });
-        if !partial.given_out {
-            let room = MESSAGE_MAX_BYTES.saturating_sub(partial.message.len());
-            partial.message.extend_from_slice(&parsed.message[..parsed.message.len().min(room)]);
-            let is_full = parsed.message.len() > room;
-            if is_full {
-                telemetry.lines_truncated.inc();
-            }
-            if is_full || !parsed.partial {
-                let message = std::mem::take(&mut partial.message);
-                entries.push(entry(partial.offset, partial.time, key, message));
-                partial.given_out = true;
-            }
+        let (offset, header) = (record.offset, record.header_bytes);
+        if self.passing == Some(Passing::Line) && offset == from {
+            return Ok(());
         }
-        if parsed.partial {
-            self.partial.insert(key, partial);
+        let Source::Plain(file) = source else { return Ok(()) };
+        let mut at = from + read as u64;
+        let mut piece = vec![0; TURN_BYTES];
+        while at - offset < LINE_END_WITHIN {
+            let read = file.read_at(&mut piece, at)?;
+            if read == 0 {
+                break;
+            }
+            if let Some(end) = memchr::memchr(b'\n', &piece[..read]) {
+                cutter.measured(offset, at + end as u64 - offset - header);
+                break;
+            }
+            at += read as u64;
         }
+        Ok(())
     }
 
-    /// Gives out partial lines for whose end there is no more hope.
-    fn give_out_stale(&mut self, now: LogTime, entries: &mut Vec<PushEntry>) {
-        let is_over = self.rotated && self.position >= self.size;
-        let mut kept = BTreeMap::new();
-        for (iostream, partial) in std::mem::take(&mut self.partial) {
-            let is_stale = now.0 - partial.since.0 > PARTIAL_WAIT_NS;
-            if partial.given_out && is_over {
-                continue;
-            }
-            if !partial.given_out && (is_over || is_stale) {
-                entries.push(entry(partial.offset, partial.time, iostream, partial.message));
-            } else {
-                kept.insert(iostream, partial);
-            }
-        }
-        self.partial = kept;
+    /// The store has it up to `to`.
+    pub(super) fn acknowledge(&mut self, to: u64, passing: Option<Passing>) {
+        self.acknowledged = self.acknowledged.max(to);
+        self.passing_acknowledged = passing;
     }
 }
 
-fn entry(offset: u64, time: LogTime, iostream: &str, message: Vec<u8>) -> PushEntry {
-    // Fields within the message are the store's to find.
-    PushEntry {
-        time_ns: time.0,
-        offset,
-        level: meaning::level(&message).to_owned(),
-        iostream: iostream.to_owned(),
-        fields: Vec::new(),
-        message,
-        shared: 0,
-    }
-}
+/// A line cannot fill the largest window.
+const _: () = assert!(WINDOW_MAX_BYTES > 2 * LINE_MAX_BYTES);

@@ -31,6 +31,9 @@ pub trait LogAppender: Send + Sync {
     /// Blocks for a disk sync: call it from a thread that may wait.
     fn append(&self, push: LogPush, received: LogTime) -> Result<LogAppendReport, AppendError>;
 
+    /// Of each file, the first byte that was not taken; zero for a file that is not known.
+    fn marks(&self, files: &[String]) -> Result<Vec<u64>, AppendError>;
+
     /// For how many bytes of lines there is room now, so that what would be refused need not be decoded.
     ///
     /// Others may take it meanwhile: [`Self::append`] decides.

@@ -27,6 +27,12 @@ impl Marks {
         self.changed.insert(FileId(batch.file.clone()), *mark);
     }
 
+    /// How far each of these has been taken.
+    pub(super) fn of(&self, files: &[String]) -> Vec<u64> {
+        let mark = |file: &String| self.by_file.get(&FileId(file.clone())).copied().unwrap_or_default();
+        files.iter().map(mark).collect()
+    }
+
     /// Leaves in the push what lies above the marks.
     pub(super) fn skip_known(&self, push: &mut LogPush) -> LogAppendReport {
         let mut report = LogAppendReport::default();

@@ -307,6 +307,15 @@ impl Logs {
         Ok(report)
     }
 
+    /// See [`binnacle_model::storage::LogAppender::marks`].
+    ///
+    /// Waits until what they are about survives a power loss: whoever asked goes on from there.
+    pub(crate) fn marks(&self, files: &[String]) -> Result<Vec<u64>, AppendError> {
+        let marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner).of(files);
+        self.shared.wal.commit_all().map_err(|error| AppendError::Unavailable(error.to_string()))?;
+        Ok(marks)
+    }
+
     /// Bytes of lines that the queue has room for.
     pub(crate) fn room(&self) -> Result<usize, AppendError> {
         self.shared.space.admit()?;

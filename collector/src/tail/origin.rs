@@ -1,0 +1,210 @@
+//! The files of one origin, in the order in which they are read.
+
+use std::sync::Arc;
+
+use binnacle_model::LogTime;
+use binnacle_model::push::Pair;
+
+use super::checkpoint::{Checkpoint, Checkpoints};
+use super::file::{Identity, LogFile, Phase};
+use super::identity::{First, file_key};
+use super::listing::{Listing, Order};
+use super::open::Root;
+use super::pack::encode_stream;
+use super::records::LineFormat;
+
+/// What one container, or one plain file, wrote.
+#[derive(Debug)]
+pub(super) struct Origin {
+    pub(super) name: String,
+    pub(super) root: Arc<Root>,
+    pub(super) stream: Arc<[Pair]>,
+    /// The stream as each batch has it.
+    pub(super) wire: Vec<u8>,
+    pub(super) format: LineFormat,
+    /// Oldest first.
+    pub(super) files: Vec<LogFile>,
+    /// Bytes that vanished before they were acknowledged.
+    pub(super) lost_bytes: u64,
+}
+
+impl Origin {
+    pub(super) fn new(listing: &Listing) -> Self {
+        Self {
+            name: listing.name.clone(),
+            root: Arc::clone(&listing.root),
+            stream: Arc::clone(&listing.stream),
+            wire: encode_stream(&listing.stream),
+            format: listing.format,
+            files: Vec::new(),
+            lost_bytes: 0,
+        }
+    }
+
+    /// Takes over what a listing says: names may have changed, files come and go.
+    pub(super) fn update(&mut self, listing: &Listing, now: LogTime, number: &mut u64) {
+        // That of spooled files is another one.
+        self.root = Arc::clone(&listing.root);
+        for at in 0..self.files.len() {
+            let file = &self.files[at];
+            if file.is_spooled() {
+                continue;
+            }
+            let is_there = listing.files.iter().any(|listed| listed.inode == file.inode);
+            if is_there {
+                self.files[at].gone = None;
+            } else if file.gone.is_none() {
+                self.files[at].gone = Some(now);
+                self.came_last(at);
+            }
+        }
+        for listed in &listing.files {
+            let known = self.files.iter_mut().find(|file| file.inode == listed.inode && !file.is_spooled());
+            if let Some(file) = known {
+                file.path.clone_from(&listed.path);
+                file.order = listed.order.clone();
+                continue;
+            }
+            *number += 1;
+            self.files.push(LogFile::new(*number, listed, now));
+        }
+        self.sort();
+    }
+
+    /// A file that vanished while it was being written to came behind all that had been rotated by then, and before
+    /// those that nobody has seen yet.
+    fn came_last(&mut self, at: usize) {
+        let order = &self.files[at].order;
+        if !order.is_live {
+            return;
+        }
+        let restart = order.restart;
+        let rotated = self.files.iter().map(|file| &file.order);
+        let rotated = rotated.filter(|order| order.restart == restart && !order.is_live);
+        let stamp = rotated.map(|order| order.stamp.clone()).max().unwrap_or_default();
+        self.files[at].order = Order { restart, is_live: false, stamp };
+    }
+
+    pub(super) fn sort(&mut self) {
+        self.files.sort_by(|a, b| (&a.order, a.number).cmp(&(&b.order, b.number)));
+    }
+
+    /// Whether nothing will be added to a file: it lost its name, or a later one is being written.
+    pub(super) fn takes_no_more(&self, at: usize) -> bool {
+        let file = &self.files[at];
+        let later = || self.files[at + 1..].iter().any(|later| !later.is_copy() && later.size > 0);
+        file.is_compressed() || file.is_spooled() || file.gone.is_some() || later()
+    }
+
+    /// The file to read on in: the oldest of which not all was given out.
+    pub(super) fn next(&self, now: LogTime) -> Option<usize> {
+        for (at, file) in self.files.iter().enumerate() {
+            if file.is_ready(self.takes_no_more(at), now) {
+                return Some(at);
+            }
+            // Later ones wait for it, unless it has nothing, or is lost.
+            if file.phase == Phase::Placed && !file.is_read() && !file.is_copy() {
+                return None;
+            }
+            if file.phase == Phase::New && file.size > 0 && !file.is_copy() {
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Learns which files these are. Answers the names of those of which the store must be asked how far it has them.
+    pub(super) fn identify(
+        &mut self,
+        node: &str,
+        checkpoints: &Checkpoints,
+        started: LogTime,
+    ) -> (Vec<String>, Vec<(std::path::PathBuf, String)>) {
+        let (mut unknown, mut refused) = (Vec::new(), Vec::new());
+        for at in 0..self.files.len() {
+            let file = &self.files[at];
+            if file.identity.is_some() || file.gone.is_some() || (file.size == 0 && !file.is_compressed()) {
+                continue;
+            }
+            let takes_no_more = self.takes_no_more(at);
+            let root = Arc::clone(&self.root);
+            let (first, begin) = match self.files[at].begin(&root, takes_no_more) {
+                Ok(Some(begin)) => begin,
+                Ok(None) => continue,
+                Err(error) => {
+                    if error.kind() != std::io::ErrorKind::NotFound {
+                        refused.push((self.files[at].path.clone(), error.to_string()));
+                    }
+                    continue;
+                }
+            };
+            if self.take_over(at, first) {
+                continue;
+            }
+            self.files[at].phase = Phase::New;
+            let key = self.key_of(at, node, first, &begin, checkpoints);
+            let file = &mut self.files[at];
+            let is_newborn = file.inode.born_ns().is_some_and(|born| born as i128 > i128::from(started.0));
+            if let Some(checkpoint) = checkpoints.get(&key) {
+                file.place(checkpoint.offset, checkpoint.passing);
+            } else if is_newborn && !file.is_compressed() {
+                file.place(0, None);
+            } else {
+                unknown.push(key.clone());
+            }
+            file.identity = Some(Identity { first, key });
+        }
+        self.files.retain(|file| !file.path.as_os_str().is_empty());
+        self.sort();
+        (unknown, refused)
+    }
+
+    /// If another file has these lines already, the one of both that lasts goes on with its place. Answers whether
+    /// nothing is left to do for the file at `at`.
+    fn take_over(&mut self, at: usize, first: First) -> bool {
+        let is_same = |other: &LogFile| other.identity.as_ref().is_some_and(|known| known.first == first);
+        // In files of containers nothing but a copy begins alike. Of plain ones it may be a heading.
+        let is_container = self.format == LineFormat::Container;
+        let lasts = |other: &LogFile| other.gone.is_none() && !other.is_spooled() && !other.is_cut_short();
+        let known = (0..self.files.len()).filter(|other| *other != at && is_same(&self.files[*other]));
+        let mut known = known.filter(|other| is_container || !lasts(&self.files[*other]));
+        let Some(other) = known.next() else { return false };
+        drop(known);
+        if lasts(&self.files[other]) || self.files[other].is_spooled() {
+            self.files[at].phase = Phase::Copy;
+            return true;
+        }
+        let (low, high) = self.files.split_at_mut(at.max(other));
+        let (old, new) =
+            if other < at { (&mut low[other], &mut high[0]) } else { (&mut high[0], &mut low[at]) };
+        old.moved_to(new);
+        true
+    }
+
+    /// Its name in the store: what it is called already, if a checkpoint of another file of this origin fits.
+    fn key_of(&self, at: usize, node: &str, first: First, begin: &[u8], checkpoints: &Checkpoints) -> String {
+        let file = &self.files[at];
+        if self.format == LineFormat::Container {
+            return file_key(node, &format!("{}/{}", self.name, file.order.restart), None, begin);
+        }
+        let key = file_key(node, &self.name, Some(file.inode), begin);
+        if !file.is_compressed() || checkpoints.get(&key).is_some() {
+            return key;
+        }
+        // It was compressed while nobody looked: its inode is another one.
+        let is_free = |key: &str| {
+            self.files.iter().all(|file| file.identity.as_ref().is_none_or(|known| known.key != key))
+        };
+        let fits = |(key, checkpoint): &(&String, &Checkpoint)| {
+            checkpoint.origin == self.name && checkpoint.first == first && is_free(key)
+        };
+        let mut found: Vec<(&String, &Checkpoint)> = checkpoints.iter().filter(fits).collect();
+        if found.len() > 1 {
+            found.retain(|(_, checkpoint)| checkpoint.size == file.size);
+        }
+        match found[..] {
+            [(found, _)] => found.clone(),
+            _ => key,
+        }
+    }
+}

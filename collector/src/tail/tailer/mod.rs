@@ -1,0 +1,514 @@
+//! The loop.
+
+mod vanished;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use binnacle_model::time::Clock;
+use binnacle_model::{LogTime, meaning};
+
+use super::Options;
+use super::checkpoint::{Checkpoint, Checkpoints};
+use super::cri::IOSTREAMS;
+use super::file::{Phase, ReadError, Turn};
+use super::listing::{Listing, Scanner};
+use super::origin::Origin;
+use super::pack::{Entry, Pack, Part};
+use super::records::{Cutter, Length};
+use super::sender::{Answer, LogSink, Sender};
+use super::spool::Spool;
+use crate::Telemetry;
+
+/// Between two looks at the directories; longer if a look takes long, never longer than [`SCAN_MAX`].
+const SCAN_MIN: Duration = Duration::from_millis(250);
+const SCAN_MAX: Duration = Duration::from_secs(1);
+
+/// Between two looks at files that are being written to.
+const POLL: Duration = Duration::from_millis(50);
+
+/// So long after it was read last a file counts as idle.
+const IDLE_NS: i64 = 10_000_000_000;
+
+/// Checkpoints are a cache of what the store knows, so that they need not be written at each batch.
+const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// Bytes of a pack; files take turns, so that a large one does not keep the others waiting (L15).
+const PACK_BYTES: usize = 4 * 1024 * 1024;
+
+/// Open files that nothing is read of.
+const IDLE_OPEN_MAX: usize = 256;
+
+/// Open files in all. Those over it are opened for each turn.
+const OPEN_MAX: usize = 4096;
+
+/// Names of files in one question to the store.
+const ASK_MAX: usize = 10_000;
+
+/// The tailer. Runs on a thread of its own, and has another one that sends.
+pub struct Tailer {
+    options: Options,
+    clock: Arc<dyn Clock>,
+    telemetry: Telemetry,
+    sender: Sender,
+    scanner: Scanner,
+    checkpoints: Checkpoints,
+    spool: Spool,
+    /// In the order in which they have their turns.
+    origins: BTreeMap<u64, Origin>,
+    by_name: HashMap<String, u64>,
+    by_file: HashMap<u64, u64>,
+    /// The origin that was read last.
+    turn: u64,
+    numbers: u64,
+    started: LogTime,
+    /// Files of which the store is to be asked.
+    to_ask: Vec<String>,
+    refused: BTreeSet<PathBuf>,
+    pack: Pack,
+    cutter: Cutter,
+    buffer: Vec<u8>,
+    /// A pack that is no longer needed, for its memory.
+    spare: Vec<Pack>,
+}
+
+impl Tailer {
+    /// A tailer; reads its checkpoint and finds its spool.
+    ///
+    /// # Errors
+    /// No thread could be started.
+    pub fn new(
+        options: Options,
+        sink: Arc<dyn LogSink>,
+        clock: Arc<dyn Clock>,
+        telemetry: Telemetry,
+    ) -> std::io::Result<Self> {
+        let mut tailer = Self {
+            sender: Sender::start(sink, telemetry.clone())?,
+            scanner: Scanner::new(options.input.clone(), &options.node),
+            checkpoints: Checkpoints::open(&options.state_dir),
+            spool: Spool::open(options.state_dir.join("spool"), options.spool),
+            started: clock.now_ns(),
+            options,
+            clock,
+            telemetry,
+            origins: BTreeMap::new(),
+            by_name: HashMap::new(),
+            by_file: HashMap::new(),
+            turn: 0,
+            numbers: 0,
+            to_ask: Vec::new(),
+            refused: BTreeSet::new(),
+            pack: Pack::default(),
+            cutter: Cutter::default(),
+            buffer: Vec::new(),
+            spare: Vec::new(),
+        };
+        tailer.find_spooled();
+        Ok(tailer)
+    }
+
+    /// Tails until `stop` is set. What was read is acknowledged or read again next time.
+    pub fn run(mut self, stop: &AtomicBool) {
+        let (mut saved, mut scan_at, mut poll_at) = (Instant::now(), Instant::now(), Instant::now());
+        let mut has_found_lost = false;
+        while !stop.load(Ordering::Relaxed) {
+            let now = Instant::now();
+            if now >= scan_at {
+                self.scan();
+                if !std::mem::replace(&mut has_found_lost, true) {
+                    self.find_lost();
+                }
+                scan_at = now + (now.elapsed() * 20).clamp(SCAN_MIN, SCAN_MAX);
+            }
+            if now >= poll_at {
+                self.poll();
+                poll_at = now + POLL;
+            }
+            self.ask();
+            let has_more = self.fill();
+            self.send();
+            if saved.elapsed() >= CHECKPOINT_EVERY {
+                self.save();
+                saved = Instant::now();
+            }
+            // With one pack on its way and one waiting there is nothing to do until an answer comes.
+            let is_blocked = !self.pack.is_empty();
+            let wait = if has_more && !is_blocked { Duration::ZERO } else { POLL };
+            self.hear(wait.min(scan_at.saturating_duration_since(Instant::now())));
+        }
+        self.sender.stop();
+        while let Some(answer) = self.sender.answer(Duration::ZERO) {
+            self.take(answer);
+        }
+        self.save();
+    }
+
+    pub(super) fn save(&mut self) {
+        for origin in self.origins.values() {
+            for file in &origin.files {
+                let Some(identity) =
+                    file.identity.as_ref().filter(|_| file.phase == Phase::Placed && !file.is_copy())
+                else {
+                    continue;
+                };
+                let checkpoint = Checkpoint {
+                    offset: file.acknowledged,
+                    size: file.size,
+                    passing: file.passing_acknowledged,
+                    origin: origin.name.clone(),
+                    first: identity.first,
+                };
+                self.checkpoints.set(&identity.key, checkpoint);
+            }
+        }
+        if let Err(error) = self.checkpoints.save() {
+            tracing::warn!(%error, "checkpoint of log files was not saved; the store's marks still hold");
+        }
+    }
+
+    /// Looks at the directories.
+    pub(super) fn scan(&mut self) {
+        let now = self.clock.now_ns();
+        let scan = self.scanner.scan();
+        for (path, reason) in scan.refused {
+            self.refuse(path, &reason);
+        }
+        for name in scan.gone {
+            let origin = self.by_name.get(&name).and_then(|number| self.origins.get_mut(number));
+            let files = origin.into_iter().flat_map(|origin| &mut origin.files);
+            files.filter(|file| !file.is_spooled()).for_each(|file| _ = file.gone.get_or_insert(now));
+        }
+        for listing in scan.changed {
+            let number = self.origin_of(&listing);
+            if let Some(origin) = self.origins.get_mut(&number) {
+                origin.update(&listing, now, &mut self.numbers);
+            }
+        }
+        for number in self.origins.keys().copied().collect::<Vec<_>>() {
+            self.look_at(number, now);
+        }
+        self.origins.retain(|_, origin| !origin.files.is_empty());
+        self.by_name.retain(|_, number| self.origins.contains_key(number));
+        for path in self.spool.expired(now) {
+            self.give_up_spooled(&path);
+        }
+        self.close_idle();
+        self.measure(now);
+    }
+
+    fn refuse(&mut self, path: PathBuf, reason: &str) {
+        if !self.refused.contains(&path) {
+            tracing::warn!(path = %path.display(), reason, "log file is not read");
+            self.refused.insert(path);
+        }
+    }
+
+    fn origin_of(&mut self, listing: &Listing) -> u64 {
+        if let Some(number) = self.by_name.get(&listing.name) {
+            return *number;
+        }
+        self.numbers += 1;
+        self.origins.insert(self.numbers, Origin::new(listing));
+        self.by_name.insert(listing.name.clone(), self.numbers);
+        self.numbers
+    }
+
+    /// Sizes, new files, and those that vanished.
+    fn look_at(&mut self, number: u64, now: LogTime) {
+        let Some(origin) = self.origins.get_mut(&number) else { return };
+        for file in &mut origin.files {
+            if file.is_compressed() || file.gone.is_some() || file.is_spooled() {
+                continue;
+            }
+            let size = match &file.source {
+                Some(source) => source.size().map(|(size, _)| size),
+                None => std::fs::symlink_metadata(&file.path).map(|metadata| metadata.len()),
+            };
+            if let Ok(size) = size {
+                file.saw(size);
+            }
+        }
+        let (unknown, refused) = origin.identify(&self.options.node, &self.checkpoints, self.started);
+        self.to_ask.extend(unknown);
+        // Opened before they lose their names, those that will soon are kept.
+        let root = Arc::clone(&origin.root);
+        for at in 0..origin.files.len() {
+            let is_leaving = origin.takes_no_more(at) && origin.files[at].gone.is_none();
+            let file = &mut origin.files[at];
+            if is_leaving && file.identity.is_some() && !file.is_copy() && file.lag() > 0 {
+                // If it cannot be opened now, reading it says why.
+                let _ = file.open_source(&root);
+            }
+            self.by_file.insert(file.number, number);
+        }
+        for (path, reason) in refused {
+            self.refuse(path, &reason);
+        }
+        self.let_go(number, now);
+    }
+
+    /// Sizes of files that are being written to.
+    fn poll(&mut self) {
+        let now = self.clock.now_ns();
+        for origin in self.origins.values_mut() {
+            for file in &mut origin.files {
+                let is_hot = now.0.saturating_sub(file.last_read.0) < IDLE_NS;
+                if is_hot
+                    && !file.is_compressed()
+                    && let Some(Ok((size, _))) = file.source.as_ref().map(super::source::Source::size)
+                {
+                    file.saw(size);
+                }
+            }
+        }
+    }
+
+    /// Asks the store how far it has files of which nothing is remembered here.
+    pub(super) fn ask(&mut self) {
+        if self.to_ask.is_empty() {
+            return;
+        }
+        let rest = self.to_ask.split_off(self.to_ask.len().min(ASK_MAX));
+        let files = std::mem::replace(&mut self.to_ask, rest);
+        if let Some(back) = self.sender.ask(files) {
+            self.to_ask.extend(back);
+        }
+    }
+
+    /// Reads until the pack is full or nothing is left. Answers whether there may be more to read at once.
+    pub(super) fn fill(&mut self) -> bool {
+        let mut has_more = true;
+        while has_more && self.pack.wire.len() < PACK_BYTES {
+            has_more = false;
+            let after: Vec<u64> = self.origins.range(self.turn + 1..).map(|(number, _)| *number).collect();
+            let before = self.origins.range(..=self.turn).map(|(number, _)| *number);
+            for number in after.into_iter().chain(before).collect::<Vec<_>>() {
+                has_more |= self.read(number);
+                if self.pack.wire.len() >= PACK_BYTES {
+                    self.turn = number;
+                    return true;
+                }
+            }
+        }
+        has_more
+    }
+
+    /// Lets an origin have its turn. Answers whether something came of it.
+    fn read(&mut self, number: u64) -> bool {
+        let now = self.clock.now_ns();
+        let Some(origin) = self.origins.get_mut(&number) else { return false };
+        let Some(at) = origin.next(now) else { return false };
+        let takes_no_more = origin.takes_no_more(at);
+        let root = Arc::clone(&origin.root);
+        let how = (origin.format, &self.options.multiline);
+        let file = &mut origin.files[at];
+        let turn = match file.read(&root, how, takes_no_more, now, (&mut self.buffer, &mut self.cutter)) {
+            Ok(turn) => turn,
+            Err(ReadError::Truncated) => {
+                self.truncated(number, at);
+                return true;
+            }
+            Err(ReadError::Io(error)) => {
+                let path = file.path.clone();
+                // It vanished between the listing and now, or will be found under its new name (L10).
+                if error.kind() == std::io::ErrorKind::NotFound {
+                    file.gone.get_or_insert(now);
+                } else {
+                    self.refuse(path, &error.to_string());
+                }
+                return false;
+            }
+        };
+        self.pack(number, at, &turn);
+        turn.cut.to > turn.from
+    }
+
+    /// Puts what was cut into the pack.
+    fn pack(&mut self, number: u64, at: usize, turn: &Turn) {
+        let Some(origin) = self.origins.get_mut(&number) else { return };
+        let file = &mut origin.files[at];
+        if let Some(source) = file.source.as_mut().filter(|_| file.has_ended) {
+            if let Some(damage) = source.damage() {
+                tracing::error!(path = %file.path.display(), damage, "compressed log file is damaged; its rest is lost");
+                self.telemetry.files_damaged.inc();
+            }
+            source.rest();
+        }
+        self.telemetry.lines_malformed.inc_by(turn.cut.malformed);
+        if turn.cut.to == turn.from {
+            return;
+        }
+        self.telemetry.bytes_read.inc_by(turn.cut.to - turn.from);
+        let mut lines = 0;
+        for record in self.cutter.records() {
+            let message = self.cutter.message_of(record, &self.buffer);
+            lines += 1;
+            if record.length != Length::Whole {
+                self.telemetry.lines_truncated.inc();
+            }
+            self.pack.entry(&Entry {
+                time_ns: record.time.0,
+                offset: record.offset,
+                message,
+                // Fields within the message are the store's to find.
+                level: meaning::level(message),
+                iostream: IOSTREAMS[record.lane],
+                length: record.length,
+            });
+        }
+        self.cutter.rest();
+        self.telemetry.lines_read.inc_by(lines);
+        let Some(identity) = &file.identity else { return };
+        let (from, to, passing) = (turn.from, turn.cut.to, turn.cut.passing);
+        let part = Part { file: file.number, from, to, passing, wire: 0..0 };
+        self.pack.end_part(part, &identity.key, &origin.wire);
+    }
+
+    /// What is there now is another file under the same name (L3). What was not read of the one before may stand in a
+    /// copy; then that goes on with its place.
+    fn truncated(&mut self, number: u64, at: usize) {
+        self.telemetry.files_truncated.inc();
+        let Some(origin) = self.origins.get_mut(&number) else { return };
+        let name = origin.files[at].number;
+        // Copies are looked at again, now that this one has changed.
+        origin.identify(&self.options.node, &self.checkpoints, self.started);
+        let Some(at) = origin.files.iter().position(|file| file.number == name) else { return };
+        if origin.files[at].is_cut_short() {
+            vanished::lose(origin, at, &self.telemetry);
+            let file = origin.files.remove(at);
+            if let Some(identity) = &file.identity {
+                self.checkpoints.forget(&identity.key);
+            }
+        }
+        // The next look finds what is there now as a new file.
+        self.scanner.forget(&origin.name);
+    }
+
+    /// Gives the pack on, if there is one and room for it.
+    pub(super) fn send(&mut self) {
+        // While one is on its way, this one may still grow.
+        if self.pack.is_empty() || (self.sender.under_way > 1 && self.pack.wire.len() < PACK_BYTES) {
+            return;
+        }
+        let next = self.spare.pop().unwrap_or_default();
+        let pack = std::mem::replace(&mut self.pack, next);
+        if let Some(pack) = self.sender.send(pack) {
+            self.spare.push(std::mem::replace(&mut self.pack, pack));
+        }
+    }
+
+    /// Takes what the store answered.
+    pub(super) fn hear(&mut self, wait: Duration) {
+        let mut wait = wait;
+        while let Some(answer) = self.sender.answer(wait) {
+            self.take(answer);
+            wait = Duration::ZERO;
+            if self.sender.under_way == 0 {
+                break;
+            }
+        }
+    }
+
+    fn take(&mut self, answer: Answer) {
+        match answer {
+            Answer::Marks(marks) => {
+                let marks: HashMap<String, u64> = marks.into_iter().collect();
+                for file in self.origins.values_mut().flat_map(|origin| &mut origin.files) {
+                    let Some(identity) = file.identity.as_ref().filter(|_| file.phase == Phase::New) else {
+                        continue;
+                    };
+                    if let Some(mark) = marks.get(&identity.key) {
+                        file.place(*mark, None);
+                    }
+                }
+            }
+            Answer::Sent { mut pack, refused } => {
+                for (at, reason) in refused {
+                    let part = &pack.parts[at];
+                    self.telemetry.refused_bytes.inc_by(part.to - part.from);
+                    tracing::error!(
+                        reason,
+                        from = part.from,
+                        to = part.to,
+                        "lines were refused and are left out"
+                    );
+                }
+                for part in &pack.parts {
+                    let origin = self.by_file.get(&part.file).and_then(|origin| self.origins.get_mut(origin));
+                    let files = origin.into_iter().flat_map(|origin| &mut origin.files);
+                    for file in files.filter(|file| file.number == part.file) {
+                        file.acknowledge(part.to, part.passing);
+                    }
+                }
+                pack.clear();
+                if self.spare.len() < 2 {
+                    self.spare.push(pack);
+                }
+            }
+        }
+    }
+
+    /// Closes files that nothing was read of for long, those that were read longest ago first.
+    fn close_idle(&mut self) {
+        let mut open: Vec<(LogTime, u64)> = Vec::new();
+        let mut count = 0;
+        for origin in self.origins.values() {
+            for file in origin.files.iter().filter(|file| file.source.is_some()) {
+                count += 1;
+                let keeps = file.gone.is_some() || file.lag() > 0;
+                if !keeps || count > OPEN_MAX {
+                    open.push((file.last_read, file.number));
+                }
+            }
+        }
+        self.telemetry.files_open.set(i64::from(count as u32));
+        open.sort_unstable();
+        let close: BTreeSet<u64> =
+            open.iter().take(open.len().saturating_sub(IDLE_OPEN_MAX)).map(|(_, number)| *number).collect();
+        if close.is_empty() {
+            return;
+        }
+        for file in self.origins.values_mut().flat_map(|origin| &mut origin.files) {
+            if close.contains(&file.number) {
+                file.source = None;
+            }
+        }
+    }
+
+    /// How far behind the store is.
+    fn measure(&mut self, now: LogTime) {
+        let (mut lag, mut behind, mut deleted) = (0, 0, 0);
+        for file in self.origins.values_mut().flat_map(|origin| &mut origin.files) {
+            lag += file.lag();
+            behind = behind.max(file.behind_ns(now));
+            if file.gone.is_some() && file.source.is_some() {
+                deleted += file.size;
+            }
+        }
+        self.telemetry.lag_bytes.set(lag as i64);
+        self.telemetry.lag_seconds.set(behind as f64 / 1e9);
+        self.telemetry.deleted_open_bytes.set(deleted as i64);
+        self.telemetry.spool_bytes.set(self.spool.bytes() as i64);
+    }
+}
+
+#[cfg(test)]
+impl Tailer {
+    /// Waits for answers, but no longer than this for one.
+    pub(super) fn settle(&mut self, wait: Duration) {
+        while self.is_waiting() {
+            match self.sender.answer(wait) {
+                Some(answer) => self.take(answer),
+                None => break,
+            }
+        }
+    }
+
+    pub(super) fn is_waiting(&self) -> bool {
+        self.sender.under_way > 0
+    }
+}

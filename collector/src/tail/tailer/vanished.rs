@@ -1,0 +1,161 @@
+//! Files that are no more in their directory: what is left of them is spooled, or counted.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+
+use binnacle_model::LogTime;
+
+use super::super::file::LogFile;
+use super::super::listing::Listing;
+use super::super::open::Root;
+use super::super::origin::Origin;
+use super::super::spool::{Leaving, Spool};
+use super::Tailer;
+use crate::Telemetry;
+
+/// A file that vanished is given up, or spooled, after this long: it may just have got another name.
+const GONE_NS: i64 = 2_000_000_000;
+
+/// What vanished is spooled after this long even if the store answers: it is too slow.
+const SLOW_NS: i64 = 20_000_000_000;
+
+impl Tailer {
+    /// Of files that are no more in their directory: forgets what was acknowledged, spools or counts the rest.
+    pub(super) fn let_go(&mut self, number: u64, now: LogTime) {
+        let Some(origin) = self.origins.get_mut(&number) else { return };
+        for at in (0..origin.files.len()).rev() {
+            let file = &mut origin.files[at];
+            let age = file.gone.map_or(0, |gone| now.0.saturating_sub(gone.0));
+            if !file.is_spooled() && age < GONE_NS {
+                continue;
+            }
+            file.look_at_last_size();
+            let is_done = file.identity.is_none() || file.is_copy() || file.lag() == 0;
+            if !is_done && !file.is_spooled() {
+                if file.source.is_none() {
+                    lose(origin, at, &self.telemetry);
+                } else if self.sender.is_away() || age > SLOW_NS {
+                    // What the store will take at once needs no copy.
+                    spool(&mut self.spool, origin, at, &self.telemetry);
+                }
+            }
+            if is_done {
+                let file = origin.files.remove(at);
+                if file.is_spooled() {
+                    self.spool.remove(&file.path);
+                }
+                if let Some(identity) = file.identity.as_ref().filter(|_| !file.is_copy()) {
+                    self.checkpoints.forget(&identity.key);
+                }
+                self.by_file.remove(&file.number);
+            }
+        }
+    }
+
+    /// Makes files of what an earlier process spooled.
+    pub(super) fn find_spooled(&mut self) {
+        let held: Vec<_> = self.spool.held().map(|(path, said)| (path.clone(), said.clone())).collect();
+        for (path, said) in held {
+            let Ok(root) = Root::open(&self.options.state_dir) else { continue };
+            let listing = Listing {
+                name: said.origin.clone(),
+                root: Arc::new(root),
+                stream: said.stream().into(),
+                format: said.format(),
+                files: Vec::new(),
+            };
+            let number = self.origin_of(&listing);
+            let identity = said.identity();
+            let place = self.checkpoints.get(&identity.key).map(|known| (known.offset, known.passing));
+            self.numbers += 1;
+            let mut file = LogFile::spooled(self.numbers, path, said.order(), (said.base, said.size));
+            match place {
+                Some((offset, passing)) => file.place(offset, passing),
+                None => self.to_ask.push(identity.key.clone()),
+            }
+            file.identity = Some(identity);
+            self.by_file.insert(file.number, number);
+            if let Some(origin) = self.origins.get_mut(&number) {
+                origin.files.push(file);
+                origin.sort();
+            }
+        }
+    }
+
+    /// What the spool may no longer hold.
+    pub(super) fn give_up_spooled(&mut self, path: &Path) {
+        for origin in self.origins.values_mut() {
+            if let Some(at) = origin.files.iter().position(|file| file.is_spooled() && file.path == path) {
+                lose(origin, at, &self.telemetry);
+            }
+        }
+        self.spool.remove(path);
+    }
+
+    /// Files of which the checkpoint knows that not all was acknowledged, and that are gone since.
+    pub(super) fn find_lost(&mut self) {
+        let known: BTreeSet<&String> = self
+            .origins
+            .values()
+            .flat_map(|origin| &origin.files)
+            .filter_map(|file| Some(&file.identity.as_ref()?.key))
+            .collect();
+        let gone: Vec<(String, u64, String)> = self
+            .checkpoints
+            .iter()
+            .filter(|(key, _)| !known.contains(key))
+            .map(|(key, c)| (key.clone(), c.size.saturating_sub(c.offset), c.origin.clone()))
+            .collect();
+        for (key, bytes, origin) in gone {
+            if bytes > 0 {
+                self.telemetry.lost_bytes.inc_by(bytes);
+                tracing::error!(
+                    origin,
+                    bytes,
+                    "a log file was deleted while nobody read it; its rest is lost"
+                );
+            }
+            self.checkpoints.forget(&key);
+        }
+    }
+}
+
+/// Counts what nobody can read any more. What is on its way still counts as there.
+pub(super) fn lose(origin: &mut Origin, at: usize, telemetry: &Telemetry) {
+    let file = &mut origin.files[at];
+    let bytes = file.size.saturating_sub(file.read_to);
+    file.give_up();
+    if bytes > 0 && !file.is_copy() {
+        telemetry.lost_bytes.inc_by(bytes);
+        tracing::error!(path = %file.path.display(), bytes, "a log file was deleted before the store had it");
+        origin.lost_bytes += bytes;
+    }
+}
+
+/// Copies what is left of a deleted file; if there is no room, it is lost.
+fn spool(spool: &mut Spool, origin: &mut Origin, at: usize, telemetry: &Telemetry) {
+    let file = &mut origin.files[at];
+    let (Some(mut source), Some(identity)) = (file.source.take(), &file.identity) else { return };
+    let leaving = Leaving {
+        origin: &origin.name,
+        stream: &origin.stream,
+        format: origin.format,
+        order: &file.order,
+        identity,
+        from: file.acknowledged,
+        size: file.size,
+        deleted: file.gone.unwrap_or_default(),
+    };
+    match spool.put(&leaving, &mut source, file.base) {
+        Ok(Some((path, base))) => {
+            file.spool_at(path, base);
+            return;
+        }
+        Ok(None) => {
+            tracing::error!("the spool of deleted log files is full; make it larger, or the store faster");
+        }
+        Err(error) => tracing::error!(%error, "a deleted log file cannot be spooled"),
+    }
+    lose(origin, at, telemetry);
+}
