@@ -108,9 +108,7 @@ impl Appender for RemoteStore {
             series.push((labels, one.samples));
         }
         let body = encode_write_request(series.iter().map(|(labels, samples)| (labels, *samples)));
-        let body = snap::raw::Encoder::new().compress_vec(&body);
-        let body = body.map_err(|error| AppendError::Invalid(error.to_string()))?;
-        self.post("/api/v1/write", PROTOBUF, "snappy", body)?;
+        self.post("/api/v1/write", PROTOBUF, "snappy", snapped(&body)?)?;
         let appended = batch.iter().map(|one| one.samples.len()).sum();
         Ok(AppendReport { appended, ..AppendReport::default() })
     }
@@ -121,9 +119,7 @@ impl Appender for RemoteStore {
 
 impl LogSink for RemoteStore {
     fn send(&self, wire: &[u8]) -> Result<LogAppendReport, AppendError> {
-        let body = snap::raw::Encoder::new().compress_vec(wire);
-        let body = body.map_err(|error| AppendError::Invalid(error.to_string()))?;
-        let answer = self.post("/api/collect/logs", PROTOBUF, "snappy", body)?;
+        let answer = self.post("/api/collect/logs", PROTOBUF, "snappy", snapped(wire)?)?;
         let answer: PushAnswer = read(&answer)?;
         Ok(LogAppendReport {
             appended: answer.appended,
@@ -141,6 +137,12 @@ impl LogSink for RemoteStore {
         }
         Ok(answer.marks)
     }
+}
+
+/// In snappy's block format.
+fn snapped(plain: &[u8]) -> Result<Vec<u8>, AppendError> {
+    let body = snap::raw::Encoder::new().compress_vec(plain);
+    body.map_err(|error| AppendError::Invalid(error.to_string()))
 }
 
 fn read<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T, AppendError> {

@@ -7,7 +7,7 @@ mod rules;
 
 use std::sync::{Arc, LazyLock};
 
-use aho_corasick::AhoCorasick;
+use aho_corasick::packed;
 use regex::bytes::Regex;
 
 use rules::{STARTS, State, Table};
@@ -40,7 +40,7 @@ pub(super) struct Trace(State);
 static TABLE: LazyLock<Table> = LazyLock::new(Table::new);
 
 /// Words one of which is in each line that begins a trace.
-static WORDS: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| AhoCorasick::new(STARTS).ok());
+static WORDS: LazyLock<Option<packed::Searcher>> = LazyLock::new(|| packed::Searcher::new(STARTS));
 
 impl Multiline {
     /// A pattern for the first line of a record.
@@ -56,7 +56,7 @@ impl Multiline {
         let state = match self {
             Self::Off => None,
             Self::Traces => {
-                let may_begin = WORDS.as_ref().is_none_or(|words| words.is_match(line));
+                let may_begin = WORDS.as_ref().is_none_or(|words| words.find(line).is_some());
                 may_begin.then(|| TABLE.next(State::Start, line)).flatten()
             }
             Self::Start(_) => Some(State::Start),
