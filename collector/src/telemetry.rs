@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicU64;
 
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
@@ -35,6 +36,10 @@ pub struct Telemetry {
     pub refused_bytes: Counter,
     /// Lines that the store had already.
     pub duplicates: Counter,
+    /// Secrets taken out of lines.
+    pub redacted: Counter,
+    /// Lines left out by limits and sampling, by namespace, container and reason.
+    pub lines_dropped: Family<Vec<(&'static str, String)>, Counter>,
     /// Compressed files that end before they should.
     pub files_damaged: Counter,
     /// Compressed bytes of what is left of deleted files.
@@ -62,6 +67,13 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
+    /// Counts a line that was left out.
+    pub(crate) fn dropped(&self, namespace: &str, container: &str, reason: &str) -> Counter {
+        let labels = [("namespace", namespace), ("container", container), ("reason", reason)];
+        let labels = labels.map(|(name, value)| (name, value.to_owned())).to_vec();
+        self.lines_dropped.get_or_create(&labels).clone()
+    }
+
     /// Metrics that `registry` will show.
     pub fn new(registry: &mut Registry) -> Self {
         let new = Self::default();
@@ -79,6 +91,8 @@ impl Telemetry {
         r.register("log_lost_bytes", "Bytes deleted before they were acknowledged", new.lost_bytes.clone());
         r.register("log_refused_bytes", "Bytes whose lines the store refused", new.refused_bytes.clone());
         r.register("log_duplicates", "Lines sent that the store had already", new.duplicates.clone());
+        r.register("log_redactions", "Secrets taken out of lines", new.redacted.clone());
+        r.register("log_lines_dropped", "Lines left out by limits and sampling", new.lines_dropped.clone());
         r.register("log_files_damaged", "Compressed files that end too early", new.files_damaged.clone());
         r.register("log_spool_bytes", "Compressed bytes of deleted files", new.spool_bytes.clone());
         let deleted = new.deleted_open_bytes.clone();

@@ -3,6 +3,7 @@
 
 mod log_metrics;
 mod logs;
+mod tails;
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,8 @@ use serde::de::IgnoredAny;
 use log_metrics::read_log_metrics;
 pub(crate) use logs::Archives;
 use logs::{RawLogStorage, read_logs};
+use tails::RawTail;
+pub(crate) use tails::TailConfig;
 
 use crate::expand::expand;
 use crate::status::without_secrets;
@@ -53,7 +56,7 @@ struct RawConfig {
     #[serde(deserialize_with = "null_is_default")]
     log_metric_files: Vec<String>,
     #[serde(deserialize_with = "null_is_default")]
-    logs: Vec<RawLogs>,
+    logs: Vec<RawTail>,
     #[serde(deserialize_with = "null_is_default")]
     storage: RawStorage,
     #[serde(deserialize_with = "null_is_default")]
@@ -66,14 +69,6 @@ struct RawConfig {
     #[serde(deserialize_with = "null_is_default")]
     otlp: OtlpOptions,
     runtime: Option<IgnoredAny>,
-}
-
-/// One of `logs:`.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RawLogs {
-    /// A directory of links as the kubelet keeps it.
-    containers: PathBuf,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -146,7 +141,8 @@ pub(crate) struct Config {
     pub(crate) log_metrics: Vec<LogMetricGroup>,
     pub(crate) evaluation_interval: Option<Duration>,
     pub(crate) external_labels: Labels,
-    pub(crate) container_logs: Vec<PathBuf>,
+    /// Files of logs.
+    pub(crate) tails: Vec<TailConfig>,
     pub(crate) metric_retention: Option<Duration>,
     /// Of all blocks of metrics.
     pub(crate) metric_retention_bytes: Option<u64>,
@@ -238,7 +234,9 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     }
     config.external_labels =
         Labels::new(external_labels).with_context(|| format!("{file}: global.external_labels"))?;
-    config.container_logs = raw.logs.into_iter().map(|logs| logs.containers).collect();
+    for (at, tail) in raw.logs.into_iter().enumerate() {
+        config.tails.push(tail.check(&format!("{file}: logs[{at}]"), dir)?);
+    }
     read_tsdb(file, &raw.storage.tsdb, &mut config)?;
     if config.metric_retention.is_some_and(|retention| retention < RETENTION_MIN) {
         bail!("{file}: storage.tsdb.retention.time must be 2h at least, the span of one block");

@@ -19,10 +19,11 @@ use std::time::Duration;
 
 use anyhow::Context;
 use binnacle_collector::scrape::{PageSource, Target};
+use binnacle_collector::tail::Input;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::config::{Config, ReadGroups};
+use crate::config::{Config, ReadGroups, TailConfig};
 use crate::serve::{self, Plan};
 use crate::{DemoArgs, ServeArgs};
 
@@ -80,12 +81,12 @@ fn plan(args: &DemoArgs, shop: &shop::Shop, logs_dir: &Path) -> anyhow::Result<P
         }
         config.targets.push(target);
     }
-    config.container_logs.push(logs_dir.join("containers"));
+    config.tails.push(TailConfig::of(Input::Containers(logs_dir.join("containers"))));
     let system = args.logs.clone().or_else(|| {
         let system = PathBuf::from(SYSTEM_LOGS);
         system.is_dir().then_some(system)
     });
-    config.container_logs.extend(system);
+    config.tails.extend(system.map(|dir| TailConfig::of(Input::Containers(dir))));
     let routes = format!(
         "route: {{receiver: pager, group_by: [alertname, service, severity], group_wait: 2s, group_interval: 5s, repeat_interval: 1h}}\n\
          receivers: [{{name: pager, webhook_configs: [{{url: 'http://{}/'}}]}}]\n",

@@ -16,7 +16,7 @@ use super::own_routes::own_routes;
 use super::tailers::Tailers;
 use super::{SELF_INTERVAL, hostname, own, read_selector, register_build, runtime, wait_for_signal};
 use crate::clock::SystemClock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, TailConfig};
 use crate::stage::Stage;
 use crate::{CollectArgs, server};
 
@@ -55,12 +55,12 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
     let appender: Arc<dyn Appender> = remote.clone();
     scraper.start(&appender, &clock, &telemetry, &producers, &stop);
-    let inputs = match args.file {
-        Some(pattern) => vec![Input::Files { pattern, service: args.service }],
-        None => config.container_logs.iter().cloned().map(Input::Containers).collect(),
+    let tails = match args.file {
+        Some(pattern) => vec![TailConfig::of(Input::Files { pattern, service: args.service })],
+        None => std::mem::take(&mut config.tails),
     };
     let sink: Arc<dyn LogSink> = remote;
-    let tailers = Tailers::start(inputs, &args.state, &node, &sink, &clock, &telemetry)?;
+    let tailers = Tailers::start(tails, &args.state, &node, &sink, &clock, &telemetry)?;
     let router = own_routes(None, registry).merge(binnacle_collector::http::router(&scraper, read_selector));
     println!("Binnacle collects for {url}");
     let signalled = stop.clone();

@@ -6,12 +6,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Context;
-use binnacle_collector::tail::multiline::Multiline;
-use binnacle_collector::tail::{Input, LogSink, Options as TailOptions, SpoolLimits, Tailer};
+use binnacle_collector::tail::{LogSink, Options as TailOptions, Tailer};
 use binnacle_model::time::Clock;
 
 use super::hostname;
-use crate::config::Config;
+use crate::config::{Config, TailConfig};
 
 /// Threads that tail.
 pub(super) struct Tailers {
@@ -28,13 +27,12 @@ impl Tailers {
         clock: &Arc<dyn Clock>,
         telemetry: &binnacle_collector::Telemetry,
     ) -> anyhow::Result<Self> {
-        let inputs = config.container_logs.iter().cloned().map(Input::Containers).collect();
         let node = config.node.clone().unwrap_or_else(hostname);
-        Self::start(inputs, &data.join("collector"), &node, sink, clock, telemetry)
+        Self::start(config.tails.clone(), &data.join("collector"), &node, sink, clock, telemetry)
     }
 
     pub(super) fn start(
-        inputs: Vec<Input>,
+        tails: Vec<TailConfig>,
         state_dir: &Path,
         node: &str,
         sink: &Arc<dyn LogSink>,
@@ -43,15 +41,10 @@ impl Tailers {
     ) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
-        for (number, input) in inputs.into_iter().enumerate() {
+        for (number, tail) in tails.into_iter().enumerate() {
             let state_dir: PathBuf = state_dir.join(number.to_string());
-            let options = TailOptions {
-                input,
-                node: node.to_owned(),
-                state_dir,
-                spool: SpoolLimits::default(),
-                multiline: Multiline::default(),
-            };
+            let TailConfig { input, multiline, edge, spool } = tail;
+            let options = TailOptions { input, node: node.to_owned(), state_dir, spool, multiline, edge };
             let tailer = Tailer::new(options, Arc::clone(sink), Arc::clone(clock), telemetry.clone());
             let tailer = tailer.context("cannot start a thread")?;
             let stop = Arc::clone(&stop);

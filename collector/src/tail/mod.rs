@@ -6,6 +6,7 @@
 //! origin    the oldest file of which not all was given out
 //!              │ source    bytes, unpacked where they are compressed
 //! records   header off, pieces and traces joined, cut into records
+//!              │ edge      limits, sampling, redaction
 //!              │ pack      what is sent, already in its form on the wire
 //! sender    until the store has it ─► checkpoint
 //!              spool       what is left of files that were deleted meanwhile
@@ -23,6 +24,7 @@
 mod checkpoint;
 mod cri;
 mod docker;
+pub mod edge;
 mod file;
 mod identity;
 mod listing;
@@ -57,6 +59,8 @@ pub struct Options {
     pub spool: SpoolLimits,
     /// Which lines belong together.
     pub multiline: multiline::Multiline,
+    /// What happens to records before they leave.
+    pub edge: edge::EdgeRules,
 }
 
 #[cfg(test)]

@@ -41,6 +41,11 @@ impl Origin {
         }
     }
 
+    /// The value of a label of its stream, or an empty text.
+    pub(super) fn label(&self, name: &str) -> &str {
+        self.stream.iter().find(|pair| pair.name == name).map_or("", |pair| &pair.value)
+    }
+
     /// Takes over what a listing says: names may have changed, files come and go.
     pub(super) fn update(&mut self, listing: &Listing, now: LogTime, number: &mut u64) {
         // That of spooled files is another one.

@@ -14,6 +14,7 @@ use binnacle_model::{LogTime, meaning};
 use super::Options;
 use super::checkpoint::{Checkpoint, Checkpoints};
 use super::cri::IOSTREAMS;
+use super::edge::{Asked, Edge, Verdict};
 use super::file::{Phase, ReadError, Turn};
 use super::listing::{Listing, Scanner};
 use super::origin::Origin;
@@ -70,6 +71,7 @@ pub struct Tailer {
     refused: BTreeSet<PathBuf>,
     pack: Pack,
     cutter: Cutter,
+    edge: Edge,
     buffer: Vec<u8>,
     /// A pack that is no longer needed, for its memory.
     spare: Vec<Pack>,
@@ -92,7 +94,6 @@ impl Tailer {
             checkpoints: Checkpoints::open(&options.state_dir),
             spool: Spool::open(options.state_dir.join("spool"), options.spool),
             started: clock.now_ns(),
-            options,
             clock,
             telemetry,
             origins: BTreeMap::new(),
@@ -104,8 +105,10 @@ impl Tailer {
             refused: BTreeSet::new(),
             pack: Pack::default(),
             cutter: Cutter::default(),
+            edge: Edge::new(options.edge.clone()),
             buffer: Vec::new(),
             spare: Vec::new(),
+            options,
         };
         tailer.find_spooled();
         Ok(tailer)
@@ -183,6 +186,9 @@ impl Tailer {
             files.filter(|file| !file.is_spooled()).for_each(|file| _ = file.gone.get_or_insert(now));
         }
         for listing in scan.changed {
+            if self.is_excluded(&listing) {
+                continue;
+            }
             let number = self.origin_of(&listing);
             if let Some(origin) = self.origins.get_mut(&number) {
                 origin.update(&listing, now, &mut self.numbers);
@@ -198,6 +204,13 @@ impl Tailer {
         }
         self.close_idle();
         self.measure(now);
+    }
+
+    /// Whether the operator does not want it to be read.
+    fn is_excluded(&self, listing: &Listing) -> bool {
+        let label =
+            |name| listing.stream.iter().find(|pair| pair.name == name).map_or("", |pair| &pair.value);
+        self.edge.excludes(label("namespace"), label("container"))
     }
 
     fn refuse(&mut self, path: PathBuf, reason: &str) {
@@ -344,24 +357,33 @@ impl Tailer {
         }
         self.telemetry.bytes_read.inc_by(turn.cut.to - turn.from);
         let mut lines = 0;
+        let (namespace, container) = (origin.label("namespace"), origin.label("container"));
+        let now = self.clock.now_ns();
         for record in self.cutter.records() {
             let message = self.cutter.message_of(record, &self.buffer);
             lines += 1;
             if record.length != Length::Whole {
                 self.telemetry.lines_truncated.inc();
             }
-            self.pack.entry(&Entry {
-                time_ns: record.time.0,
-                offset: record.offset,
-                message,
-                // Fields within the message are the store's to find.
-                level: meaning::level(message),
-                iostream: IOSTREAMS[record.lane],
-                length: record.length,
-            });
+            let (offset, level) = (record.offset, meaning::level(message));
+            let asked = Asked { namespace, container, level, message, offset, now };
+            let message = match self.edge.judge(asked) {
+                Verdict::Keep(message, redacted) => {
+                    self.telemetry.redacted.inc_by(redacted);
+                    message
+                }
+                Verdict::Drop(reason) => {
+                    self.telemetry.dropped(namespace, container, reason).inc();
+                    continue;
+                }
+            };
+            // Fields within the message are the store's to find.
+            let (time_ns, iostream, length) = (record.time.0, IOSTREAMS[record.lane], record.length);
+            self.pack.entry(&Entry { time_ns, offset, message: &message, level, iostream, length });
         }
         self.cutter.rest();
         self.telemetry.lines_read.inc_by(lines);
+        let file = &origin.files[at];
         let Some(identity) = &file.identity else { return };
         let (from, to, passing) = (turn.from, turn.cut.to, turn.cut.passing);
         let part = Part { file: file.number, from, to, passing, wire: 0..0 };

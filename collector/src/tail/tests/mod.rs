@@ -142,6 +142,7 @@ impl Bed {
             state_dir: self.dir.path().join("state"),
             spool: SpoolLimits::default(),
             multiline: Multiline::default(),
+            edge: edge::EdgeRules::default(),
         }
     }
 
