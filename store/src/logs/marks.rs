@@ -36,13 +36,19 @@ impl Marks {
     /// Leaves in the push what lies above the marks.
     pub(super) fn skip_known(&self, push: &mut LogPush) -> LogAppendReport {
         let mut report = LogAppendReport::default();
-        for batch in &mut push.batches {
-            let mark = self.by_file.get(&FileId(batch.file.clone())).copied();
-            let Some(mark) = mark.filter(|_| !batch.file.is_empty()) else { continue };
+        // Of files that come more than once in the push.
+        let mut reached: HashMap<String, u64> = HashMap::new();
+        for batch in push.batches.iter_mut().filter(|batch| !batch.file.is_empty()) {
+            let known = self.by_file.get(&FileId(batch.file.clone())).copied();
+            let Some(mark) = reached.get(&batch.file).copied().max(known) else {
+                reached.insert(batch.file.clone(), batch.to);
+                continue;
+            };
             let before = batch.entries.len();
             batch.entries.retain(|entry| entry.offset >= mark);
             report.duplicate += before - batch.entries.len();
             report.gap_bytes += batch.from.saturating_sub(mark);
+            reached.insert(batch.file.clone(), mark.max(batch.to));
         }
         let is_new = |batch: &FileBatch| {
             let mark = self.by_file.get(&FileId(batch.file.clone()));
@@ -51,5 +57,41 @@ impl Marks {
         push.batches.retain(is_new);
         report.appended = push.batches.iter().map(|batch| batch.entries.len()).sum();
         report
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use binnacle_model::push::PushEntry;
+
+    use super::*;
+
+    fn batch(file: &str, from: u64, to: u64) -> FileBatch {
+        let entry = |offset| PushEntry { offset, ..PushEntry::default() };
+        FileBatch {
+            file: file.into(),
+            from,
+            to,
+            entries: (from..to).map(entry).collect(),
+            ..FileBatch::default()
+        }
+    }
+
+    #[test]
+    fn a_file_may_come_in_parts() {
+        let mut marks = Marks::default();
+        marks.raise(&batch("f", 0, 10));
+        let parts = vec![
+            batch("f", 8, 14),
+            batch("g", 0, 3),
+            batch("f", 14, 20),
+            batch("g", 2, 6),
+            batch("f", 25, 26),
+        ];
+        let mut push = LogPush { batches: parts };
+        let report = marks.skip_known(&mut push);
+        assert_eq!(report, LogAppendReport { appended: 4 + 3 + 6 + 3 + 1, duplicate: 2 + 1, gap_bytes: 5 });
+        push.batches.iter().for_each(|batch| marks.raise(batch));
+        assert_eq!(marks.of(&["f".into(), "g".into(), "h".into()]), [26, 6, 0]);
     }
 }
