@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries chaos-tail
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -83,6 +83,11 @@ chaos-metrics: build
 # installed, days go by for the server, so that partitions are closed.
 chaos-logs: build
 	python3 cmd/tests/chaos/chaos.py --of logs --binnacle $(CARGO_TARGET)/binnacle $(ARGS)
+
+# Files of containers as on a node, written, rotated, compressed and deleted, while the collector and the server are killed,
+# are away, or have 10,000 of them; some 25 minutes. Needs root for a control group. ARGS="--killed --seconds 30" runs a part.
+chaos-tail: build
+	python3 cmd/tests/chaos/tail.py --binnacle $(CARGO_TARGET)/binnacle $(ARGS)
 
 # A hundred questions that no server can answer, over ten million lines and 200,000 series, beside a small one; some five
 # minutes. The load generator lies outside of this repository.

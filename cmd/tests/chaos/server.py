@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -16,6 +17,19 @@ READY_SECONDS = 30
 FAKETIME = Path("/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1")
 
 
+def free_port():
+    """One that the kernel gives to no outgoing connection while the server is away."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as free:
+            free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                free.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                continue
+    raise NotStarted("no port is free")
+
+
 class NotStarted(Exception):
     """The server ended, or was not ready in time; the text holds what it printed last."""
 
@@ -26,6 +40,8 @@ class Server:
         self.process, self.port = None, None
         # By so much the server's clock is ahead of ours, if there is a library for that.
         self.days_ahead = 0
+        # For those who know it by its address and do not hear that it began anew.
+        self.keeps_port = False
 
     @property
     def url(self):
@@ -40,14 +56,19 @@ class Server:
 
     def start(self, before=None):
         """Answers after how many seconds it was ready; `before` runs in its process first."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.spawn(before)
+        return self.wait_until_ready()
+
+    def spawn(self, before=None):
+        if self.port is None or not self.keeps_port:
+            self.port = free_port()
         with open(self.log, "ab") as log:
             arguments = [self.binary, "serve", "--listen", f"127.0.0.1:{self.port}", "--data", str(self.data)]
             arguments += self.more
             self.process = subprocess.Popen(arguments, stdout=log, stderr=log, preexec_fn=before,
                                             env=self.environment())
+
+    def wait_until_ready(self):
         began = time.monotonic()
         while time.monotonic() - began < READY_SECONDS:
             try:
