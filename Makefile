@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries chaos-tail
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries chaos-tail bench-tail
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -66,6 +66,12 @@ bench-metrics: ui
 bench-logs: ui
 	cargo build --profile bench --bin binnacle --locked
 	python3 cmd/benches/peers/logs.py --bench $(BENCH) --binnacle $(or $(CARGO_TARGET_DIR),target)/release/binnacle $(ARGS)
+
+# What the collector needs for each gigabyte of files, to a server and to a sink that takes everything at once; on the lines
+# of bench-logs.
+bench-tail: ui
+	cargo build --profile bench --bin binnacle --locked
+	python3 cmd/benches/peers/tail.py --bench $(BENCH) --binnacle $(or $(CARGO_TARGET_DIR),target)/release/binnacle $(ARGS)
 
 # How long a start takes after two hours at 50,000 samples a second, some ten minutes; BINNACLE_RATE is another rate.
 bench-replay:

@@ -86,11 +86,11 @@ def appended(server):
                if line.startswith("binnacle_store_log_lines_appended_total"))
 
 
-def pods(folder, root):
-    """Hard links to the files, with the names that the kubelet gives."""
+def pods(folder, root, most=None):
+    """Hard links to the files, or to so many of them, with the names that the kubelet gives."""
     containers = root / "containers"
     containers.mkdir(parents=True)
-    for number, source in enumerate(sorted((folder / "cri").iterdir())):
+    for number, source in enumerate(sorted((folder / "cri").iterdir())[:most]):
         namespace, pod, container = source.name.split("_")
         place = root / "pods" / f"{namespace}_{pod}_{number:08x}-0000-0000-0000-000000000000" / container
         place.mkdir(parents=True)
