@@ -75,6 +75,9 @@ class Rig:
 
 
 def report(name, rig, sentence, verdict, faults, but=()):
+    said = rig.collector.metric("log_lost_bytes_total") or 0
+    if said > verdict.missing_bytes:
+        faults.append(f"the collector says that {said:,} bytes are lost, and {verdict.missing_bytes:,} are missing")
     bad = verdict.bad(but) + len(faults) + rig.panics()
     print(f"{name}: {verdict}; {sentence}; {bad} faults, {rig.panics()} panics", flush=True)
     verdict.show(but)
@@ -182,15 +185,14 @@ def away(options, _, folder):
         sentence, verdict = rig.finish()
         said = rig.collector.metric("log_lost_bytes_total")
         lost, still_there = verdict.counts["missing"], verdict.counts["missing"] - verdict.missing_deleted
-        if said != verdict.missing_bytes:
-            faults.append(f"{verdict.missing_bytes:,} bytes are missing, and the collector says "
-                          f"{'nothing of it' if said is None else f'{said:,}'}")
-        if most["log_lag_bytes"] < rate * LINE_BYTES:
-            faults.append(f"the collector said that {most['log_lag_bytes']:,} bytes are not sent, at most")
+        if (said or 0) < verdict.missing_bytes:
+            faults.append(f"{verdict.missing_bytes:,} bytes are missing, and the collector says {said}")
+        if most["log_lag_bytes"] + most["log_spool_bytes"] < rate * LINE_BYTES:
+            faults.append(f"the collector said that {most['log_lag_bytes']:,} bytes were behind, at most")
         if still_there:
             faults.append(f"{still_there:,} missing lines are in files that are still there")
         print(f"away: {options.away:.0f} s at {rate:,} lines/s: deleted unread {lost:,} lines, {verdict.missing_bytes:,} "
-              f"bytes; reported {said if said is None else f'{said:,}'}; {drain}; lag at most {most['log_lag_bytes']:,} "
+              f"bytes; reported {'nothing' if said is None else f'{said:,}'}; {drain}; lag at most {most['log_lag_bytes']:,} "
               f"bytes, spool {most['log_spool_bytes']:,} bytes, VmHWM {most['VmHWM']:.0f} MiB")
         return report("away", rig, sentence, verdict, faults, but=("missing",))
 
