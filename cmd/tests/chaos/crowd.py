@@ -78,7 +78,7 @@ def idle_lines(store):
 
 def measure(store, collector, node, files, options):
     """What the writer of idle files says, and the delays of probes in searches and in live tail."""
-    paths = [make_container(node, FIRST_IDLE + number, NAMESPACE) for number in range(files - BUSY)]
+    paths = [make_container(node, FIRST_IDLE + number, NAMESPACE)[0] for number in range(files - BUSY)]
     random.Random(options.seed).shuffle(paths)
     (node / "idle.json").write_text(json.dumps([str(path) for path in paths]))
     for path in paths:

@@ -7,6 +7,7 @@ each is answered by one line of JSON; at the end of the input it ends. `node.py`
     ROOT/pods/chaos_tail-3_UID/app/0.log                        grows; ends within a line now and then
                                   /0.log.20261123-155301        rotated last
                                   /0.log.20261123-155300.gz     rotated before, compressed by way of .tmp
+                                  /1.log                        of the container that began anew
     ROOT/containers/tail-3_chaos_app-ID.log                     leads to 0.log
     ROOT/ledger/tail-3.lengths                                  bytes of each line, as 32 bits, in the order of their numbers
     ROOT/ledger/files.jsonl                                     which lines each rotated file has, and when it was deleted
@@ -39,6 +40,8 @@ DEFAULTS = {
     "rotation": "fast",
     "rotate_s": [0.05, 0.2],
     "keep_s": 40.0,
+    # Seconds after which a container of `fast` starts again, with a file of the next number; 0 is never.
+    "restart_s": 0.0,
     "max_bytes": 10 << 20,
     "max_files": 5,
     "check_s": 10.0,
@@ -73,14 +76,20 @@ def pod_of(number):
     return f"tail-{number}"
 
 
+def make_link(root, number, path, namespace=NAMESPACE):
+    """Of a container that logs to `path`; each start of it has an ID of its own."""
+    restart = int(path.name.split(".")[0])
+    link = Path(root) / f"containers/{pod_of(number)}_{namespace}_{CONTAINER}-{number:032x}{restart:032x}.log"
+    link.parent.mkdir(exist_ok=True)
+    link.symlink_to(path)
+    return link
+
+
 def make_container(root, number, namespace=NAMESPACE):
-    """The directory and the link, as the kubelet makes them; answers the path of the log file."""
+    """The directory and the link, as the kubelet makes them; answers the paths of the log file and of the link."""
     place = Path(root) / f"pods/{namespace}_{pod_of(number)}_{number:08x}-0000-4000-8000-000000000000" / CONTAINER
     place.mkdir(parents=True)
-    link = Path(root) / f"containers/{pod_of(number)}_{namespace}_{CONTAINER}-{number:064x}.log"
-    link.parent.mkdir(exist_ok=True)
-    link.symlink_to(place / "0.log")
-    return place / "0.log"
+    return place / "0.log", make_link(root, number, place / "0.log", namespace)
 
 
 def append_to(path):
@@ -114,7 +123,7 @@ class Stream:
         self.number, self.payloads = number, payloads
         self.name = pod_of(number).encode()
         self.random = random.Random(f"{seed} {number}")
-        self.path = make_container(root, number)
+        self.path, self.link = make_container(root, number)
         self.file, self.size = append_to(self.path), 0
         self.clock = Clock()
         self.next, self.first_here = 0, 0
@@ -184,14 +193,25 @@ class Stream:
         """Renames as the kubelet does, and reopens a moment later as the runtime does; answers what is to be told of it."""
         # Two rotations of a second would have one name; ours are quicker than those of the kubelet.
         self.rotated_at = max(self.rotated_at + 1, int(time.time()))
-        name = time.strftime("0.log.%Y%m%d-%H%M%S", time.gmtime(self.rotated_at))
+        name = self.path.name + time.strftime(".%Y%m%d-%H%M%S", time.gmtime(self.rotated_at))
         os.rename(self.path, self.path.parent / name)
         self.write(3)
         self.end_lines(ends_message=not splits)
+        return self.reopen(name)
+
+    def reopen(self, name):
+        """Goes on in a new file; answers what is to be told of the one before, which is called so by now."""
         os.close(self.file)
         told = {"stream": self.number, "name": name, "first": self.first_here, "next": self.next, "bytes": self.size}
         self.file, self.size, self.first_here = append_to(self.path), 0, self.next
         return told
+
+    def restart(self):
+        """The container ended and began anew, with the next file."""
+        self.end_lines()
+        old, restarts = self.path, int(self.path.name.split(".")[0])
+        self.path = old.with_name(f"{restarts + 1}.log")
+        return self.reopen(old.name)
 
 
 class Kubelet:
@@ -206,6 +226,7 @@ class Kubelet:
         self.random = random.Random(options["seed"])
         now = time.monotonic()
         self.rotate_at = [now + self.random.uniform(*options["rotate_s"]) for _ in self.streams]
+        self.restart_at = [now + self.random.uniform(0.5, 1.5) * (options["restart_s"] or float("inf")) for _ in self.streams]
         self.newest = [None] * len(self.streams)
         self.to_delete = collections.deque()
         self.lock, self.work = threading.Lock(), queue.SimpleQueue()
@@ -240,16 +261,36 @@ class Kubelet:
         os.rename(temporary, packed)
         os.remove(path)
 
-    def delete(self, number, path):
+    def litter(self):
+        """What a kubelet leaves that died while it compressed: a file beside its compressed self, and a piece of one."""
+        for path in filter(None, self.newest):
+            packed = gzip.compress(path.read_bytes())
+            Path(f"{path}.gz").write_bytes(packed)
+            Path(f"{path}.tmp").write_bytes(packed[: len(packed) // 2])
+
+    def restart(self, number):
+        """A container ends and begins anew; answers the path of the file that ended, and its link."""
+        stream = self.streams[number]
+        old = stream.path
+        with self.lock:
+            self.tell(**stream.restart())
+        old_link, stream.link = stream.link, make_link(self.root, number, stream.path)
+        return old, old_link
+
+    def delete(self, number, path, link=None):
         """Whichever of both there is."""
-        for there in (path, Path(f"{path}.gz")):
+        for there in filter(None, (link, path, Path(f"{path}.gz"))):
             there.unlink(missing_ok=True)
         with self.lock:
             self.tell(stream=number, name=path.name, deleted=True)
 
     def keep_house(self, now):
-        """Rotates what is due, fast."""
+        """Rotates and restarts what is due, fast."""
         low, high = self.options["rotate_s"]
+        for number, due in enumerate(self.restart_at):
+            if now >= due:
+                self.to_delete.append((now + self.options["keep_s"], number, *self.restart(number)))
+                self.restart_at[number] = now + self.random.uniform(0.5, 1.5) * self.options["restart_s"]
         for number, due in enumerate(self.rotate_at):
             if now < due:
                 continue
@@ -259,15 +300,15 @@ class Kubelet:
             self.to_delete.append((now + self.options["keep_s"], number, path))
             self.rotate_at[number] = now + self.random.uniform(low, high)
         while self.to_delete and self.to_delete[0][0] <= now:
-            _, number, path = self.to_delete.popleft()
-            self.work.put((self.delete, number, path))
+            _, *what = self.to_delete.popleft()
+            self.work.put((self.delete, *what))
 
     def rotate_large(self):
         """One look of ContainerLogManager: deletes the oldest, compresses, rotates, of each container whose file is large."""
         for number, stream in enumerate(self.streams):
             if stream.size <= self.options["max_bytes"]:
                 continue
-            rotated = sorted(path for path in stream.path.parent.glob("0.log.*") if path.suffix != ".tmp")
+            rotated = sorted(path for path in stream.path.parent.glob(f"{stream.path.name}.*") if path.suffix != ".tmp")
             excess = len(rotated) - (self.options["max_files"] - 2)
             for path in rotated[: max(0, excess)]:
                 self.delete(number, path.with_suffix("") if path.suffix == ".gz" else path)
@@ -317,6 +358,8 @@ def run(kubelet, commands):
                 return late
             if command == "rotate":
                 kubelet.rotate_all()
+            elif command == "litter":
+                kubelet.litter()
             elif command in ("pause", "go"):
                 paused = command == "pause"
                 with kubelet.lock:

@@ -37,10 +37,19 @@ class Ledger:
         return sum(len(lengths) for lengths in self.lengths)
 
     def file_of(self, stream, number):
-        """The name that the file of a line was given at its rotation."""
+        """The last name of a line's file, and the number of the first line behind that file."""
         at = bisect_right(self.files[stream], (number + 1,)) - 1
-        name = self.files[stream][at][2] if at >= 0 and number < self.files[stream][at][1] else "0.log"
-        return name + (" (deleted)" if (stream, name) in self.deleted else "")
+        if at < 0 or number >= self.files[stream][at][1]:
+            return "the open file", len(self.lengths[stream])
+        _, end, name = self.files[stream][at]
+        return name + (" (deleted)" if (stream, name) in self.deleted else ""), end
+
+    def files_of(self, stream, at, end):
+        """Names of the files that have these lines, and how many each has."""
+        while at < end:
+            name, behind = self.file_of(stream, at)
+            yield name, min(end, behind) - at
+            at = behind
 
 
 class Found:
@@ -167,12 +176,12 @@ class Verdict:
         self.counts += found.counts
         self.counts["missing"] += missing
         self.missing_bytes += missing_bytes
-        for at, end in found.gaps():
-            if ledger.file_of(found.stream, at).endswith("(deleted)"):
-                self.missing_deleted += end - at
-        for at, end in list(found.gaps())[:SHOWN]:
-            of = f"{ledger.file_of(found.stream, at)} to {ledger.file_of(found.stream, end - 1)}"
-            found.faults.append(f"missing: {pod_of(found.stream)}: lines {at} to {end - 1}, {of}")
+        for number, (at, end) in enumerate(found.gaps()):
+            files = list(ledger.files_of(found.stream, at, end))
+            self.missing_deleted += sum(lines for name, lines in files if name.endswith("(deleted)"))
+            if number < SHOWN:
+                of = files[0][0] + (f" to {files[-1][0]}" if len(files) > 1 else "")
+                found.faults.append(f"missing: {pod_of(found.stream)}: lines {at} to {end - 1} of {of}")
         self.faults += found.faults
 
     def bad(self, but=()):

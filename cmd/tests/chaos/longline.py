@@ -80,7 +80,7 @@ def one_line(store, collector, node, number, options):
     """Faults with a file whose first line is long; the file is gone afterwards."""
     name, write_line = (("one line", write_whole), ("pieces", write_pieces))[number]
     before = collector.metric("log_lines_truncated_total") or 0
-    path = make_container(node, number)
+    path, _ = make_container(node, number)
     file = append_to(path)
     began = time.monotonic()
     write_line(file, options.long_bytes)

@@ -95,7 +95,8 @@ def kill_one(one, faults):
 
 def killed(options, random_, folder):
     with Rig(options, folder) as rig:
-        rig.write(streams=options.streams, rate=options.rate, split_over_rotation=options.split_over_rotation)
+        rig.write(streams=options.streams, rate=options.rate, restart_s=options.restart_every,
+                  split_over_rotation=options.split_over_rotation)
         began, faults, victims = time.monotonic(), [], [rig.store, rig.collector]
         for at in sorted(random_.uniform(0.5, options.seconds) for _ in range(options.kills)):
             time.sleep(max(0.0, began + at - time.monotonic()))
@@ -118,7 +119,10 @@ def stopped(options, _, folder):
             for _ in range(4):
                 time.sleep(0.5)
                 rig.kubelet.ask("rotate")
+            rig.kubelet.ask("litter")
             time.sleep(0.5)
+            if options.lose_state:
+                shutil.rmtree(rig.collector.state)
             rig.collector.start()
         time.sleep(2)
         sentence, verdict = rig.finish()
@@ -224,6 +228,8 @@ def parse():
     parser.add_argument("--seconds", type=float, default=120, help="of --killed; half of it for --files")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--split-over-rotation", action="store_true", help="messages begin in one file and end in the next")
+    parser.add_argument("--restart-every", type=float, default=15, help="seconds of a container in --killed; 0 is for ever")
+    parser.add_argument("--lose-state", action="store_true", help="the collector's folder is empty after --stopped")
     parser.add_argument("--check-seconds", type=float, default=10, help="between two looks of the kubelet in --away")
     parser.add_argument("--max-mib", type=float, default=10, help="the size at which the kubelet rotates in --away")
     parser.add_argument("--idle-every", type=float, default=5, help="seconds between two lines of an idle file")
