@@ -12,6 +12,7 @@ MB and GB are powers of ten and count bytes of the files, headers included. `mak
 import argparse
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -174,6 +175,8 @@ def main():
     options.collector = (options.collector or options.binnacle).resolve()
     if unknown := set(options.parts.split(",")) - set(PARTS.split(",")):
         sys.exit(f"--parts: {', '.join(sorted(unknown))} is none of {PARTS}")
+    # So that what was started is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     folder = data(options)
     # Beside the data: links do not lead to other disks.
     (options.cache / "work").mkdir(parents=True, exist_ok=True)

@@ -124,10 +124,10 @@ def judge(files, said, found, told, memory, anonymous):
 def run(files, options, folder):
     node = folder / "node"
     (node / "containers").mkdir(parents=True)
-    store, since_ns, kubelet = Store(options.binnacle, folder), time.time_ns() - 60 * 10**9, None
-    store.start()
-    collector = Collector(options.collector, folder, store.url)
+    store, since_ns, collector, kubelet = Store(options.binnacle, folder), time.time_ns() - 60 * 10**9, None, None
     try:
+        store.start()
+        collector = Collector(options.collector, folder, store.url)
         collector.start()
         watch = Memory(collector)
         watch.start()

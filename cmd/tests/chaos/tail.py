@@ -46,10 +46,14 @@ class Rig:
         self.since_ns = time.time_ns() - 60 * 10**9
 
     def __enter__(self):
-        self.store.start()
-        self.collector = Collector(self.options.collector, self.folder, self.store.url)
-        self.collector.start()
-        return self
+        try:
+            self.store.start()
+            self.collector = Collector(self.options.collector, self.folder, self.store.url)
+            self.collector.start()
+            return self
+        except BaseException:
+            self.__exit__()
+            raise
 
     def write(self, **how):
         self.kubelet = Kubelet(self.folder / "node", seed=self.options.seed, **how)
@@ -244,6 +248,8 @@ def parse():
 
 def main():
     options = parse()
+    # So that what was started is ended, too.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended from outside"))
     print(f"seed {options.seed}", flush=True)
     folder, bad = Path(tempfile.mkdtemp(prefix="binnacle-tail-")), 0
     for number, (name, run) in enumerate(scenarios(options)):
@@ -266,4 +272,4 @@ def main():
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
