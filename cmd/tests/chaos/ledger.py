@@ -25,11 +25,11 @@ class Ledger:
             lengths = array("I")
             lengths.frombytes((root / f"ledger/{pod_of(number)}.lengths").read_bytes())
             self.lengths.append(lengths)
-        self.deleted = set()
+        self.deleted = {}
         for row in (root / "ledger/files.jsonl").read_text().splitlines():
             event = json.loads(row)
             if "deleted" in event:
-                self.deleted.add((event["stream"], event["name"]))
+                self.deleted[event["stream"], event["name"]] = event["at"]
             else:
                 self.files[event["stream"]].append((event["first"], event["next"], event["name"]))
 
@@ -42,7 +42,8 @@ class Ledger:
         if at < 0 or number >= self.files[stream][at][1]:
             return "the open file", len(self.lengths[stream])
         _, end, name = self.files[stream][at]
-        return name + (" (deleted)" if (stream, name) in self.deleted else ""), end
+        deleted = self.deleted.get((stream, name))
+        return name + (time.strftime(" (deleted %H:%M:%S)", time.gmtime(deleted)) if deleted else ""), end
 
     def files_of(self, stream, at, end):
         """Names of the files that have these lines, and how many each has."""
@@ -178,7 +179,7 @@ class Verdict:
         self.missing_bytes += missing_bytes
         for number, (at, end) in enumerate(found.gaps()):
             files = list(ledger.files_of(found.stream, at, end))
-            self.missing_deleted += sum(lines for name, lines in files if name.endswith("(deleted)"))
+            self.missing_deleted += sum(lines for name, lines in files if "(deleted" in name)
             if number < SHOWN:
                 of = files[0][0] + (f" to {files[-1][0]}" if len(files) > 1 else "")
                 found.faults.append(f"missing: {pod_of(found.stream)}: lines {at} to {end - 1} of {of}")

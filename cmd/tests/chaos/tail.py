@@ -23,6 +23,7 @@ from pathlib import Path
 import crowd
 import longline
 from ledger import Ledger, Verdict, newest, wait_for_lines
+from lives import Lives
 from node import Collector, Kubelet, Store, metric_of
 from server import NotStarted
 
@@ -42,7 +43,7 @@ class Rig:
         self.folder, self.options = folder, options
         (folder / "node/containers").mkdir(parents=True)
         self.store = Store(options.binnacle, folder)
-        self.collector = self.kubelet = None
+        self.collector = self.kubelet = self.lives = None
         self.since_ns = time.time_ns() - 60 * 10**9
 
     def __enter__(self):
@@ -50,6 +51,8 @@ class Rig:
             self.store.start()
             self.collector = Collector(self.options.collector, self.folder, self.store.url)
             self.collector.start()
+            self.lives = Lives(self.collector, self.folder / "events.jsonl")
+            self.lives.start()
             return self
         except BaseException:
             self.__exit__()
@@ -59,6 +62,8 @@ class Rig:
         self.kubelet = Kubelet(self.folder / "node", seed=self.options.seed, **how)
 
     def __exit__(self, *_):
+        if self.lives is not None:
+            self.lives.halt.set()
         for one in (self.kubelet, self.collector, self.store):
             if one is not None:
                 one.kill()
@@ -69,17 +74,18 @@ class Rig:
         found, seconds = wait_for_lines(self.store, self.since_ns, said["written"], CATCH_UP_SECONDS)
         # Whatever comes now is there twice.
         time.sleep(1)
+        self.lives.end()
         ledger = Ledger(self.folder / "node", self.kubelet.options["streams"])
         verdict = Verdict(self.store, ledger, self.since_ns)
         late = f", the writer was late by {said['late_s']:.2f} s at most" if said["late_s"] > 0.2 else ""
-        return f"the last line was found {seconds:.1f} s after the end{late}", verdict
+        return f"the last line was found {seconds:.1f} s after the end{late}; {self.lives}", verdict
 
     def panics(self):
         return self.store.panics() + self.collector.panics()
 
 
 def report(name, rig, sentence, verdict, faults, but=()):
-    said = rig.collector.metric("log_lost_bytes_total") or 0
+    said = rig.lives.counts()["log_lost_bytes_total"]
     if said > verdict.missing_bytes:
         faults.append(f"the collector says that {said:,} bytes are lost, and {verdict.missing_bytes:,} are missing")
     bad = verdict.bad(but) + len(faults) + rig.panics()
@@ -90,21 +96,23 @@ def report(name, rig, sentence, verdict, faults, but=()):
     return bad
 
 
-def kill_one(one, faults):
+def kill_one(one, lives, faults):
+    lives.ask()
     if one.process.poll() is not None:
         faults.append(f"it ended by itself, exit code {one.process.returncode}: {one.last_lines()}")
     one.kill()
     one.spawn()
+    lives.note(killed=type(one).__name__)
 
 
 def killed(options, random_, folder):
     with Rig(options, folder) as rig:
-        rig.write(streams=options.streams, rate=options.rate, restart_s=options.restart_every,
+        rig.write(streams=options.streams, rate=options.rate, keep_s=options.keep_seconds, restart_s=options.restart_every,
                   split_over_rotation=options.split_over_rotation)
         began, faults, victims = time.monotonic(), [], [rig.store, rig.collector]
         for at in sorted(random_.uniform(0.5, options.seconds) for _ in range(options.kills)):
             time.sleep(max(0.0, began + at - time.monotonic()))
-            kill_one(random_.choice(victims), faults)
+            kill_one(random_.choice(victims), rig.lives, faults)
         time.sleep(max(0.0, began + options.seconds - time.monotonic()))
         rig.store.wait_until_ready()
         if not rig.collector.is_alive():
@@ -232,6 +240,7 @@ def parse():
     parser.add_argument("--seconds", type=float, default=120, help="of --killed; half of it for --files")
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--split-over-rotation", action="store_true", help="messages begin in one file and end in the next")
+    parser.add_argument("--keep-seconds", type=float, default=40, help="that rotated files have to live in --killed")
     parser.add_argument("--restart-every", type=float, default=15, help="seconds of a container in --killed; 0 is for ever")
     parser.add_argument("--lose-state", action="store_true", help="the collector's folder is empty after --stopped")
     parser.add_argument("--check-seconds", type=float, default=10, help="between two looks of the kubelet in --away")
@@ -261,10 +270,10 @@ def main():
             print(f"{name}: broken off: {error!r}", flush=True)
             faults = 1
         bad += faults
-        # The lines themselves take gigabytes; what the programs said is kept.
+        # The lines themselves take gigabytes; what the programs said is kept, and what was written where.
         if not (options.keep and faults):
-            shutil.rmtree(place / "node", ignore_errors=True)
-            shutil.rmtree(place / "data", ignore_errors=True)
+            for rest in ("node/pods", "node/containers", "data"):
+                shutil.rmtree(place / rest, ignore_errors=True)
     if bad:
         raise SystemExit(f"{bad} faults; what was printed is in {folder}")
     if not options.keep:
