@@ -91,7 +91,7 @@ chaos-logs: build
 	python3 cmd/tests/chaos/chaos.py --of logs --binnacle $(CARGO_TARGET)/binnacle $(ARGS)
 
 # Files of containers as on a node, written, rotated, compressed and deleted, while the collector and the server are killed,
-# are away, or have 10,000 of them; some 25 minutes. Needs root for a control group. ARGS="--killed --seconds 30" runs a part.
+# are away, or have 10,000 of them; some 40 minutes. Needs root for a control group. ARGS="--killed --seconds 30" runs a part.
 chaos-tail: build
 	python3 cmd/tests/chaos/tail.py --binnacle $(CARGO_TARGET)/binnacle $(ARGS)
 

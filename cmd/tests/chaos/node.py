@@ -27,13 +27,14 @@ class Store(Server):
 class Collector:
     """`binnacle collect`, started, asked, ended by its process id."""
 
-    def __init__(self, binary, folder, store_url, logs=None):
+    def __init__(self, binary, folder, store_url, logs=None, spool=None):
         self.binary, self.folder = str(binary), Path(folder)
         self.log, self.state = self.folder / "collector.log", self.folder / "state"
         self.port, self.process = free_port(), None
         self.config = self.folder / "collect.yml"
         containers = (logs or self.folder / "node") / "containers"
-        self.config.write_text(f"store:\n  url: {store_url}\n  node: chaos-node\nlogs:\n  - containers: {containers}\n")
+        keys = f"containers: {containers}" + (f", spool: {{size: {spool}}}" if spool else "")
+        self.config.write_text(f"store: {{url: {store_url}, node: chaos-node}}\nlogs:\n  - {{{keys}}}\n")
 
     def spawn(self, before=None):
         with open(self.log, "ab") as log:
@@ -92,7 +93,7 @@ class Collector:
     def end(self, sign):
         if self.process is None:
             return
-        os.kill(self.process.pid, sign)
+        self.process.send_signal(sign)
         try:
             self.process.wait(END_SECONDS)
         except subprocess.TimeoutExpired:

@@ -95,7 +95,7 @@ class Server:
 
     def end(self, sign):
         if self.process is not None:
-            os.kill(self.process.pid, sign)
+            self.process.send_signal(sign)
             self.process.wait(timeout=60)
             self.process = None
 
