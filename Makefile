@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries chaos-tail bench-tail
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries chaos-tail bench-tail conformance-exposition
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -121,6 +121,14 @@ conformance: build
 	$(RUN_CONFORMANCE)/core --launch "$(SERVE) $(FLAGS)"
 	$(RUN_CONFORMANCE)/native --launch "$(SERVE) $(FLAGS)"
 	$(RUN_CONFORMANCE)/experimental --launch "$(SERVE) $(FLAGS)"
+
+# Real pages of targets, scraped as Prometheus 3.5.3 scrapes them. They lie outside of this repository.
+EXPOSITION ?= ../shared/conformance/exposition
+SCRAPE = $(abspath $(CARGO_TARGET))/binnacle serve --listen 127.0.0.1:{port} --data {data} --config {config}
+
+conformance-exposition: build
+	@test -f $(EXPOSITION)/run.py || { echo "the tests are not at $(EXPOSITION): set EXPOSITION"; exit 1; }
+	python3 $(EXPOSITION)/run.py -v --launch "$(SCRAPE)"
 
 # promtool as a client. The checks lie outside of this repository.
 CLIENTS ?= ../shared/conformance/clients

@@ -9,11 +9,23 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::pool::Pool;
 use super::target::Target;
-use crate::exposition::decode_series;
+use crate::exposition::{Family, decode_typed};
 use crate::relabel::relabel;
 
-/// Stands before the name of a series that the scrape itself makes; no page has a line that begins so.
+/// What stands before the bytes of a series says how they are read. First, those that the scrape itself makes.
 pub(super) const OWN: u8 = 0;
+const PLAIN: u8 = 1;
+const HISTOGRAM: u8 = 2;
+const SUMMARY: u8 = 3;
+
+/// Stands before a series of a page that is a text.
+pub(super) fn tag(family: Family) -> u8 {
+    match family {
+        Family::Plain => PLAIN,
+        Family::Histogram => HISTOGRAM,
+        Family::Summary => SUMMARY,
+    }
+}
 
 /// Knows what the bytes of a page's series mean, given the target's labels and the pool's rules.
 pub(super) struct SeriesLabels {
@@ -32,10 +44,14 @@ impl SeriesLabels {
 
     /// `None` if the rules let the series go.
     pub(super) fn read(&self, raw: &[u8]) -> Result<Option<Labels>, LabelsError> {
-        if let Some(name) = raw.strip_prefix(&[OWN]) {
-            return Ok(Some(self.with_target(decode_series(name)?, false)?));
-        }
-        let labels = self.with_target(decode_series(raw)?, self.pool.honor_labels)?;
+        let family = match raw.first() {
+            Some(&OWN) => return Ok(Some(self.with_target(decode_typed(&raw[1..], Family::Plain)?, false)?)),
+            Some(&HISTOGRAM) => Family::Histogram,
+            Some(&SUMMARY) => Family::Summary,
+            _ => Family::Plain,
+        };
+        let of_page = decode_typed(raw.get(1..).unwrap_or_default(), family)?;
+        let labels = self.with_target(of_page, self.pool.honor_labels)?;
         let Some(labels) = relabel(&labels, &self.pool.metric_relabel).filter(|labels| !labels.is_empty())
         else {
             return Ok(None);
@@ -49,6 +65,10 @@ impl SeriesLabels {
     /// The labels of a page and those of the target. Where labels are honoured, an empty one keeps the target's away, too.
     fn with_target(&self, of_page: Vec<(String, String)>, honor: bool) -> Result<Labels, LabelsError> {
         let named: Vec<String> = of_page.iter().map(|(name, _)| name.clone()).collect();
+        // As Prometheus's builder of labels: a name that has an empty value once has none.
+        let empty: Vec<String> =
+            of_page.iter().filter(|(_, value)| value.is_empty()).map(|(name, _)| name.clone()).collect();
+        let of_page = of_page.into_iter().filter(|(name, _)| !empty.contains(name));
         let of_page = Labels::new(of_page)?;
         let mut labels = of_page.clone();
         let mut conflicting = Vec::new();

@@ -11,7 +11,7 @@ use tokio::time::{self, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::labels::{OWN, SeriesLabels};
+use super::labels::{OWN, SeriesLabels, tag};
 use super::target::{Described, Health, PageSource, Target};
 use crate::Telemetry;
 use crate::exposition::{Format, Line, PageExemplar, decode_series, parse};
@@ -204,18 +204,22 @@ impl Run {
     }
 
     fn read(&mut self, page: &[u8], format: Format, began: Timestamp) -> Result<Scraped, String> {
-        let mut series: Vec<(Box<[u8]>, Sample)> = Vec::with_capacity(self.before.len());
+        let mut rows: Vec<(Box<[u8]>, Sample)> = Vec::with_capacity(self.before.len());
         let mut metadata: HashMap<&str, Metadata> = HashMap::new();
+        if page.is_empty() {
+            return Ok(Scraped::default());
+        }
         let keeps_times = !self.target.pool.ignore_timestamps;
         let mut exemplars = Vec::new();
         let mut timed = HashSet::new();
         parse(page, format, |line| match line {
-            Line::Sample { series: raw, value, timestamp, exemplar } => {
+            Line::Sample { series, value, timestamp, exemplar, family } => {
+                let raw = &*[&[tag(family)], series].concat();
                 let own_time = timestamp.filter(|_| keeps_times);
                 if own_time.is_some() {
                     timed.insert(xxh3_64(raw));
                 }
-                series.push((raw.into(), Sample { timestamp: own_time.unwrap_or(began), value }));
+                rows.push((raw.into(), Sample { timestamp: own_time.unwrap_or(began), value }));
                 exemplars.extend(exemplar.and_then(|one| read_exemplar(raw, &one, began)));
             }
             Line::Type(name, kind) => kind.clone_into(&mut metadata.entry(name).or_default().kind),
@@ -223,6 +227,7 @@ impl Run {
             Line::Unit(name, unit) => unit.clone_into(&mut metadata.entry(name).or_default().unit),
         })
         .map_err(|error| format!("malformed page: {error}"))?;
+        let mut series = rows;
         let count = series.len();
         let gone = self.relabel(&series)?;
         if !gone.is_empty() {
