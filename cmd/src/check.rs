@@ -46,7 +46,7 @@ fn check_config(path: &Path) -> Result<String, String> {
     };
     let counted: usize = config.log_metrics.iter().map(|group| group.rules.len()).sum();
     let counted = if counted == 0 { String::new() } else { format!(", {counted} metrics of logs") };
-    let (targets, groups) = (config.targets.len(), config.groups.len());
+    let (targets, groups) = (config.static_targets, config.groups.len());
     Ok(format!("{targets} targets, {groups} rule groups{counted}{remotes}"))
 }
 

@@ -127,6 +127,9 @@ struct ServeArgs {
     /// Answer requests that copy or delete what is stored, under /api/v1/admin/tsdb/ and /api/logs/delete.
     #[arg(long, alias = "web.enable-admin-api")]
     enable_admin_api: bool,
+    /// Read scrape_configs again on POST /-/reload, too; SIGHUP does so always.
+    #[arg(long, alias = "web.enable-lifecycle")]
+    enable_lifecycle: bool,
     #[command(flatten)]
     limits: LimitArgs,
 }

@@ -1,6 +1,6 @@
 //! `/api/v1/status/*`: what this process was started with and how it is.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::extract::State;
@@ -15,14 +15,30 @@ use crate::{ServeArgs, openapi};
 
 /// What the handlers show.
 pub(crate) struct Status {
-    /// The file as it is in force, without secrets.
-    pub(crate) config: String,
+    pub(crate) config: Mutex<InForce>,
     pub(crate) flags: Map<String, Value>,
     pub(crate) retention: Duration,
     pub(crate) started: Timestamp,
     pub(crate) hostname: String,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) notifications: Notifications,
+}
+
+/// The configuration, as it was read last.
+#[derive(Debug, Clone)]
+pub(crate) struct InForce {
+    /// The file as it is in force, without secrets.
+    pub(crate) yaml: String,
+    /// When it was read.
+    pub(crate) at: Timestamp,
+    /// Whether it could be read when that was last tried.
+    pub(crate) is_good: bool,
+}
+
+impl Status {
+    pub(crate) fn in_force(&self) -> MutexGuard<'_, InForce> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 pub(crate) type Shared = State<Arc<Status>>;
@@ -57,6 +73,7 @@ pub(crate) fn flags_of(args: &ServeArgs) -> Map<String, Value> {
         ("external-url", args.external_url.as_ref().map(|url| without_password(url).unwrap_or(url.clone()))),
         ("enable-feature", Some(args.enable_feature.join(","))),
         ("enable-admin-api", Some(args.enable_admin_api.to_string())),
+        ("enable-lifecycle", Some(args.enable_lifecycle.to_string())),
         ("query.max-samples", Some(args.limits.max_samples.to_string())),
         ("query.max-samples-total", Some(args.limits.gate().max_samples_total.to_string())),
         ("query.timeout", Some(duration(args.limits.timeout))),
@@ -72,7 +89,7 @@ pub(crate) fn success(data: &Value) -> Json<Value> {
 }
 
 async fn config(State(status): Shared) -> Json<Value> {
-    success(&json!({ "yaml": status.config }))
+    success(&json!({ "yaml": status.in_force().yaml }))
 }
 
 async fn flags(State(status): Shared) -> Json<Value> {
@@ -82,14 +99,15 @@ async fn flags(State(status): Shared) -> Json<Value> {
 /// What of Prometheus's answer means something here; of Go's runtime nothing does.
 async fn runtime_info(State(status): Shared) -> Json<Value> {
     let started = status.started.to_rfc3339();
+    let config = status.in_force().clone();
     let directory = std::env::current_dir().unwrap_or_default();
     success(&json!({
         "startTime": started,
         "CWD": directory.display().to_string(),
         "hostname": status.hostname,
         "serverTime": status.clock.now().to_rfc3339(),
-        "reloadConfigSuccess": true,
-        "lastConfigTime": started,
+        "reloadConfigSuccess": config.is_good,
+        "lastConfigTime": config.at.to_rfc3339(),
         "GOMAXPROCS": std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
         "storageRetention": format_duration(status.retention),
     }))

@@ -1,13 +1,14 @@
 //! Feeds it: scraping, host metrics, log tailing, intake and forwarding; and sends on what is stored.
 //!
 //! ```text
-//! targets ─► scrape ─┐                            ┌─ a store in this process
+//! discovery ► scrape ─┐                            ┌─ a store in this process
 //! this host ─► host ─┼─► Appender, LogAppender ───┤
 //! log files ─► tail ─┘                            └─ forward: a store across the network ─► intake
 //!
 //! the store's log ─► remote_write ─► other servers
 //! ```
 
+pub mod discovery;
 pub mod exposition;
 pub mod forward;
 pub mod host;

@@ -14,6 +14,8 @@ pub struct Telemetry {
     pub scrapes: Counter,
     /// Scrapes that failed, for whatever reason.
     pub scrapes_failed: Counter,
+    /// Samples that a page named twice; the first one was stored.
+    pub scrape_doubles: Counter,
     /// Log lines read.
     pub lines_read: Counter,
     /// Bytes of log files read.
@@ -80,6 +82,8 @@ impl Telemetry {
         let r = registry.sub_registry_with_prefix("collector");
         r.register("scrapes", "Scrapes made", new.scrapes.clone());
         r.register("scrapes_failed", "Scrapes that failed", new.scrapes_failed.clone());
+        let help = "Samples whose series a page had named before";
+        r.register("scrape_duplicate_samples", help, new.scrape_doubles.clone());
         r.register("log_lines_read", "Log lines read", new.lines_read.clone());
         r.register("log_gap_bytes", "Bytes of log files that were passed over", new.gap_bytes.clone());
         r.register("log_bytes_read", "Bytes of log files read", new.bytes_read.clone());

@@ -3,9 +3,9 @@
 
 mod log_metrics;
 mod logs;
+mod scrapes;
 mod tails;
 
-use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -64,7 +64,8 @@ struct RawConfig {
     alerting: Option<IgnoredAny>,
     remote_write: Option<Vec<RawRemoteWrite>>,
     remote_read: Option<IgnoredAny>,
-    scrape_config_files: Option<IgnoredAny>,
+    #[serde(deserialize_with = "null_is_default")]
+    scrape_config_files: Vec<String>,
     tracing: Option<IgnoredAny>,
     #[serde(deserialize_with = "null_is_default")]
     otlp: OtlpOptions,
@@ -133,9 +134,14 @@ fn bytes(text: &str) -> Option<u64> {
 /// What the program trusts.
 #[derive(Debug, Default)]
 pub(crate) struct Config {
+    /// Targets that no file names.
     pub(crate) targets: Vec<Target>,
     /// Its scrape configs.
     pub(crate) pools: Vec<Arc<Pool>>,
+    /// How many targets these name themselves.
+    pub(crate) static_targets: usize,
+    /// Changes with all of the file that a reload does not read again.
+    pub(crate) others: u64,
     pub(crate) groups: Vec<RuleGroup>,
     /// What is counted in logs.
     pub(crate) log_metrics: Vec<LogMetricGroup>,
@@ -146,7 +152,6 @@ pub(crate) struct Config {
     pub(crate) metric_retention: Option<Duration>,
     /// Of all blocks of metrics.
     pub(crate) metric_retention_bytes: Option<u64>,
-    /// Series that are kept for a shorter time.
     /// How OTLP's names are translated.
     pub(crate) otlp: OtlpOptions,
     /// Of the hourly rest of samples that have expired; `None` keeps none.
@@ -186,26 +191,12 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     let raw: RawConfig = if text.trim().is_empty() {
         RawConfig::default()
     } else {
-        serde_saphyr::from_str(text).map_err(|error| {
-            let place = error.location().map_or((0, 0), |place| (place.line(), place.column()));
-            let reason = error.without_snippet().to_string();
-            let reason = reason.lines().next().unwrap_or_default().to_owned();
-            anyhow::anyhow!("{file}:{}:{}: {reason}", place.0, place.1)
-        })?
+        serde_saphyr::from_str(text).map_err(|error| place_of(file, &error))?
     };
-    let mut config = Config { warnings: unused(file, &raw), ..Config::default() };
-    let mut jobs = BTreeSet::new();
-    for scrape in raw.scrape_configs {
-        let job = scrape.job_name.clone();
-        let told = |reason: &str| anyhow::anyhow!("{file}:{}:1: {reason}", line_of(text, &job));
-        let section = scrape.check(&raw.global, dir).map_err(|reason| told(&reason))?;
-        if !jobs.insert(job.clone()) {
-            return Err(told(&format!("found multiple scrape configs with job name {job:?}")));
-        }
-        config.targets.extend(section.targets);
-        config.pools.push(section.pool);
-        config.warnings.extend(section.warnings.into_iter().map(|warning| format!("{file}: {warning}")));
-    }
+    let others = scrapes::others_of(text);
+    let mut config = Config { warnings: unused(file, &raw), others, ..Config::default() };
+    let sections = (raw.scrape_configs, &raw.scrape_config_files[..]);
+    scrapes::read_scrapes(file, text, dir, sections, &raw.global, &mut config)?;
     for (patterns, read) in
         [(&raw.rule_files, parse_rules as ReadGroups), (&raw.slo_files, parse_slos as ReadGroups)]
     {
@@ -245,6 +236,13 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     (config.store_url, config.node) = (raw.store.url, raw.store.node);
     add_remotes(file, raw.remote_write.unwrap_or_default(), dir, &mut config)?;
     Ok(config)
+}
+
+fn place_of(file: &str, error: &serde_saphyr::Error) -> anyhow::Error {
+    let place = error.location().map_or((0, 0), |place| (place.line(), place.column()));
+    let reason = error.without_snippet().to_string();
+    let reason = reason.lines().next().unwrap_or_default();
+    anyhow::anyhow!("{file}:{}:{}: {reason}", place.0, place.1)
 }
 
 /// A bound in bytes; zero is none.
@@ -298,12 +296,10 @@ fn unused(file: &str, raw: &RawConfig) -> Vec<String> {
     let keys = [
         ("alerting", raw.alerting.is_some()),
         ("remote_read", raw.remote_read.is_some()),
-        ("scrape_config_files", raw.scrape_config_files.is_some()),
         ("tracing", raw.tracing.is_some()),
         ("runtime", raw.runtime.is_some()),
         ("storage.exemplars", raw.storage.exemplars.is_some()),
         ("storage.tsdb.out_of_order_time_window", raw.storage.tsdb.out_of_order_time_window.is_some()),
-        ("global.body_size_limit", raw.global.body_size_limit.is_some()),
     ];
     let there = keys.iter().filter(|(_, is_there)| *is_there);
     there.map(|(key, _)| format!("{file}: {key} is not used by this release")).collect()
@@ -371,9 +367,9 @@ scrape_configs:
   static_configs: [{targets: ['localhost:1', 'localhost:2'], labels: {env: t}}]
 ";
         let config = parse("c.yml", text, Path::new(".")).unwrap();
-        assert_eq!(config.targets.len(), 2);
+        assert_eq!(config.static_targets, 2);
         assert_eq!(config.warnings, ["c.yml: alerting is not used by this release"]);
-        assert!(parse("c.yml", "", Path::new(".")).unwrap().targets.is_empty());
+        assert_eq!(parse("c.yml", "", Path::new(".")).unwrap().static_targets, 0);
     }
 
     /// Keys with nothing but comments below them, as in the file that Prometheus comes with.
@@ -408,7 +404,7 @@ scrape_configs:
       - targets:
 ";
         let config = parse("c.yml", text, Path::new(".")).unwrap();
-        assert_eq!(config.targets.len(), 1);
+        assert_eq!(config.static_targets, 1);
         assert_eq!(config.warnings, ["c.yml: alerting is not used by this release"]);
     }
 

@@ -102,6 +102,7 @@ fn plan(args: &DemoArgs, shop: &shop::Shop, logs_dir: &Path) -> anyhow::Result<P
         external_url: None,
         enable_feature: Vec::new(),
         enable_admin_api: false,
+        enable_lifecycle: false,
         limits: crate::LimitArgs::default(),
     };
     let own_targets = Some(Duration::from_secs(5));

@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::own_routes::own_routes;
+use super::reload::Reloader;
 use super::tailers::Tailers;
 use super::{SELF_INTERVAL, hostname, own, read_selector, register_build, runtime, wait_for_signal};
 use crate::clock::SystemClock;
@@ -61,7 +62,10 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     };
     let sink: Arc<dyn LogSink> = remote;
     let tailers = Tailers::start(tails, &args.state, &node, &sink, &clock, &telemetry)?;
-    let router = own_routes(None, registry).merge(binnacle_collector::http::router(&scraper, read_selector));
+    let reloader = Arc::new(Reloader::of_collect(args.config.clone(), &config, &scraper));
+    reloader.listen(&producers, &stop);
+    let router =
+        own_routes(None, registry, reloader).merge(binnacle_collector::http::router(&scraper, read_selector));
     println!("Binnacle collects for {url}");
     let signalled = stop.clone();
     let signals = TaskTracker::new();

@@ -2,9 +2,10 @@
 
 mod collect;
 mod own_routes;
+mod reload;
 mod tailers;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -30,12 +31,13 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::collect::collect;
 use self::own_routes::own_routes;
+use self::reload::Reloader;
 use self::tailers::Tailers;
 use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::notifications::Notifications;
 use crate::stage::Stage;
-use crate::status::{self, Status};
+use crate::status::{self, InForce, Status};
 use crate::{DoorArgs, ServeArgs, log_metrics, memory, own_page, server, web};
 
 const SELF_INTERVAL: Duration = Duration::from_secs(15);
@@ -164,6 +166,8 @@ pub(crate) async fn start(
     let log_store: Arc<dyn LogAppender> = store.clone();
     let sink: Arc<dyn LogSink> = Arc::new(LocalSink::new(log_store.clone(), Arc::clone(&clock)));
     let tailers = Tailers::of_config(&config, &args.data, &sink, &clock, &collector)?;
+    let reloader = Reloader::of_serve(&args, &config, &scraper, &status);
+    reloader.listen(&producers, &produce);
 
     let (evaluator, db) =
         start_alerting(&config, alertmanager, &args, &external_url, &store, &clock, alerting, evaluating)?;
@@ -174,7 +178,7 @@ pub(crate) async fn start(
     doors.syslog.start(&log_store, &clock, &collector, &producers, &produce);
     start_grpc(doors.grpc, &intake, &producers, &produce);
     let router = Router::new()
-        .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry)))
+        .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry), reloader))
         .merge(binnacle_query::http::router(api))
         .merge(status::router(status))
         .merge(alert_http::router(Arc::new(alert_http::AlertApi { evaluator, db })))
@@ -340,7 +344,7 @@ async fn open_store(
 fn status_of(args: &ServeArgs, config: &Config, stop: &CancellationToken) -> Status {
     let retention = config.metric_retention.unwrap_or(MetricOptions::default().retention);
     Status {
-        config: config.shown.clone(),
+        config: Mutex::new(InForce { yaml: config.shown.clone(), at: SystemClock.now(), is_good: true }),
         flags: status::flags_of(args),
         retention,
         started: SystemClock.now(),

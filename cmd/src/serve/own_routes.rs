@@ -7,10 +7,11 @@ use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use binnacle_query::http::{ApiError, Params};
+use binnacle_query::http::{ApiError, Params, is_foreign};
 use binnacle_store::Store;
 use prometheus_client::registry::Registry;
 
+use super::reload::Reloader;
 use crate::stage::healthy;
 use crate::{own_page, self_metrics, status};
 
@@ -18,10 +19,15 @@ use crate::{own_page, self_metrics, status};
 struct Own {
     store: Option<Arc<Store>>,
     registry: Arc<Registry>,
+    reloader: Arc<Reloader>,
 }
 
 /// Health, readiness and our own metrics.
-pub(super) fn own_routes(store: Option<Arc<Store>>, registry: Arc<Registry>) -> Router {
+pub(super) fn own_routes(
+    store: Option<Arc<Store>>,
+    registry: Arc<Registry>,
+    reloader: Arc<Reloader>,
+) -> Router {
     Router::new()
         .route("/-/healthy", get(healthy).head(healthy))
         .route("/livez", get(healthy))
@@ -31,7 +37,7 @@ pub(super) fn own_routes(store: Option<Arc<Store>>, registry: Arc<Registry>) -> 
         .route("/-/quit", get(refuse_get).post(quit).put(quit))
         .route("/metrics", get(metrics))
         .route("/api/v1/status/self_metrics", get(self_metrics))
-        .with_state(Own { store, registry })
+        .with_state(Own { store, registry, reloader })
 }
 
 async fn is_ready(State(own): State<Own>) -> Response {
@@ -43,9 +49,11 @@ async fn is_ready(State(own): State<Own>) -> Response {
     }
 }
 
-async fn reload() -> Response {
-    let text = "reloading is not supported by this release; restart to read the files again\n";
-    (StatusCode::NOT_IMPLEMENTED, text).into_response()
+async fn reload(State(own): State<Own>, headers: HeaderMap) -> Response {
+    if is_foreign(&headers) {
+        return (StatusCode::FORBIDDEN, "a page of another site may not reload\n").into_response();
+    }
+    own.reloader.answer().await
 }
 
 /// Signals stop the process. Prometheus says this where it was not started with `--web.enable-lifecycle`.

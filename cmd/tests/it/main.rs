@@ -6,6 +6,7 @@ mod api;
 mod cli;
 mod crash;
 mod differential;
+mod discovery;
 mod grafana;
 mod house;
 mod import;

@@ -143,3 +143,63 @@ async fn one_file_means_the_same_to_prometheus() {
     .await;
     assert_eq!(steps["data"]["steps"][0]["keep"], Value::Bool(false), "{steps}");
 }
+
+/// What Prometheus shows of itself in protobuf, native histograms among it, means the same to both.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn native_histograms_of_protobuf_mean_the_same_to_prometheus() {
+    let dir = tempfile::tempdir().unwrap();
+    let own = "global: {scrape_interval: 1s}\nscrape_configs: []\n";
+    let Some((_peer, theirs)) = prometheus(dir.path(), own) else { return };
+    let address = theirs.trim_start_matches("http://");
+    let text = format!(
+        "
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs:
+- {{job_name: native, scrape_native_histograms: true, static_configs: [{{targets: ['{address}']}}]}}
+- {{job_name: both, scrape_native_histograms: true, always_scrape_classic_histograms: true, static_configs: [{{targets: ['{address}']}}]}}
+- {{job_name: classic, scrape_protocols: [PrometheusProto], static_configs: [{{targets: ['{address}']}}]}}
+- {{job_name: text, scrape_protocols: [OpenMetricsText1.0.0], static_configs: [{{targets: ['{address}']}}]}}
+"
+    );
+    let path = dir.path().join("prometheus.yml");
+    std::fs::write(&path, &text).unwrap();
+    let ours = Server::start(&dir.path().join("a"), &["--config", path.to_str().unwrap()]);
+    let count = async |promql: &str| {
+        let asked =
+            reqwest::Url::parse_with_params(&format!("{}/api/v1/query", ours.url), [("query", promql)])
+                .unwrap();
+        let (_, body) = get(asked.as_str()).await;
+        body["data"]["result"][0]["value"][1]
+            .as_str()
+            .and_then(|text| text.parse::<f64>().ok())
+            .unwrap_or(0.0)
+    };
+    poll("all four jobs", async || (count("count(up == 1)").await == 4.0).then_some(())).await;
+    let of = async |job: &str, promql: &str| {
+        count(&promql.replace('J', &format!("job=\"{job}\",handler=\"/metrics\""))).await
+    };
+    let native = "histogram_count(prometheus_http_request_duration_seconds{J})";
+    let buckets = "count(prometheus_http_request_duration_seconds_bucket{J})";
+    poll("a native histogram", async || (of("native", native).await > 0.0).then_some(())).await;
+    assert_eq!(of("native", buckets).await, 0.0);
+    poll("both", async || (of("both", native).await > 0.0 && of("both", buckets).await > 5.0).then_some(()))
+        .await;
+    poll("classic ones", async || (of("classic", buckets).await > 5.0).then_some(())).await;
+    assert_eq!(of("classic", native).await, 0.0);
+    // The same series, whether they come as text or as protobuf.
+    let series = async |job: &str| {
+        let promql = format!("{{job=\"{job}\",__name__!~\"scrape_.*|.*_created\"}}");
+        let asked =
+            reqwest::Url::parse_with_params(&format!("{}/api/v1/query", ours.url), [("query", &promql)])
+                .unwrap();
+        let (_, body) = get(asked.as_str()).await;
+        let result = body["data"]["result"].as_array().cloned().unwrap_or_default();
+        let name = |one: &Value| one["metric"].to_string().replace(&format!("\"{job}\""), "");
+        result.iter().map(name).collect::<BTreeSet<_>>()
+    };
+    poll("the same series", async || {
+        let (proto, text) = (series("classic").await, series("text").await);
+        (!proto.is_empty() && proto == text).then_some(())
+    })
+    .await;
+}

@@ -25,19 +25,18 @@ type Targets = State<Arc<Shown>>;
 pub type ParseSelector = fn(&str) -> Result<Vec<Matcher>, String>;
 
 struct Shown {
-    targets: Vec<Arc<Target>>,
-    pools: Vec<Arc<Pool>>,
+    scraper: Arc<Scraper>,
     parse: ParseSelector,
 }
 
 /// The routes.
-pub fn router(scraper: &Scraper, parse: ParseSelector) -> Router {
+pub fn router(scraper: &Arc<Scraper>, parse: ParseSelector) -> Router {
     Router::new()
         .route("/api/v1/targets", get(list))
         .route("/api/v1/targets/metadata", get(metadata))
         .route("/api/v1/targets/relabel_steps", get(steps::relabel_steps))
         .route("/api/v1/scrape_pools", get(pools))
-        .with_state(Arc::new(Shown { targets: scraper.targets(), pools: scraper.pools(), parse }))
+        .with_state(Arc::new(Shown { scraper: Arc::clone(scraper), parse }))
 }
 
 #[derive(Deserialize)]
@@ -52,12 +51,13 @@ async fn list(State(shown): Targets, Query(filter): Query<Filter>) -> Json<Value
         filter.state.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(state) || wanted == "any")
     };
     let in_pool = |pool: &Pool| filter.scrape_pool.as_ref().is_none_or(|wanted| *wanted == pool.job);
-    let targets = shown.targets.iter().filter(|target| wants("active") && in_pool(&target.pool));
+    let targets = shown.scraper.targets();
+    let targets = targets.iter().filter(|target| wants("active") && in_pool(&target.pool));
     let active: Vec<Value> = targets.map(|target| show(target)).collect();
     let (mut dropped, mut counts) = (Vec::new(), Map::new());
-    for pool in shown.pools.iter().filter(|pool| wants("dropped") && in_pool(pool)) {
-        let of_pool = pool.dropped();
-        counts.insert(pool.job.clone(), Value::from(of_pool.len()));
+    for pool in shown.scraper.pools().iter().filter(|pool| wants("dropped") && in_pool(pool)) {
+        let (of_pool, count) = pool.dropped();
+        counts.insert(pool.job.clone(), Value::from(count));
         let shown = of_pool
             .iter()
             .map(|labels| json!({ "discoveredLabels": labels_json(labels), "scrapePool": pool.job }));
@@ -70,7 +70,8 @@ async fn list(State(shown): Targets, Query(filter): Query<Filter>) -> Json<Value
 }
 
 async fn pools(State(shown): Targets) -> Json<Value> {
-    let names: BTreeSet<&str> = shown.pools.iter().map(|pool| pool.job.as_str()).collect();
+    let pools = shown.scraper.pools();
+    let names: BTreeSet<&str> = pools.iter().map(|pool| pool.job.as_str()).collect();
     Json(json!({ "status": "success", "data": { "scrapePools": names } }))
 }
 
@@ -102,13 +103,13 @@ async fn metadata(State(shown): Targets, Query(wanted): Query<Wanted>) -> Respon
         },
     };
     let metric = wanted.metric.filter(|metric| !metric.is_empty());
-    let is_meant = |target: &&Arc<Target>| {
+    let is_meant = |target: &Arc<Target>| {
         matchers.iter().all(|matcher| matcher.matches(target.labels.value(&matcher.name)))
     };
     let is_wanted = |name: &str| metric.as_deref().is_none_or(|metric| metric == name);
     let mut count = 0;
     let mut found: Vec<(Arc<Target>, Described)> = Vec::new();
-    for target in shown.targets.iter().filter(is_meant) {
+    for target in shown.scraper.targets().into_iter().filter(is_meant) {
         if count >= limit {
             break;
         }
@@ -116,7 +117,7 @@ async fn metadata(State(shown): Targets, Query(wanted): Query<Wanted>) -> Respon
         let of_target = described.iter().filter(|(name, _)| is_wanted(name)).count();
         if of_target > 0 {
             count += of_target;
-            found.push((Arc::clone(target), described));
+            found.push((target, described));
         }
     }
     if found.is_empty() {

@@ -33,7 +33,8 @@ pub(super) async fn relabel_steps(State(shown): Targets, Query(asked): Query<Ask
         Ok(labels) => labels,
         Err(reason) => return refused(&format!("error parsing labels: {reason}")),
     };
-    let Some(pool) = shown.pools.iter().find(|pool| pool.job == asked.scrape_pool) else {
+    let pools = shown.scraper.pools();
+    let Some(pool) = pools.iter().find(|pool| pool.job == asked.scrape_pool) else {
         let pool = &asked.scrape_pool;
         return refused(&format!("error retrieving scrape config: scrape pool {pool:?} not found"));
     };

@@ -2,17 +2,17 @@
 //! remote write, in the words of Prometheus's `http_config`.
 //!
 //! ```text
-//! RawWay ── check ─► Way ── client (once) ─► reqwest
+//! RawWay ── check ─► Way ── client (once, and again when files of TLS change) ─► reqwest
 //!                     └── headers (each request: files are read anew)
 //! ```
 
 mod auth;
+mod guard;
 mod transport;
 
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderName, HeaderValue};
 use serde::Deserialize;
@@ -20,8 +20,9 @@ use serde::de::IgnoredAny;
 
 use auth::Auth;
 pub(crate) use auth::{RawAuthorization, RawBasicAuth};
+pub(crate) use guard::is_guarded;
+pub(crate) use transport::{ClientOptions, RawHeader, RawTls, Redirects};
 use transport::{ProxyChoice, Tls};
-pub(crate) use transport::{RawHeader, RawTls, Redirects};
 
 /// Text that is shown to nobody.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
@@ -152,9 +153,19 @@ impl RawWay {
 }
 
 impl Way {
-    /// A client; `timeout` is for a request as a whole.
-    pub(crate) fn client(&self, redirects: Redirects, timeout: Duration) -> Result<reqwest::Client, String> {
-        transport::client(&self.tls, &self.proxy, redirects, !self.headers.is_empty(), timeout)
+    /// A client.
+    pub(crate) fn client(&self, options: ClientOptions) -> Result<reqwest::Client, String> {
+        transport::client(&self.tls, &self.proxy, options)
+    }
+
+    /// Changes with what the files of TLS hold, so that clients made before it are of no use; `None` if there are none.
+    pub(crate) async fn tls_print(&self) -> Option<u64> {
+        self.tls.print().await
+    }
+
+    /// Whether there are headers beside credentials.
+    pub(crate) fn has_headers(&self) -> bool {
+        !self.headers.is_empty()
     }
 
     /// Those that the configuration names, credentials among them, with what files hold by now.

@@ -10,7 +10,9 @@ use reqwest::tls::Version;
 use reqwest::{NoProxy, Proxy, redirect};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
+use xxhash_rust::xxh3::xxh3_64_with_seed;
 
+use super::guard::Guard;
 use super::{Secret, Source, chain};
 
 #[derive(Debug, Default, Deserialize)]
@@ -53,6 +55,21 @@ pub(super) struct Tls {
     max_version: Option<Version>,
 }
 
+impl Tls {
+    /// Changes with what its files hold; `None` if there are none. One that cannot be read counts as empty.
+    pub(super) async fn print(&self) -> Option<u64> {
+        let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
+        let mut print = None;
+        for source in self.ca.iter().chain(identity) {
+            if let Source::File(path) = source {
+                let bytes = tokio::fs::read(path).await.unwrap_or_default();
+                print = Some(xxh3_64_with_seed(&bytes, print.unwrap_or_default()));
+            }
+        }
+        print
+    }
+}
+
 /// What stands between us and the receiver.
 #[derive(Debug, Clone, Default)]
 pub(super) enum ProxyChoice {
@@ -71,9 +88,21 @@ pub(crate) enum Redirects {
     None,
     /// To the same host, with method and body: what carries data goes nowhere else.
     SameHost,
-    /// Anywhere; credentials stay with the host that they are for, and where there are headers of one's own, so does the
-    /// request.
-    Any,
+}
+
+/// What a client does beside speaking in its way.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ClientOptions {
+    /// Where answers may send it.
+    pub(crate) redirects: Redirects,
+    /// For a request as a whole.
+    pub(crate) timeout: Duration,
+    /// Whether bodies may come in gzip. Zstandard may ask for a window of more than a page.
+    pub(crate) gzip: bool,
+    /// Whether HTTP/2 is offered.
+    pub(crate) http2: bool,
+    /// Whether names that lead to link-local and metadata addresses are refused.
+    pub(crate) guarded: bool,
 }
 
 /// Headers that the protocol or another key decides.
@@ -207,14 +236,6 @@ fn same_host() -> redirect::Policy {
     })
 }
 
-/// Follows whatever stays with the same host: headers may be secrets that only the operator knows of.
-fn to_host() -> redirect::Policy {
-    redirect::Policy::custom(|attempt| {
-        let is_same = attempt.previous().first().is_some_and(|first| first.host() == attempt.url().host());
-        if is_same && attempt.previous().len() <= REDIRECTS_MAX { attempt.follow() } else { attempt.stop() }
-    })
-}
-
 /// What a key of TLS holds, and what to call it.
 fn pem(source: &Source) -> Result<(Vec<u8>, String), String> {
     match source {
@@ -231,9 +252,7 @@ fn pem(source: &Source) -> Result<(Vec<u8>, String), String> {
 pub(super) fn client(
     tls: &Tls,
     proxy: &ProxyChoice,
-    redirects: Redirects,
-    has_headers: bool,
-    timeout: Duration,
+    options: ClientOptions,
 ) -> Result<reqwest::Client, String> {
     let mut authorities = Vec::new();
     if let Some(ca) = &tls.ca {
@@ -259,14 +278,14 @@ pub(super) fn client(
     };
     let builder = |authorities: Option<Vec<reqwest::Certificate>>| {
         let mut builder = reqwest::Client::builder()
-            .connect_timeout(timeout.min(Duration::from_secs(10)))
-            .timeout(timeout)
-            .redirect(match redirects {
+            .connect_timeout(options.timeout.min(Duration::from_secs(10)))
+            .timeout(options.timeout)
+            .redirect(match options.redirects {
                 Redirects::None => redirect::Policy::none(),
                 Redirects::SameHost => same_host(),
-                Redirects::Any if has_headers => to_host(),
-                Redirects::Any => redirect::Policy::limited(REDIRECTS_MAX),
             })
+            .gzip(options.gzip)
+            .zstd(false)
             .tls_danger_accept_invalid_certs(tls.insecure_skip_verify)
             .user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")));
         builder = match &through {
@@ -274,6 +293,12 @@ pub(super) fn client(
             None if matches!(proxy, ProxyChoice::Environment) => builder,
             None => builder.no_proxy(),
         };
+        if !options.http2 {
+            builder = builder.http1_only();
+        }
+        if options.guarded {
+            builder = builder.dns_resolver(Guard);
+        }
         if let Some(version) = tls.min_version {
             builder = builder.tls_version_min(version);
         }

@@ -6,7 +6,7 @@ use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 
 use super::config::{Message, RemoteConfig, Url};
-use crate::outgoing::{Redirects, Way, chain};
+use crate::outgoing::{ClientOptions, Redirects, Way, chain};
 
 /// Bytes of a refusal that are shown.
 const REASON_MAX_BYTES: usize = 512;
@@ -44,7 +44,14 @@ pub(super) struct Poster {
 impl Poster {
     pub(super) fn new(config: &RemoteConfig) -> Result<Self, ClientError> {
         let failed = |reason: String| ClientError { name: config.name.clone(), reason };
-        let client = config.way.client(Redirects::SameHost, config.timeout).map_err(failed)?;
+        let options = ClientOptions {
+            redirects: Redirects::SameHost,
+            timeout: config.timeout,
+            gzip: true,
+            http2: true,
+            guarded: false,
+        };
+        let client = config.way.client(options).map_err(failed)?;
         Ok(Self {
             client,
             url: config.url.clone(),

@@ -9,7 +9,7 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use super::pool::Pool;
 use super::target::Target;
-use crate::exposition::{Family, decode_typed};
+use crate::exposition::{Family, decode_typed, protobuf};
 use crate::relabel::relabel;
 
 /// What stands before the bytes of a series says how they are read. First, those that the scrape itself makes.
@@ -17,6 +17,7 @@ pub(super) const OWN: u8 = 0;
 const PLAIN: u8 = 1;
 const HISTOGRAM: u8 = 2;
 const SUMMARY: u8 = 3;
+pub(super) const PROTOBUF: u8 = 4;
 
 /// Stands before a series of a page that is a text.
 pub(super) fn tag(family: Family) -> u8 {
@@ -42,15 +43,22 @@ impl SeriesLabels {
         Self { salt, labels: target.labels.clone(), pool: Arc::clone(pool) }
     }
 
+    /// Whether the same bytes mean the same series to both.
+    pub(super) fn has_meaning_of(&self, other: &Self) -> bool {
+        self.salt == other.salt
+    }
+
     /// `None` if the rules let the series go.
     pub(super) fn read(&self, raw: &[u8]) -> Result<Option<Labels>, LabelsError> {
-        let family = match raw.first() {
-            Some(&OWN) => return Ok(Some(self.with_target(decode_typed(&raw[1..], Family::Plain)?, false)?)),
-            Some(&HISTOGRAM) => Family::Histogram,
-            Some(&SUMMARY) => Family::Summary,
-            _ => Family::Plain,
+        let (tag, bytes) =
+            raw.split_first().ok_or_else(|| LabelsError::Malformed("a series without bytes".to_owned()))?;
+        let of_page = match *tag {
+            OWN => return Ok(Some(self.with_target(decode_typed(bytes, Family::Plain)?, false)?)),
+            HISTOGRAM => decode_typed(bytes, Family::Histogram)?,
+            SUMMARY => decode_typed(bytes, Family::Summary)?,
+            PROTOBUF => protobuf::decode(bytes)?,
+            _ => decode_typed(bytes, Family::Plain)?,
         };
-        let of_page = decode_typed(raw.get(1..).unwrap_or_default(), family)?;
         let labels = self.with_target(of_page, self.pool.honor_labels)?;
         let Some(labels) = relabel(&labels, &self.pool.metric_relabel).filter(|labels| !labels.is_empty())
         else {

@@ -1,66 +1,98 @@
 //! Scraping: a loop per target, from a page to samples.
 //!
 //! ```text
-//! scrape config ─► pool ─► discovered labels ─► relabel_configs ─► targets
+//! scrape config ─► Pool ─► Runner: discovery ─► discovered labels ─► relabel_configs ─► targets ─► a loop each
 //!
-//! target ─► fetch (deadline, bounded body) ─► parse (whole page or nothing) ─► metric_relabel_configs ─► append
-//!              └ up, scrape_duration_seconds, …, and a staleness marker for each series that is gone
+//! loop ─► fetch (deadline, bounded body) ─► Reader: whole page or nothing ─► append
+//!            │                                └ Known: lines of the last page, recognised by their bytes
+//!            └ up, scrape_duration_seconds, …, and a staleness marker for each series that is gone
 //! ```
+//!
+//! Follows `scrape/scrape.go`, `target.go` and `manager.go` of Prometheus 3.5 in what is stored and when.
 //!
 //! Invariants:
 //! - A page is taken as a whole or not at all; what is wrong with it is shown at `/api/v1/targets`.
 //! - All samples of a scrape have the moment at which it began, unless the page says their own.
-//! - A series that was there in the scrape before, and is not now, ends with a staleness marker.
+//! - A series that was there in the scrape before, and is not now, ends with a staleness marker; so do all of them when a
+//!   scrape fails, or its target is gone. Not when the process stops: it comes back.
+//! - A target that hangs costs its own scrapes and nobody else's.
 
 mod config;
+mod failures;
+mod fetch;
+mod known;
 mod labels;
+mod life;
+mod limits;
+mod manager;
+mod page;
 mod pool;
+mod protocol;
 mod run;
 mod target;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use binnacle_model::storage::Appender;
 use binnacle_model::time::Clock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use config::{Global, ScrapeConfig, Section, StaticConfig};
+pub use config::{Global, ScrapeConfig, Section};
+use manager::{Engine, Runner};
 pub use pool::Pool;
-use run::Descriptions;
+use run::Tools;
 pub use target::{Described, Health, PageSource, Target, TargetStatus};
 
 use crate::Telemetry;
 
 /// All targets and their loops.
 pub struct Scraper {
-    targets: Vec<Arc<Target>>,
-    pools: Vec<Arc<Pool>>,
+    /// Targets that no configuration names.
+    fixed: Vec<Arc<Target>>,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Ascending by job.
+    runners: Vec<Arc<Runner>>,
+    /// Once it was started.
+    engine: Option<Engine>,
 }
 
 impl Scraper {
-    /// A scraper of these targets; nothing happens before [`Self::start`]. Of `pools` there may be some without a target.
-    pub fn new(targets: Vec<Target>, mut pools: Vec<Arc<Pool>>) -> Self {
-        for target in &targets {
+    /// A scraper of `fixed` targets, which are always there, and of scrape configs; nothing happens before [`Self::start`].
+    pub fn new(fixed: Vec<Target>, pools: Vec<Arc<Pool>>) -> Arc<Self> {
+        let mut runners: Vec<Arc<Runner>> = pools.into_iter().map(Runner::new).collect();
+        runners.sort_by(|a, b| a.pool.job.cmp(&b.pool.job));
+        let fixed = fixed.into_iter().map(Arc::new).collect();
+        Arc::new(Self { fixed, state: Mutex::new(State { runners, engine: None }) })
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The targets there are now, for whoever shows them.
+    pub fn targets(&self) -> Vec<Arc<Target>> {
+        let of_configs: Vec<Arc<Target>> = self.lock().runners.iter().flat_map(|one| one.targets()).collect();
+        of_configs.into_iter().chain(self.fixed.iter().cloned()).collect()
+    }
+
+    /// The scrape configs, ascending by job, each once.
+    pub fn pools(&self) -> Vec<Arc<Pool>> {
+        let mut pools: Vec<Arc<Pool>> = self.lock().runners.iter().map(|one| Arc::clone(&one.pool)).collect();
+        for target in &self.fixed {
             if pools.iter().all(|pool| pool.job != target.pool.job) {
                 pools.push(Arc::clone(&target.pool));
             }
         }
         pools.sort_by(|a, b| a.job.cmp(&b.job));
-        Self { targets: targets.into_iter().map(Arc::new).collect(), pools }
+        pools
     }
 
-    /// The targets, for whoever shows them.
-    pub fn targets(&self) -> Vec<Arc<Target>> {
-        self.targets.clone()
-    }
-
-    /// The scrape configs, ascending by job, each once.
-    pub fn pools(&self) -> Vec<Arc<Pool>> {
-        self.pools.clone()
-    }
-
-    /// Starts a loop per target on `tasks`; each ends after its scrape under way once `stop` fires.
+    /// Starts discovery and a loop per target on `tasks`; each ends after its scrape under way once `stop` fires.
     pub fn start(
         &self,
         appender: &Arc<dyn Appender>,
@@ -69,16 +101,37 @@ impl Scraper {
         tasks: &TaskTracker,
         stop: &CancellationToken,
     ) {
-        let descriptions = Arc::<Descriptions>::default();
-        for target in &self.targets {
-            let run = run::Run::new(
-                Arc::clone(target),
-                Arc::clone(appender),
-                Arc::clone(clock),
-                telemetry.clone(),
-                Arc::clone(&descriptions),
-            );
-            tasks.spawn(run.run(stop.clone()));
+        let tools = Tools {
+            appender: Arc::clone(appender),
+            clock: Arc::clone(clock),
+            telemetry: telemetry.clone(),
+            descriptions: Arc::default(),
+        };
+        let engine = Engine { tools, tasks: tasks.clone(), stop: stop.clone() };
+        self.fixed.iter().for_each(|target| engine.start_fixed(target));
+        let mut state = self.lock();
+        state.runners.iter().for_each(|runner| runner.start(&engine, None));
+        state.engine = Some(engine);
+    }
+
+    /// Goes on with these scrape configs. One with the print of one that runs is left alone; a target of a config that
+    /// changed goes on with what is known of its series; those of a config that is gone end as if discovery had lost them.
+    pub fn reload(&self, pools: Vec<Arc<Pool>>) {
+        let mut state = self.lock();
+        let Some(engine) = state.engine.clone() else { return };
+        let mut before = std::mem::take(&mut state.runners);
+        for pool in pools {
+            let at = before.iter().position(|one| one.pool.job == pool.job);
+            let old = at.map(|at| before.swap_remove(at));
+            if let Some(same) = old.as_ref().filter(|old| old.pool.print == pool.print) {
+                state.runners.push(Arc::clone(same));
+                continue;
+            }
+            let runner = Runner::new(pool);
+            runner.start(&engine, old.as_deref());
+            state.runners.push(runner);
         }
+        before.iter().for_each(|gone| gone.retire());
+        state.runners.sort_by(|a, b| a.pool.job.cmp(&b.pool.job));
     }
 }

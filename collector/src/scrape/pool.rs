@@ -3,17 +3,21 @@
 //! Follows `scrape/target.go` of Prometheus 3 (`PopulateDiscoveredLabels`, `PopulateLabels`, `Target.URL`).
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use binnacle_model::Labels;
 use binnacle_model::time::{format_duration, parse_duration};
 
+use super::failures::FailureLog;
+use super::limits::Limits;
+use super::protocol::{Protocol, accept, protocols};
 use super::target::{PageSource, Target};
-use crate::outgoing::{Redirects, Way};
+use crate::discovery::{ADDRESS, Discovery, TargetGroup};
+use crate::exposition::protobuf::Wanted;
+use crate::outgoing::{ClientOptions, Redirects, Way};
 use crate::relabel::{Rule, relabel};
 
-pub(super) const ADDRESS: &str = "__address__";
 const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";
 const PATH: &str = "__metrics_path__";
@@ -27,10 +31,13 @@ const CONNECT_TIMEOUT_MIN: Duration = Duration::from_secs(10);
 const INTERNAL: &str = "__";
 
 /// A scrape config, as the program trusts it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
+#[allow(clippy::struct_excessive_bools, reason = "each is a key of the configuration")]
 pub struct Pool {
     /// Name of the scrape config.
     pub job: String,
+    /// Changes with everything that the configuration says of it: one with the same print goes on over a reload.
+    pub print: u64,
     /// What becomes of discovered labels.
     pub relabel: Vec<Rule>,
     /// What becomes of the series of a page.
@@ -39,15 +46,87 @@ pub struct Pool {
     pub honor_labels: bool,
     /// Whether the page's times are ignored.
     pub ignore_timestamps: bool,
+    /// Whether series with times of their own end with a marker, too.
+    pub(super) track_timestamps_staleness: bool,
+    /// Whether more is said of each scrape.
+    pub(super) extra_metrics: bool,
+    pub(super) limits: Limits,
+    /// Which histograms of protobuf are taken.
+    pub(super) histograms: Wanted,
+    /// The header `Accept`.
+    pub(super) accept: String,
+    /// How pages of unknown type are read.
+    pub(super) fallback: Option<Protocol>,
+    pub(super) gzip: bool,
+    pub(super) http2: bool,
     pub(super) defaults: Defaults,
     pub(super) way: Way,
     /// A key that would decide how targets are reached, and which this release does not follow.
     pub(super) unsupported: Option<&'static str>,
     pub(super) follow_redirects: bool,
+    /// Groups that are there from the start.
+    pub(super) statics: Vec<TargetGroup>,
+    /// Where others are found.
+    pub(super) discovery: Vec<Arc<dyn Discovery>>,
+    pub(super) failures: Option<FailureLog>,
     /// Which all targets share; made when the first is scraped.
-    pub(super) client: OnceLock<Result<reqwest::Client, String>>,
-    /// Discovered labels of what the rules let go.
-    pub(super) dropped: Mutex<Vec<Labels>>,
+    pub(super) made: Mutex<Option<Made>>,
+    pub(super) state: Mutex<State>,
+}
+
+/// By which targets are reached.
+#[derive(Debug)]
+pub(super) struct Clients {
+    pub(super) direct: reqwest::Client,
+    /// For hosts that somebody else named.
+    pub(super) guarded: reqwest::Client,
+}
+
+#[derive(Debug)]
+pub(super) struct Made {
+    clients: Arc<Clients>,
+    /// What the files of TLS held then.
+    print: Option<u64>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct State {
+    /// Discovered labels of what the rules let go, as many as are kept.
+    dropped: Vec<Labels>,
+    dropped_count: usize,
+    /// Why no target is scraped.
+    forced: Option<String>,
+}
+
+impl Default for Pool {
+    fn default() -> Self {
+        let asked = protocols(None, false).unwrap_or_default();
+        Self {
+            job: String::new(),
+            print: 0,
+            relabel: Vec::new(),
+            metric_relabel: Vec::new(),
+            honor_labels: false,
+            ignore_timestamps: false,
+            track_timestamps_staleness: false,
+            extra_metrics: false,
+            limits: Limits::default(),
+            histograms: Wanted::default(),
+            accept: accept(&asked, "allow-utf-8"),
+            fallback: None,
+            gzip: true,
+            http2: true,
+            defaults: Defaults::default(),
+            way: Way::default(),
+            unsupported: None,
+            follow_redirects: false,
+            statics: Vec::new(),
+            discovery: Vec::new(),
+            failures: None,
+            made: Mutex::default(),
+            state: Mutex::default(),
+        }
+    }
 }
 
 /// What a target has where neither its labels nor the rules say otherwise.
@@ -61,26 +140,62 @@ pub(super) struct Defaults {
 }
 
 impl Pool {
-    /// Discovered labels of what the rules let go.
-    pub fn dropped(&self) -> Vec<Labels> {
-        self.dropped.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// Discovered labels of what the rules let go, as many as are kept, and how many there are.
+    pub fn dropped(&self) -> (Vec<Labels>, usize) {
+        let state = self.lock();
+        (state.dropped.clone(), state.dropped_count)
     }
 
-    /// By which the targets are reached. Each request has a timeout of its own.
-    pub(super) fn client(&self) -> Result<&reqwest::Client, String> {
-        let client = self.client.get_or_init(|| {
-            if let Some(key) = self.unsupported {
-                return Err(format!("{key} of the scrape config is not supported by this release"));
-            }
-            let redirects = if self.follow_redirects { Redirects::Any } else { Redirects::None };
-            self.way.client(redirects, self.defaults.timeout.max(CONNECT_TIMEOUT_MIN))
-        });
-        client.as_ref().map_err(Clone::clone)
+    /// Why no target of the pool is scraped, if none is.
+    pub(super) fn forced(&self) -> Option<String> {
+        self.lock().forced.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// By which the targets are reached; made anew when files of TLS change. Each request has a timeout of its own.
+    pub(super) async fn clients(&self) -> Result<Arc<Clients>, String> {
+        if let Some(key) = self.unsupported {
+            return Err(format!("{key} of the scrape config is not supported by this release"));
+        }
+        let print = self.way.tls_print().await;
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(made) = made.as_ref().filter(|made| made.print == print) {
+            return Ok(Arc::clone(&made.clients));
+        }
+        let client = |guarded| {
+            self.way.client(ClientOptions {
+                redirects: Redirects::None,
+                timeout: self.defaults.timeout.max(CONNECT_TIMEOUT_MIN),
+                gzip: self.gzip,
+                http2: self.http2,
+                guarded,
+            })
+        };
+        let clients = Arc::new(Clients { direct: client(false)?, guarded: client(true)? });
+        *made = Some(Made { clients: Arc::clone(&clients), print });
+        Ok(clients)
+    }
+
+    /// The targets of these groups, and what is wrong with others. Equal ones are one. If there are more than there may be,
+    /// none is scraped.
+    pub(super) fn targets_of(self: &Arc<Self>, groups: &[TargetGroup]) -> (Vec<Target>, Vec<String>) {
+        let all = groups.iter().flat_map(|group| group.targets.iter().map(|target| (target, &group.labels)));
+        let discovered = all.map(|(target, of_group)| self.discovered(target, of_group)).collect();
+        let (targets, failures) = self.targets(discovered);
+        let (limit, count) = (self.limits.targets, targets.len());
+        let is_over = limit > 0 && count > limit;
+        self.lock().forced =
+            is_over.then(|| format!("target_limit exceeded (number of targets: {count}, limit: {limit})"));
+        (targets, failures)
     }
 
     /// The targets among what was discovered, and what is wrong with others. Equal ones are one.
-    pub(super) fn targets(self: &Arc<Self>, discovered: Vec<Labels>) -> (Vec<Target>, Vec<String>) {
+    fn targets(self: &Arc<Self>, discovered: Vec<Labels>) -> (Vec<Target>, Vec<String>) {
         let (mut targets, mut failures, mut dropped) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut dropped_count, kept) = (0, self.limits.dropped);
         let mut known = HashSet::new();
         for labels in discovered {
             match self.target(&labels) {
@@ -89,20 +204,27 @@ impl Pool {
                         targets.push(target);
                     }
                 }
-                Ok(None) => dropped.push(labels),
+                Ok(None) => {
+                    dropped_count += 1;
+                    if kept == 0 || dropped.len() < kept {
+                        dropped.push(labels);
+                    }
+                }
                 Err(reason) => failures.push(format!("target {:?}: {reason}", labels.value(ADDRESS))),
             }
         }
-        *self.dropped.lock().unwrap_or_else(PoisonError::into_inner) = dropped;
+        let mut state = self.lock();
+        (state.dropped, state.dropped_count) = (dropped, dropped_count);
+        drop(state);
         (targets, failures)
     }
 
-    /// Labels of something at `address`, before any rule.
-    pub(super) fn discovered(&self, address: &str, of_group: &BTreeMap<String, String>) -> Labels {
-        let mut labels = Labels::default().with(ADDRESS, address);
-        for (name, value) in of_group {
-            if name != ADDRESS {
-                labels = labels.with(name, value);
+    /// Labels of a discovered target, before any rule.
+    fn discovered(&self, target: &Labels, of_group: &Labels) -> Labels {
+        let mut labels = target.clone();
+        for label in of_group {
+            if target.get(&label.name).is_none() {
+                labels = labels.with(&label.name, &label.value);
             }
         }
         let defaults = &self.defaults;

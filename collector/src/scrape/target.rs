@@ -7,7 +7,8 @@ use std::time::Duration;
 use binnacle_model::storage::Metadata;
 use binnacle_model::{Labels, Timestamp};
 
-use super::pool::{ADDRESS, Pool};
+use super::pool::Pool;
+use crate::discovery::ADDRESS;
 
 /// Where a page comes from.
 #[derive(Clone)]
@@ -111,6 +112,11 @@ impl Target {
             status: Mutex::new(status),
             described: Mutex::new(Arc::default()),
         }
+    }
+
+    /// Two targets with the same key are one and the same.
+    pub(super) fn key(&self) -> (Labels, String) {
+        (self.labels.clone(), self.source.to_string())
     }
 
     /// How it does.
