@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries chaos-tail bench-tail conformance-exposition
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries chaos-tail bench-tail conformance-exposition bench-exposition
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -52,6 +52,10 @@ fmt:
 
 bench: ui
 	cargo bench --workspace --locked --bench exposition --bench load --bench wal
+
+# MB/s of pages, and the CPU of one scrape of a hundred thousand known series.
+bench-exposition: ui
+	cargo bench --workspace --locked --bench exposition --bench scrape
 
 # Beside Prometheus and VictoriaMetrics on the same data, some 15 minutes. The load generator lies outside of this
 # repository; ARGS="--only 100k --servers binnacle,victoriametrics" runs a part.
@@ -161,6 +165,8 @@ fuzz:
 	cd query && cargo +nightly fuzz run log_query -- -max_total_time=60
 	cd query && cargo +nightly fuzz run logql -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run exposition -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run openmetrics -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run protobuf -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run remote_write -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run remote_write_v2 -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run otlp -- -max_total_time=60
