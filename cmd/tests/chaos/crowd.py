@@ -71,7 +71,15 @@ class Memory(threading.Thread):
             self.peak = max(self.peak, self.collector.memory().get("RssAnon", 0.0))
 
 
-def idle_lines(store):
+def idle_lines(store, wanted):
+    """How many of them are there, soon after the last one was written."""
+    deadline = time.monotonic() + fresh.GRACE_S
+    while (found := count_idle(store)) < wanted and time.monotonic() < deadline:
+        time.sleep(0.25)
+    return found
+
+
+def count_idle(store):
     query = urllib.parse.urlencode({"q": f"namespace:{NAMESPACE}", "start": "now-1h", "end": "now+1h"})
     return json.loads(store.get(f"/api/logs/histogram?{query}"))["data"]["total"]
 
@@ -137,7 +145,7 @@ def run(files, options, folder):
         wait_for_lines(store, since_ns, written, 60)
         watch.halt.set()
         faults = judge(files, said, found, told, collector.memory(), watch.peak)
-        if (stored := idle_lines(store)) != said["written"]:
+        if (stored := idle_lines(store, said["written"])) != said["written"]:
             faults.append(f"{stored:,} of {said['written']:,} lines of idle files are there")
         verdict = Verdict(store, Ledger(node, BUSY), since_ns)
         print(f"files: {files:,}: busy ones: {verdict}", flush=True)

@@ -134,7 +134,7 @@ def stopped(options, _, folder):
             rig.kubelet.ask("litter")
             time.sleep(0.5)
             if options.lose_state:
-                shutil.rmtree(rig.collector.state)
+                shutil.rmtree(rig.collector.state, ignore_errors=True)
             rig.collector.start()
         time.sleep(2)
         sentence, verdict = rig.finish()
