@@ -8,6 +8,7 @@
 //! the store's log ─► remote_write ─► other servers
 //! ```
 
+pub mod completeness;
 pub mod discovery;
 pub mod exposition;
 pub mod forward;

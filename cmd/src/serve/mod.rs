@@ -164,8 +164,6 @@ pub(crate) async fn start(
     let appender: Arc<dyn Appender> = store.clone();
     scraper.start(&appender, &clock, &collector, &producers, &produce);
     let log_store: Arc<dyn LogAppender> = store.clone();
-    let sink: Arc<dyn LogSink> = Arc::new(LocalSink::new(log_store.clone(), Arc::clone(&clock)));
-    let tailers = Tailers::of_config(&config, &args.data, &sink, &clock, &collector)?;
     let reloader = Reloader::of_serve(&args, &config, &scraper, &status);
     reloader.listen(&producers, &produce);
 
@@ -175,6 +173,9 @@ pub(crate) async fn start(
     rules.spawn(save_usage(Arc::clone(&api), Arc::clone(&store), evaluate.clone()));
     let intake =
         Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone(), config.otlp.clone());
+    let sink = LocalSink::new(log_store.clone(), Arc::clone(&clock), intake.reports());
+    let sink: Arc<dyn LogSink> = Arc::new(sink);
+    let tailers = Tailers::of_config(&config, &args.data, &sink, &clock, &collector)?;
     doors.syslog.start(&log_store, &clock, &collector, &producers, &produce);
     start_grpc(doors.grpc, &intake, &producers, &produce);
     let router = Router::new()

@@ -44,11 +44,13 @@ impl Tailers {
         for (number, tail) in tails.into_iter().enumerate() {
             let state_dir: PathBuf = state_dir.join(number.to_string());
             let TailConfig { input, multiline, edge, spool } = tail;
-            let options = TailOptions { input, node: node.to_owned(), state_dir, spool, multiline, edge };
+            let (node, number) = (node.to_owned(), number as u32);
+            let options = TailOptions { input, node, number, state_dir, spool, multiline, edge };
+            let thread_name = format!("tail-{number}");
             let tailer = Tailer::new(options, Arc::clone(sink), Arc::clone(clock), telemetry.clone());
             let tailer = tailer.context("cannot start a thread")?;
             let stop = Arc::clone(&stop);
-            let thread = std::thread::Builder::new().name(format!("tail-{number}"));
+            let thread = std::thread::Builder::new().name(thread_name);
             threads.push(thread.spawn(move || tailer.run(&stop)).context("cannot start a thread")?);
         }
         Ok(Self { stop, threads: Mutex::new(threads) })

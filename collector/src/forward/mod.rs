@@ -13,6 +13,7 @@ use reqwest::StatusCode;
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
+use crate::completeness::NodeReport;
 use crate::intake::encode_write_request;
 use crate::tail::LogSink;
 
@@ -136,6 +137,11 @@ impl LogSink for RemoteStore {
             return Err(AppendError::Unavailable("answer has marks of other files".to_owned()));
         }
         Ok(answer.marks)
+    }
+
+    fn report(&self, report: &NodeReport) -> Result<(), AppendError> {
+        let body = serde_json::to_vec(report).map_err(|error| AppendError::Invalid(error.to_string()))?;
+        self.post("/api/collect/report", "application/json", "identity", body).map(|_| ())
     }
 }
 

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use super::draft::bound;
 use super::{DECODED_MAX_BYTES, Intake, Refusal, body_length, header_text, read_body, unsnap, unsnapped_len};
+use crate::completeness::NodeReport;
 
 /// Lines, labels and fields of one body.
 const MAX_PARTS: usize = 2_000_000;
@@ -45,6 +46,30 @@ pub(super) async fn marks(
         })
         .await?;
     Ok(Json(json!({ "marks": marks })))
+}
+
+/// `POST /api/collect/report`: what a collector says of its files, as a [`NodeReport`] in JSON.
+pub(super) async fn report(
+    State(intake): State<Arc<Intake>>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let length = body_length(request.headers());
+    let place = intake.place(length).await?;
+    let body = read_body(request.into_body(), length).await?;
+    let (reports, now) = (intake.reports(), intake.clock.now_ns());
+    intake
+        .run(place, body.len(), move || {
+            let report: NodeReport = serde_json::from_slice(&body)
+                .map_err(|error| Refusal::Bad(format!("body is no report: {error}")))?;
+            reports.take(report, now).map_err(Refusal::TooLarge)
+        })
+        .await?;
+    Ok(Json(json!({})))
+}
+
+/// `GET /api/completeness`
+pub(super) async fn completeness(State(intake): State<Arc<Intake>>) -> Json<Value> {
+    Json(intake.reports.show(intake.clock.now_ns()))
 }
 
 /// Takes a [`LogPush`] in protobuf, plain or in snappy's block format.

@@ -30,13 +30,14 @@ use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{any, post};
+use axum::routing::{any, get, post};
 use binnacle_model::storage::{AppendError, Appender, LogAppender, Unsynced};
 use binnacle_model::time::Clock;
 use http_body_util::LengthLimitError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::Telemetry;
+use crate::completeness::Reports;
 
 pub use elastic::try_read as try_read_bulk;
 pub use loki::try_read as try_read_loki;
@@ -98,6 +99,7 @@ pub struct Intake {
     /// For pages of any length, which take their places part by part.
     imports: Arc<Semaphore>,
     otlp: Arc<OtlpOptions>,
+    reports: Arc<Reports>,
 }
 
 impl Intake {
@@ -113,8 +115,25 @@ impl Intake {
         let (places, imports) = (semaphore(MAX_WRITES), semaphore(MAX_IMPORTS));
         let (bodies, decoded) = (semaphore(BODIES_ROOM), semaphore(DECODED_ROOM));
         let otlp = Arc::new(otlp);
-        let admitted = Arc::default();
-        Arc::new(Self { metrics, logs, clock, telemetry, places, bodies, decoded, admitted, imports, otlp })
+        let (admitted, reports) = (Arc::default(), Arc::default());
+        Arc::new(Self {
+            metrics,
+            logs,
+            clock,
+            telemetry,
+            places,
+            bodies,
+            decoded,
+            admitted,
+            imports,
+            otlp,
+            reports,
+        })
+    }
+
+    /// What collectors said of their files.
+    pub fn reports(&self) -> Arc<Reports> {
+        Arc::clone(&self.reports)
     }
 
     /// A place for one write, and room for its body, taken before that is read.
@@ -243,6 +262,8 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/api/v1/import/prometheus", post(text::handle).layer(DefaultBodyLimit::disable()))
         .route("/api/collect/logs", post(logs::handle))
         .route("/api/collect/marks", post(logs::marks))
+        .route("/api/collect/report", post(logs::report))
+        .route("/api/completeness", get(logs::completeness))
         .route("/loki/api/v1/push", post(loki::handle))
         .route("/api/logs/ndjson", post(ndjson::handle))
         .route("/elastic", any(elastic::handle))

@@ -53,6 +53,8 @@ pub struct Options {
     pub input: Input,
     /// Label `node` of all lines, and a part of each file's name in the store.
     pub node: String,
+    /// Its number among the inputs of this process, for reports.
+    pub number: u32,
     /// Directory for checkpoint and spool.
     pub state_dir: PathBuf,
     /// What is kept of files that are deleted while the store is away.

@@ -17,10 +17,11 @@ use prost::Message;
 
 use super::pack::Pack;
 use crate::Telemetry;
+use crate::completeness::{NodeReport, Reports};
 
 // Unit tests play a store that is away, and do not wait for it.
 const BACKOFF_MIN: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 250 });
-const BACKOFF_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 15_000 });
+const BACKOFF_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
 
 /// Where lines go.
 pub trait LogSink: Send + Sync {
@@ -29,18 +30,22 @@ pub trait LogSink: Send + Sync {
 
     /// Of each file, the first byte that the store does not have.
     fn marks(&self, files: &[String]) -> Result<Vec<u64>, AppendError>;
+
+    /// Tells how much stands in files. It is said again soon, so that nobody waits for an answer.
+    fn report(&self, report: &NodeReport) -> Result<(), AppendError>;
 }
 
 /// A store in this process.
 pub struct LocalSink {
     store: Arc<dyn LogAppender>,
     clock: Arc<dyn Clock>,
+    reports: Arc<Reports>,
 }
 
 impl LocalSink {
-    /// Appends to `store`.
-    pub fn new(store: Arc<dyn LogAppender>, clock: Arc<dyn Clock>) -> Self {
-        Self { store, clock }
+    /// Appends to `store`, and reports to `reports`.
+    pub fn new(store: Arc<dyn LogAppender>, clock: Arc<dyn Clock>, reports: Arc<Reports>) -> Self {
+        Self { store, clock, reports }
     }
 }
 
@@ -53,12 +58,17 @@ impl LogSink for LocalSink {
     fn marks(&self, files: &[String]) -> Result<Vec<u64>, AppendError> {
         self.store.marks(files)
     }
+
+    fn report(&self, report: &NodeReport) -> Result<(), AppendError> {
+        self.reports.take(report.clone(), self.clock.now_ns()).map_err(AppendError::Invalid)
+    }
 }
 
 /// What is to be done.
 enum Job {
     Send(Pack),
     Ask(Vec<String>),
+    Report(NodeReport),
 }
 
 /// What came of it.
@@ -67,6 +77,8 @@ pub(super) enum Answer {
     Sent { pack: Pack, refused: Vec<(usize, String)> },
     /// How far it has each file.
     Marks(Vec<(String, u64)>),
+    /// It was told, or will be the next time.
+    Reported,
 }
 
 /// The thread that sends.
@@ -111,6 +123,11 @@ impl Sender {
             Some(Job::Ask(files)) => Some(files),
             _ => None,
         }
+    }
+
+    /// Tells what stands in files, if there is room for it.
+    pub(super) fn report(&mut self, report: NodeReport) {
+        let _ = self.give(Job::Report(report));
     }
 
     fn give(&mut self, job: Job) -> Option<Job> {
@@ -173,6 +190,12 @@ impl Work {
             let answer = match job {
                 Job::Send(pack) => self.send(pack),
                 Job::Ask(files) => self.ask(files),
+                Job::Report(report) => {
+                    if let Err(error) = self.sink.report(&report) {
+                        tracing::debug!(%error, "the store was not told how much stands in files");
+                    }
+                    Some(Answer::Reported)
+                }
             };
             let Some(answer) = answer else { return };
             if answers.send(answer).is_err() {

@@ -23,6 +23,7 @@ use super::records::{Cutter, Length};
 use super::sender::{Answer, LogSink, Sender};
 use super::spool::Spool;
 use crate::Telemetry;
+use crate::completeness::{ContainerReport, NodeReport};
 
 /// Between two looks at the directories; longer if a look takes long, never longer than [`SCAN_MAX`].
 const SCAN_MIN: Duration = Duration::from_millis(250);
@@ -36,6 +37,9 @@ const IDLE_NS: i64 = 10_000_000_000;
 
 /// Checkpoints are a cache of what the store knows, so that they need not be written at each batch.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// The store is told this often how much stands in files.
+const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 /// Bytes of a pack; files take turns, so that a large one does not keep the others waiting (L15).
 const PACK_BYTES: usize = 4 * 1024 * 1024;
@@ -68,6 +72,8 @@ pub struct Tailer {
     started: LogTime,
     /// Files of which the store is to be asked.
     to_ask: Vec<String>,
+    /// Files that are gone, and of which the store may not have all.
+    perhaps_lost: HashMap<String, Checkpoint>,
     refused: BTreeSet<PathBuf>,
     pack: Pack,
     cutter: Cutter,
@@ -102,6 +108,7 @@ impl Tailer {
             turn: 0,
             numbers: 0,
             to_ask: Vec::new(),
+            perhaps_lost: HashMap::new(),
             refused: BTreeSet::new(),
             pack: Pack::default(),
             cutter: Cutter::default(),
@@ -117,6 +124,7 @@ impl Tailer {
     /// Tails until `stop` is set. What was read is acknowledged or read again next time.
     pub fn run(mut self, stop: &AtomicBool) {
         let (mut saved, mut scan_at, mut poll_at) = (Instant::now(), Instant::now(), Instant::now());
+        let mut report_at = Instant::now() + SCAN_MAX;
         let mut has_found_lost = false;
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
@@ -124,6 +132,11 @@ impl Tailer {
                 self.scan();
                 if !std::mem::replace(&mut has_found_lost, true) {
                     self.find_lost();
+                }
+                if now >= report_at {
+                    let report = self.report();
+                    self.sender.report(report);
+                    report_at = now + REPORT_EVERY;
                 }
                 scan_at = now + (now.elapsed() * 20).clamp(SCAN_MIN, SCAN_MAX);
             }
@@ -437,6 +450,7 @@ impl Tailer {
 
     fn take(&mut self, answer: Answer) {
         match answer {
+            Answer::Reported => {}
             Answer::Marks(marks) => {
                 let marks: HashMap<String, u64> = marks.into_iter().collect();
                 for file in self.origins.values_mut().flat_map(|origin| &mut origin.files) {
@@ -447,6 +461,7 @@ impl Tailer {
                         file.place(*mark, None);
                     }
                 }
+                marks.iter().for_each(|(key, mark)| self.lost_behind(key, *mark));
             }
             Answer::Sent { mut pack, refused } => {
                 for (at, reason) in refused {
@@ -498,6 +513,32 @@ impl Tailer {
             if close.contains(&file.number) {
                 file.source = None;
             }
+        }
+    }
+
+    /// How much stands in the files of each container, and how much of it the store has.
+    pub(super) fn report(&mut self) -> NodeReport {
+        let now = self.clock.now_ns();
+        let mut containers: BTreeMap<(String, String), ContainerReport> = BTreeMap::new();
+        for origin in self.origins.values_mut() {
+            let names = ["namespace", "container"].map(|name| origin.label(name).to_owned());
+            let [namespace, container] = names;
+            let report = containers.entry((namespace, container)).or_default();
+            report.lost += origin.lost_bytes;
+            for file in origin.files.iter_mut().filter(|file| !file.is_copy()) {
+                report.files += 1;
+                report.bytes += file.size;
+                report.acknowledged += file.acknowledged.min(file.size);
+                report.behind_seconds = report.behind_seconds.max(file.behind_ns(now) as f64 / 1e9);
+            }
+        }
+        let named = |((namespace, container), report)| ContainerReport { namespace, container, ..report };
+        NodeReport {
+            node: self.options.node.clone(),
+            input: self.options.number,
+            started_ns: self.started.0,
+            spool_bytes: self.spool.bytes(),
+            containers: containers.into_iter().map(named).collect(),
         }
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use binnacle_model::LogTime;
 
+use super::super::checkpoint::Checkpoint;
 use super::super::file::LogFile;
 use super::super::listing::Listing;
 use super::super::open::Root;
@@ -93,30 +94,41 @@ impl Tailer {
         self.spool.remove(path);
     }
 
-    /// Files of which the checkpoint knows that not all was acknowledged, and that are gone since.
-    pub(super) fn find_lost(&mut self) {
+    /// Files of which the checkpoint knows that not all was acknowledged, and that are gone since. The checkpoint may be
+    /// seconds old: the store says how far it has them.
+    pub(in crate::tail) fn find_lost(&mut self) {
         let known: BTreeSet<&String> = self
             .origins
             .values()
             .flat_map(|origin| &origin.files)
             .filter_map(|file| Some(&file.identity.as_ref()?.key))
             .collect();
-        let gone: Vec<(String, u64, String)> = self
+        let is_gone = |(key, _): &(&String, &Checkpoint)| !known.contains(key);
+        let gone: Vec<(String, Checkpoint)> = self
             .checkpoints
             .iter()
-            .filter(|(key, _)| !known.contains(key))
-            .map(|(key, c)| (key.clone(), c.size.saturating_sub(c.offset), c.origin.clone()))
+            .filter(is_gone)
+            .map(|(key, known)| (key.clone(), known.clone()))
             .collect();
-        for (key, bytes, origin) in gone {
-            if bytes > 0 {
-                self.telemetry.lost_bytes.inc_by(bytes);
-                tracing::error!(
-                    origin,
-                    bytes,
-                    "a log file was deleted while nobody read it; its rest is lost"
-                );
+        for (key, checkpoint) in gone {
+            if checkpoint.size > checkpoint.offset {
+                self.to_ask.push(key.clone());
+                self.perhaps_lost.insert(key, checkpoint);
+            } else {
+                self.checkpoints.forget(&key);
             }
-            self.checkpoints.forget(&key);
+        }
+    }
+
+    /// The store has a file that is gone up to `mark`.
+    pub(super) fn lost_behind(&mut self, key: &str, mark: u64) {
+        let Some(checkpoint) = self.perhaps_lost.remove(key) else { return };
+        self.checkpoints.forget(key);
+        let bytes = checkpoint.size.saturating_sub(mark.max(checkpoint.offset));
+        if bytes > 0 {
+            self.telemetry.lost_bytes.inc_by(bytes);
+            let origin = checkpoint.origin;
+            tracing::error!(origin, bytes, "a log file was deleted while nobody read it; its rest is lost");
         }
     }
 }

@@ -34,6 +34,7 @@ impl Clock for TestClock {
 struct TestStore {
     state: Mutex<(BTreeMap<String, u64>, Vec<PushEntry>)>,
     refuses: AtomicBool,
+    report: Mutex<crate::completeness::NodeReport>,
 }
 
 impl TestStore {
@@ -76,6 +77,11 @@ impl LogSink for TestStore {
         }
         let state = self.state.lock().unwrap();
         Ok(files.iter().map(|file| state.0.get(file).copied().unwrap_or(0)).collect())
+    }
+
+    fn report(&self, report: &crate::completeness::NodeReport) -> Result<(), AppendError> {
+        *self.report.lock().unwrap() = report.clone();
+        Ok(())
     }
 }
 
@@ -139,6 +145,7 @@ impl Bed {
         Options {
             input,
             node: "n".into(),
+            number: 0,
             state_dir: self.dir.path().join("state"),
             spool: SpoolLimits::default(),
             multiline: Multiline::default(),
@@ -364,6 +371,7 @@ fn what_went_while_nobody_ran_is_said() {
     tailer.save();
     drop(tailer);
     fs::remove_file(bed.log()).unwrap();
+    bed.store.refuses.store(false, Ordering::Relaxed);
     let tailer = bed.tailer();
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
@@ -377,6 +385,44 @@ fn what_went_while_nobody_ran_is_said() {
         stop.store(true, Ordering::Relaxed);
     });
     assert_eq!(bed.telemetry.lost_bytes.get(), unread);
+}
+
+#[test]
+fn a_checkpoint_that_is_old_makes_nothing_lost() {
+    let mut bed = Bed::new();
+    let mut tailer = bed.tailer();
+    bed.write(10);
+    tailer.scan();
+    tailer.ask();
+    tailer.settle(Duration::from_millis(100));
+    tailer.save();
+    round(&mut tailer);
+    assert_eq!(bed.store.count(), 10);
+    drop(tailer);
+    fs::remove_file(bed.log()).unwrap();
+    let mut tailer = bed.tailer();
+    tailer.scan();
+    tailer.find_lost();
+    round(&mut tailer);
+    assert_eq!(bed.telemetry.lost_bytes.get(), 0, "the store has it all");
+}
+
+#[test]
+fn what_stands_in_files_and_what_was_acknowledged_is_reported() {
+    let mut bed = Bed::new();
+    let mut tailer = bed.tailer();
+    bed.write(10);
+    round(&mut tailer);
+    bed.rotate("20261121-205058");
+    bed.write(5);
+    bed.store.refuses.store(true, Ordering::Relaxed);
+    round(&mut tailer);
+    let report = tailer.report();
+    let [container] = &report.containers[..] else { panic!("{report:?}") };
+    let line = "2026-11-21T20:50:57.000000001Z stdout F line 1\n".len() as u64;
+    assert_eq!((container.namespace.as_str(), container.container.as_str()), ("shop", "app"));
+    assert_eq!((container.files, container.lost), (2, 0));
+    assert_eq!((container.acknowledged, container.bytes), (10 * line, 15 * line + 5));
 }
 
 #[test]

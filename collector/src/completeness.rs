@@ -1,0 +1,198 @@
+//! Whether all that stands in files has arrived: what collectors say of each container, and who asks.
+//!
+//! Every collector tells its store every few seconds how many bytes of each container's files there are, how many of
+//! them were acknowledged, and what was lost. `GET /api/completeness` answers the last word of each node.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
+
+use binnacle_model::LogTime;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+/// Nodes of which reports are kept.
+const MAX_NODES: usize = 10_000;
+
+/// Containers in one report.
+const MAX_CONTAINERS: usize = 20_000;
+
+/// A node that was silent for so long is left out.
+const FORGET_AFTER_NS: i64 = 86_400_000_000_000;
+
+/// A node whose last word is older is not heard of any more.
+const SILENT_AFTER_NS: i64 = 60_000_000_000;
+
+/// What one collector says.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct NodeReport {
+    /// Its node.
+    pub node: String,
+    /// Which of its inputs, counted from zero.
+    #[serde(default)]
+    pub input: u32,
+    /// When it began; what was lost is counted since then. Unix nanoseconds.
+    pub started_ns: i64,
+    /// Compressed bytes of deleted files that it keeps.
+    pub spool_bytes: u64,
+    /// Ascending by namespace and container.
+    pub containers: Vec<ContainerReport>,
+}
+
+/// What stands in the files of a container, of all pods of the node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct ContainerReport {
+    /// Of the pods.
+    pub namespace: String,
+    /// Its name.
+    pub container: String,
+    /// Files that are there, or still held.
+    pub files: u64,
+    /// Bytes in them, unpacked.
+    pub bytes: u64,
+    /// Bytes of those that the store has acknowledged.
+    pub acknowledged: u64,
+    /// Bytes that vanished before they were acknowledged.
+    pub lost: u64,
+    /// How long ago the oldest bytes that are not acknowledged were there.
+    pub behind_seconds: f64,
+}
+
+/// The last word of each node.
+#[derive(Debug, Default)]
+pub struct Reports(Mutex<BTreeMap<(String, u32), (LogTime, NodeReport)>>);
+
+impl Reports {
+    /// Keeps a report.
+    ///
+    /// # Errors
+    /// It says too much, or too many nodes have reported.
+    pub fn take(&self, report: NodeReport, now: LogTime) -> Result<(), String> {
+        if report.containers.len() > MAX_CONTAINERS {
+            return Err(format!("a report of more than {MAX_CONTAINERS} containers"));
+        }
+        let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.retain(|_, (at, _)| now.0.saturating_sub(at.0) < FORGET_AFTER_NS);
+        let key = (report.node.clone(), report.input);
+        if reports.len() >= MAX_NODES && !reports.contains_key(&key) {
+            return Err(format!("more than {MAX_NODES} nodes have reported"));
+        }
+        reports.insert(key, (now, report));
+        Ok(())
+    }
+
+    /// What `GET /api/completeness` answers: each container of each node, and sums by namespace.
+    pub fn show(&self, now: LogTime) -> Value {
+        let reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut of_namespace: BTreeMap<&str, Sums> = BTreeMap::new();
+        let mut all = Sums::default();
+        let mut nodes = Vec::new();
+        for (at, report) in reports.values() {
+            let age = now.0.saturating_sub(at.0);
+            for container in &report.containers {
+                of_namespace.entry(&container.namespace).or_default().add(container);
+                all.add(container);
+            }
+            let containers: Vec<Value> = report.containers.iter().map(show_container).collect();
+            nodes.push(json!({
+                "node": report.node,
+                "input": report.input,
+                "age_seconds": age as f64 / 1e9,
+                "is_silent": age > SILENT_AFTER_NS,
+                "started": LogTime(report.started_ns).to_rfc3339(),
+                "spool_bytes": report.spool_bytes,
+                "containers": containers,
+            }));
+        }
+        let namespaces: Vec<Value> = of_namespace
+            .into_iter()
+            .map(|(namespace, sums)| {
+                let mut shown = sums.show();
+                shown["namespace"] = Value::from(namespace);
+                shown
+            })
+            .collect();
+        json!({ "status": "success", "data": { "total": all.show(), "namespaces": namespaces, "nodes": nodes } })
+    }
+}
+
+fn show_container(container: &ContainerReport) -> Value {
+    json!({
+        "namespace": container.namespace,
+        "container": container.container,
+        "files": container.files,
+        "bytes": container.bytes,
+        "acknowledged": container.acknowledged,
+        "gap": container.bytes.saturating_sub(container.acknowledged),
+        "lost": container.lost,
+        "behind_seconds": container.behind_seconds,
+    })
+}
+
+#[derive(Debug, Default)]
+struct Sums {
+    bytes: u64,
+    acknowledged: u64,
+    lost: u64,
+    behind_seconds: f64,
+}
+
+impl Sums {
+    fn add(&mut self, container: &ContainerReport) {
+        self.bytes = self.bytes.saturating_add(container.bytes);
+        self.acknowledged = self.acknowledged.saturating_add(container.acknowledged);
+        self.lost = self.lost.saturating_add(container.lost);
+        self.behind_seconds = self.behind_seconds.max(container.behind_seconds);
+    }
+
+    fn show(&self) -> Value {
+        json!({
+            "bytes": self.bytes,
+            "acknowledged": self.acknowledged,
+            "gap": self.bytes.saturating_sub(self.acknowledged),
+            "lost": self.lost,
+            "behind_seconds": self.behind_seconds,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_word_of_each_node_is_summed() {
+        let reports = Reports::default();
+        let container = |container: &str, bytes, acknowledged| ContainerReport {
+            namespace: "shop".into(),
+            container: container.into(),
+            files: 2,
+            bytes,
+            acknowledged,
+            lost: 5,
+            behind_seconds: 1.5,
+        };
+        let report = |node: &str, bytes| NodeReport {
+            node: node.into(),
+            containers: vec![container("app", bytes, 90), container("proxy", 10, 10)],
+            ..NodeReport::default()
+        };
+        reports.take(report("a", 90), LogTime(0)).unwrap();
+        reports.take(report("a", 100), LogTime(1_000_000_000)).unwrap();
+        reports.take(report("b", 90), LogTime(62_000_000_000)).unwrap();
+        let shown = reports.show(LogTime(63_000_000_000));
+        let data = &shown["data"];
+        assert_eq!(data["total"]["gap"], 10);
+        assert_eq!(data["namespaces"][0]["bytes"], 100 + 10 + 90 + 10);
+        assert_eq!(data["namespaces"][0]["lost"], 20);
+        assert_eq!(
+            (&data["nodes"][0]["is_silent"], &data["nodes"][1]["is_silent"]),
+            (&true.into(), &false.into())
+        );
+        assert_eq!(data["nodes"][0]["containers"][0]["gap"], 10);
+        reports.take(report("b", 1), LogTime(FORGET_AFTER_NS + 2_000_000_000)).unwrap();
+        assert_eq!(reports.show(LogTime(0))["data"]["nodes"].as_array().unwrap().len(), 1);
+        let many =
+            NodeReport { containers: vec![container("x", 1, 1); MAX_CONTAINERS + 1], ..report("c", 1) };
+        assert!(reports.take(many, LogTime(0)).is_err());
+    }
+}
