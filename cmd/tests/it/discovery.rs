@@ -182,6 +182,7 @@ async fn limits_and_redirects_fail_a_scrape_and_say_why() {
     let address = serve(&pages);
     set(&pages, "/many", TEXT, "a{b=\"c\"} 1\na{b=\"d\"} 2\n");
     set(&pages, "/long", TEXT, &"a 1\n".repeat(1000));
+    set(&pages, "/line", TEXT, &"a".repeat(5 << 20));
     set(&pages, "/none", "", "a 1\n");
     set(&pages, "/metadata", "redirect", "http://169.254.169.254/latest");
     set(&pages, "/file", "redirect", "file:///etc/passwd");
@@ -196,6 +197,7 @@ async fn limits_and_redirects_fail_a_scrape_and_say_why() {
         "global: {scrape_interval: 1s, scrape_timeout: 1s}\nscrape_configs:\n".to_owned(),
         job("many", &format!("sample_limit: 1, scrape_failure_log_file: '{}'", failures.display())),
         job("long", "body_size_limit: 1KB, extra_scrape_metrics: true"),
+        job("line", ""),
         job("none", ""),
         job("metadata", ""),
         job("file", ""),
@@ -212,6 +214,7 @@ async fn limits_and_redirects_fail_a_scrape_and_say_why() {
     };
     assert_eq!(error("many").await, "sample limit exceeded");
     assert!(error("long").await.starts_with("body size limit exceeded"));
+    assert!(error("line").await.starts_with("a line has more than"));
     assert!(error("none").await.contains("blank Content-Type"));
     assert!(error("metadata").await.contains("metadata address"));
     assert!(error("file").await.contains("neither http nor https"));

@@ -12,20 +12,43 @@ pub(super) fn skip_blanks(page: &[u8], mut at: usize) -> usize {
     at
 }
 
+/// What a byte may be part of.
+const START: u8 = 1;
+const PART: u8 = 2;
+const COLON: u8 = 4;
+
+/// Looked up once a byte: names and labels are most of a page.
+const CLASSES: [u8; 256] = {
+    let mut classes = [0; 256];
+    let mut b = 0;
+    while b < 256 {
+        let byte = b as u8;
+        if byte.is_ascii_alphabetic() || byte == b'_' {
+            classes[b] = START | PART;
+        } else if byte.is_ascii_digit() {
+            classes[b] = PART;
+        } else if byte == b':' {
+            classes[b] = COLON;
+        }
+        b += 1;
+    }
+    classes
+};
+
 #[inline]
-pub(super) fn is_name_start(b: u8) -> bool {
-    b.is_ascii_alphabetic() || b == b'_' || b == b':'
+fn is(b: u8, classes: u8) -> bool {
+    CLASSES[usize::from(b)] & classes != 0
 }
 
 #[inline]
 pub(super) fn is_name_part(b: u8) -> bool {
-    b.is_ascii_alphanumeric() || b == b'_' || b == b':'
+    is(b, PART | COLON)
 }
 
 /// Where a metric's name that begins at `start` ends; `None` if it is none.
 #[inline]
 pub(super) fn name_end(page: &[u8], start: usize) -> Option<usize> {
-    page.get(start).filter(|b| is_name_start(**b))?;
+    page.get(start).filter(|b| is(**b, START | COLON))?;
     let more = page[start + 1..].iter().position(|b| !is_name_part(*b));
     Some(more.map_or(page.len(), |more| start + 1 + more))
 }
@@ -40,8 +63,29 @@ pub(super) fn metadata_name_end(page: &[u8], start: usize) -> Result<usize, Fail
 
 #[inline]
 fn label_name_end(page: &[u8], start: usize) -> usize {
-    let more = page[start + 1..].iter().position(|b| !(b.is_ascii_alphanumeric() || *b == b'_'));
+    let more = page[start + 1..].iter().position(|b| !is(*b, PART));
     more.map_or(page.len(), |more| start + 1 + more)
+}
+
+/// How many bytes come before the first quote, backslash or newline. Eight at a time: of a word, the lowest byte that
+/// became zero is found exactly (Mycroft's test).
+#[inline]
+fn plain_length(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::from_ne_bytes([1; 8]);
+    const HIGH: u64 = u64::from_ne_bytes([0x80; 8]);
+    let zeroes = |word: u64| word.wrapping_sub(ONES) & !word & HIGH;
+    let mut at = 0;
+    while let Some(eight) = bytes.get(at..).and_then(|rest| rest.first_chunk::<8>()) {
+        let word = u64::from_le_bytes(*eight);
+        let of = |b: u8| zeroes(word ^ u64::from_ne_bytes([b; 8]));
+        let found = of(b'"') | of(b'\\') | of(b'\n');
+        if found != 0 {
+            return at + found.trailing_zeros() as usize / 8;
+        }
+        at += 8;
+    }
+    let rest = &bytes[at..];
+    at + rest.iter().position(|b| matches!(b, b'"' | b'\\' | b'\n')).unwrap_or(rest.len())
 }
 
 /// Where the value of a label that begins with a quote at `start` ends. NULs may stand in it.
@@ -49,6 +93,7 @@ fn label_name_end(page: &[u8], start: usize) -> usize {
 fn value_end(page: &[u8], start: usize, has_newlines: bool) -> Result<usize, Failure> {
     let mut at = start + 1;
     loop {
+        at += plain_length(&page[at.min(page.len())..]);
         match page.get(at) {
             Some(b'"') => return Ok(at + 1),
             Some(b'\\') => {
@@ -60,7 +105,7 @@ fn value_end(page: &[u8], start: usize, has_newlines: bool) -> Result<usize, Fai
                     return Err((at, "a line ends behind a backslash"));
                 }
             }
-            Some(b'\n') if !has_newlines => return Err((at, "a quote is not closed")),
+            Some(_) if !has_newlines => return Err((at, "a quote is not closed")),
             Some(_) => {}
             None => return Err((start, "a quote is not closed")),
         }
@@ -103,7 +148,7 @@ pub(super) fn labels_end(page: &[u8], open: usize, named: bool, style: Style) ->
                 at = quoted_name_end(page, at, style != Style::Exemplar)?;
                 true
             }
-            Some(b) if b.is_ascii_alphabetic() || *b == b'_' => {
+            Some(b) if is(*b, START) => {
                 at = label_name_end(page, at);
                 false
             }
@@ -164,4 +209,25 @@ pub(super) fn series_end(page: &[u8], start: usize, style: Style) -> Result<usiz
     let end = name_end(page, start).ok_or((start, reason))?;
     let brace = if style == Style::Text { skip_blanks(page, end) } else { end };
     if page.get(brace) == Some(&b'{') { labels_end(page, brace, false, style) } else { Ok(end) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn eight_bytes_at_a_time_find_what_one_does(bytes in proptest::collection::vec(0u8..=255, 0..40)) {
+            let want = bytes.iter().position(|b| matches!(b, b'"' | b'\\' | b'\n')).unwrap_or(bytes.len());
+            proptest::prop_assert_eq!(plain_length(&bytes), want);
+        }
+
+        #[test]
+        fn stops_are_found_among_their_neighbours(bytes in proptest::collection::vec(
+            proptest::sample::select(b"\"\\\n!#[]\x0b\x09\xa2\xdc\x8aa".to_vec()), 0..40,
+        )) {
+            let want = bytes.iter().position(|b| matches!(b, b'"' | b'\\' | b'\n')).unwrap_or(bytes.len());
+            proptest::prop_assert_eq!(plain_length(&bytes), want);
+        }
+    }
 }

@@ -326,6 +326,20 @@ pub(super) fn client(
 mod tests {
     use super::*;
 
+    #[tokio::test]
+    async fn files_of_tls_that_change_are_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("ca.pem");
+        std::fs::write(&path, "one").unwrap();
+        let raw: RawTls = serde_saphyr::from_str("{ca_file: ca.pem, insecure_skip_verify: true}").unwrap();
+        let tls = raw.check(dir.path()).unwrap();
+        let first = tls.print().await;
+        assert!(first.is_some() && first == tls.print().await);
+        std::fs::write(&path, "two").unwrap();
+        assert_ne!(first, tls.print().await);
+        assert_eq!(Tls::default().print().await, None);
+    }
+
     #[test]
     fn a_proxy_is_chosen_once() {
         let url = |text: &str| Some(Secret::from(text.to_owned()));

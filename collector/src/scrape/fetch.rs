@@ -13,6 +13,10 @@ use crate::outgoing::{chain, is_guarded};
 /// As Go's HTTP client.
 const REDIRECTS_MAX: usize = 10;
 
+/// No line of a page of text is longer. A body that grows a thousandfold when it is unpacked has none that end, and is not
+/// read up to the bound of pages.
+const LINE_MAX_BYTES: usize = 4 * 1024 * 1024;
+
 /// A page as it came.
 #[derive(Debug)]
 pub(super) struct Page {
@@ -62,16 +66,22 @@ async fn by_http(target: &Target, url: &Url, expected_bytes: usize) -> Result<Pa
     }
     let content_type = response.headers().get(CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
+    let media = media(&content_type, pool.fallback);
     let max_bytes = pool.limits.body_bytes;
+    let mut line_start = 0;
     let mut bytes = Vec::with_capacity(expected_bytes.min(max_bytes));
     while let Some(chunk) = response.chunk().await.map_err(chain)? {
         if bytes.len() + chunk.len() > max_bytes {
             let reason = format!("body size limit exceeded: more than {max_bytes} bytes");
             return Err(FetchError { reason, is_too_long: true });
         }
+        line_start = memchr::memrchr(b'\n', &chunk).map_or(line_start, |at| bytes.len() + at + 1);
         bytes.extend_from_slice(&chunk);
+        if bytes.len() - line_start > LINE_MAX_BYTES && media != Ok(Media::Protobuf) {
+            return Err(format!("a line has more than {LINE_MAX_BYTES} bytes").into());
+        }
     }
-    Ok(Page { bytes, media: media(&content_type, pool.fallback) })
+    Ok(Page { bytes, media })
 }
 
 /// Follows redirects by hand: a host that was not configured is reached only where it is no link-local or metadata

@@ -146,3 +146,49 @@ fn rules_change_what_a_page_says_and_what_is_gone_costs_nothing_else() {
     let (_, status) = run_with(&["a 1\n"], false, "[{regex: __name__, action: labeldrop}]");
     assert!(status.last_error.ends_with("the rules leave no metric name"), "{}", status.last_error);
 }
+
+fn own(stored: &Stored, name: &str) -> Vec<f64> {
+    stored.iter().filter(|(series, ..)| series.starts_with(name)).map(|(.., value)| *value).collect()
+}
+
+#[test]
+fn a_series_that_comes_twice_is_stored_once_and_counted_twice() {
+    let (stored, status) = run_all(&["a 1\na 2\nb{c=\"d\",e=\"f\"} 3\nb{e=\"f\",c=\"d\"} 4\n"], false, "[]");
+    let values: Vec<f64> = stored.iter().take(3).map(|(.., value)| *value).collect();
+    assert_eq!(
+        (values, status.health),
+        (vec![1.0, 3.0, 4.0], Health::Up),
+        "the store knows that two of b are one"
+    );
+    assert_eq!(own(&stored, "scrape_samples_scraped"), [4.0]);
+    assert_eq!(own(&stored, "scrape_samples_post_metric_relabeling"), [4.0]);
+}
+
+#[test]
+fn a_scrape_that_fails_says_how_far_it_came_and_forgets_nothing() {
+    let (stored, _) = run_all(&["a 1\nb 2\n", "a 1\n{\n", "", "a 1\nb 2\n", "a{x=\"y\"} 1\n"], false, "[]");
+    assert_eq!(own(&stored, "scrape_samples_scraped"), [2.0, 1.0, 0.0, 2.0, 1.0]);
+    assert_eq!(own(&stored, "scrape_series_added"), [2.0, 0.0, 0.0, 0.0, 1.0]);
+    assert_eq!(own(&stored, "up"), [1.0, 0.0, 0.0, 1.0, 1.0]);
+    let ended = stored.iter().filter(|(.., value)| binnacle_model::sample::is_stale(*value)).count();
+    assert_eq!(ended, 4, "a and b end with the second scrape, and again with the last one");
+}
+
+#[test]
+fn a_series_that_is_written_in_another_way_goes_on() {
+    let (stored, _) = run_all(&["a{b=\"c\",d=\"e\"} 1\n", "a{d=\"e\",b=\"c\"} 2\n"], false, "[]");
+    assert!(stored.iter().all(|(.., value)| !binnacle_model::sample::is_stale(*value)), "{stored:?}");
+}
+
+#[test]
+fn bounds_are_read_by_the_type_that_they_stand_under() {
+    const PAGE: &str = "# TYPE h histogram\nh_bucket{le=\"1\"} 1\n# TYPE g gauge\ng_bucket{le=\"1\"} 1\n";
+    let (stored, _) = run(&[PAGE], false);
+    let names: Vec<&str> = stored.iter().map(|(series, ..)| series.as_str()).collect();
+    let want = [
+        r#"h_bucket{instance="i", job="j", le="1.0"}"#,
+        r#"g_bucket{instance="i", job="j", le="1"}"#,
+        r#"up{instance="i", job="j"}"#,
+    ];
+    assert_eq!(names, want);
+}
