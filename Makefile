@@ -175,6 +175,9 @@ fuzz:
 	cd collector && cargo +nightly fuzz run ndjson -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run syslog -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run loki_push -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run cri_line -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run docker_json -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run gz_tail -- -max_total_time=60
 
 clean:
 	cargo clean

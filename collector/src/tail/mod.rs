@@ -65,5 +65,33 @@ pub struct Options {
     pub edge: edge::EdgeRules,
 }
 
+/// Reads bytes as a file of logs in windows of a few sizes, and again in one; for whoever throws bytes at it.
+///
+/// # Panics
+/// The windows do not cover the file, or one finds other records than the other.
+pub fn try_lines(file: &[u8]) {
+    let (sizes, file) = file.split_at(file.len().min(3));
+    for format in [records::LineFormat::Container, records::LineFormat::Plain] {
+        let windows =
+            |sizes: &[usize]| records::in_windows(file, sizes, format, &multiline::Multiline::Traces);
+        let sizes: Vec<usize> = sizes.iter().map(|size| usize::from(*size) + 1).chain([300]).collect();
+        assert_eq!(windows(&sizes), windows(&[file.len() + 1]));
+    }
+}
+
+/// Reads bytes as a compressed file.
+///
+/// # Errors
+/// The file system's.
+pub fn try_gzip(file: std::fs::File) -> std::io::Result<()> {
+    let mut source = source::Source::new(file, true, 0);
+    let mut buffer = Vec::new();
+    for (offset, wanted) in [(0, 100), (50, 4096), (4000, 65_536), (10, 10)] {
+        source.read(offset, wanted, &mut buffer)?;
+        assert!(buffer.len() <= wanted, "a window has a size");
+    }
+    source.size().map(|_| ())
+}
+
 #[cfg(test)]
 mod tests;

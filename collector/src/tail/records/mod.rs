@@ -442,5 +442,38 @@ impl Open {
     }
 }
 
+/// Offset, stream and message.
+pub(super) type Found = (u64, Lane, Vec<u8>);
+
+/// Records of a file that is read in windows of these sizes; one in which nothing ends is made larger.
+pub(super) fn in_windows(
+    file: &[u8],
+    sizes: &[usize],
+    format: LineFormat,
+    multiline: &Multiline,
+) -> Vec<Found> {
+    let (mut found, mut from, mut passing) = (Vec::new(), 0, None);
+    let mut cutter = Cutter::default();
+    let mut sizes = sizes.iter().copied().cycle();
+    let mut wanted = sizes.next().unwrap_or(file.len()).max(1);
+    loop {
+        let end = (from + wanted).min(file.len());
+        let (bytes, is_end) = (&file[from..end], end == file.len());
+        let (give_out, now) = (GiveOut::Nothing, LogTime(7));
+        let window = Window { bytes, from: from as u64, passing, is_end, give_out, now };
+        let cut = cutter.cut(window, format, multiline);
+        let record =
+            |record: &Record| (record.offset, record.lane, cutter.message_of(record, bytes).to_vec());
+        found.extend(cutter.records().iter().map(record));
+        if is_end {
+            assert_eq!(cut.to, file.len() as u64, "the end gives out everything");
+            return found;
+        }
+        let is_stuck = cut.to == from as u64;
+        wanted = if is_stuck { wanted * 2 } else { sizes.next().unwrap_or(wanted).max(1) };
+        (from, passing) = (cut.to as usize, cut.passing);
+    }
+}
+
 #[cfg(test)]
 mod tests;

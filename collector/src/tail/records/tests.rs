@@ -4,35 +4,6 @@ use proptest::prelude::*;
 
 use super::*;
 
-fn window(bytes: &[u8], from: u64, passing: Option<Passing>) -> Window<'_> {
-    Window { bytes, from, passing, is_end: false, give_out: GiveOut::Nothing, now: LogTime(7) }
-}
-
-type Found = (u64, Lane, Vec<u8>);
-
-/// Records of a file that is read in windows of these sizes; one in which nothing ends is made larger.
-fn in_windows(file: &[u8], sizes: &[usize], format: LineFormat, multiline: &Multiline) -> Vec<Found> {
-    let (mut found, mut from, mut passing) = (Vec::new(), 0usize, None);
-    let mut cutter = Cutter::default();
-    let mut sizes = sizes.iter().cycle();
-    let mut wanted = *sizes.next().unwrap();
-    loop {
-        let end = (from + wanted).min(file.len());
-        let bytes = &file[from..end];
-        let is_end = end == file.len();
-        let cut = cutter.cut(Window { is_end, ..window(bytes, from as u64, passing) }, format, multiline);
-        let record =
-            |record: &Record| (record.offset, record.lane, cutter.message_of(record, bytes).to_vec());
-        found.extend(cutter.records().iter().map(record));
-        if is_end && cut.to == file.len() as u64 {
-            return found;
-        }
-        assert!(!is_end, "the end gives out everything");
-        wanted = if cut.to == from as u64 { wanted * 2 } else { *sizes.next().unwrap() };
-        (from, passing) = (cut.to as usize, cut.passing);
-    }
-}
-
 /// The same in one go, and simply.
 fn all_at_once(file: &[u8]) -> Vec<Found> {
     let mut open: [Option<(u64, Vec<u8>)>; 3] = Default::default();

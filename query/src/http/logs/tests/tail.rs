@@ -134,15 +134,21 @@ async fn shake_hands(bench: &Bench, path: &str, origin: &str) -> (tokio::net::Tc
     (stream, String::from_utf8(answer).unwrap())
 }
 
-/// The next message of a server: its frames are neither masked nor parted.
+/// The next message of a server: its frames are neither masked nor parted. It may ask meanwhile whether we live.
 async fn message(stream: &mut tokio::net::TcpStream) -> Value {
-    assert_eq!(stream.read_u8().await.unwrap(), 0x81, "a whole text");
-    let length = match stream.read_u8().await.unwrap() {
-        126 => usize::from(stream.read_u16().await.unwrap()),
-        length => usize::from(length),
+    let text = loop {
+        let kind = stream.read_u8().await.unwrap();
+        let length = match stream.read_u8().await.unwrap() {
+            126 => usize::from(stream.read_u16().await.unwrap()),
+            length => usize::from(length),
+        };
+        let mut text = vec![0; length];
+        stream.read_exact(&mut text).await.unwrap();
+        if kind != 0x89 {
+            assert_eq!(kind, 0x81, "a whole text");
+            break text;
+        }
     };
-    let mut text = vec![0; length];
-    stream.read_exact(&mut text).await.unwrap();
     serde_json::from_slice(&text).unwrap()
 }
 
