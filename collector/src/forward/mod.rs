@@ -73,6 +73,7 @@ impl RemoteStore {
         self.runtime.block_on(async {
             let response = request.send().await.map_err(|error| failed(error.to_string()))?;
             let status = response.status();
+            let has_retry_after = response.headers().contains_key("retry-after");
             let retry_after = response
                 .headers()
                 .get("retry-after")
@@ -87,7 +88,13 @@ impl RemoteStore {
             Err(match status {
                 StatusCode::TOO_MANY_REQUESTS => AppendError::Full { what: "the store's queue", retry_after },
                 // Others may be a proxy's, or a store's that is being rolled out: they pass.
+                // A store that is full says when to come again; one that starts, or a proxy without a store, does not matter.
+                StatusCode::SERVICE_UNAVAILABLE if has_retry_after => {
+                    AppendError::Full { what: "the store", retry_after }
+                }
                 StatusCode::BAD_REQUEST
+                // The parts may be small enough one by one.
+                | StatusCode::PAYLOAD_TOO_LARGE
                 | StatusCode::UNSUPPORTED_MEDIA_TYPE
                 | StatusCode::UNPROCESSABLE_ENTITY => AppendError::Invalid(reason),
                 _ => AppendError::Unavailable(reason),

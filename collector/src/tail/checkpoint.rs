@@ -14,7 +14,7 @@ use super::identity::First;
 use super::records::Passing;
 
 /// Of the file that keeps them; another one is not read.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// Where to go on in a file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +30,9 @@ pub(super) struct Checkpoint {
     pub(super) origin: String,
     /// How it begins.
     pub(super) first: First,
+    /// Its inode's number, and how often it had been truncated.
+    pub(super) inode: u64,
+    pub(super) generation: u32,
 }
 
 #[derive(Serialize, Deserialize)]

@@ -90,6 +90,8 @@ pub(super) struct LogFile {
     checked: u64,
     /// It became shorter, or begins otherwise than it did.
     begins_anew: bool,
+    /// It could not be read; the next look tries again.
+    pub(super) is_unreadable: bool,
     /// What stands open at `read_to`, and since when.
     open: Option<(Opened, LogTime)>,
     /// Size at which there was nothing to give out, and whether it took no more then.
@@ -142,6 +144,7 @@ impl LogFile {
             has_ended: false,
             checked: 0,
             begins_anew: false,
+            is_unreadable: false,
             open: None,
             tried: None,
             seen: (0, now),
@@ -275,9 +278,6 @@ impl LogFile {
         if self.phase != Phase::Placed || self.has_ended {
             return false;
         }
-        if self.is_cut_short() {
-            return true;
-        }
         let has_more = self.is_compressed() || self.read_to < self.size;
         has_more && (self.tried != Some((self.size, takes_no_more)) || self.waits(now) != GiveOut::Nothing)
     }
@@ -350,7 +350,8 @@ impl LogFile {
                 return Ok((cut, ended));
             }
             if wanted == WINDOW_MAX_BYTES {
-                give_out = GiveOut::All;
+                let has_tried = give_out == GiveOut::Traces;
+                give_out = if has_tried { GiveOut::All } else { GiveOut::Traces };
             }
             wanted = (wanted * 4).min(WINDOW_MAX_BYTES);
         }

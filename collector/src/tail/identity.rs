@@ -29,6 +29,11 @@ impl Inode {
         Self { device: metadata.dev(), number: metadata.ino(), born_ns }
     }
 
+    /// Its number on its device.
+    pub(super) fn number(self) -> u64 {
+        self.number
+    }
+
     /// When the file was made, if the file system says so.
     pub(super) fn born_ns(self) -> Option<u128> {
         Some(self.born_ns).filter(|born| *born > 0)

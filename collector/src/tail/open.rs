@@ -28,6 +28,14 @@ impl Root {
         Ok(Self { path: path.to_path_buf(), dir })
     }
 
+    /// Whether the path still leads to the directory that was opened.
+    pub(super) fn is_current(&self) -> bool {
+        let (Ok(opened), Ok(now)) = (rustix::fs::fstat(&self.dir), rustix::fs::stat(&self.path)) else {
+            return false;
+        };
+        (opened.st_dev, opened.st_ino) == (now.st_dev, now.st_ino)
+    }
+
     /// Opens a regular file beneath the root.
     ///
     /// # Errors
@@ -97,6 +105,13 @@ mod tests {
             let error = root.open_file(&root_path.join(odd)).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::Other, "{odd}: {error}");
         }
+        assert!(root.is_current());
+        std::fs::rename(&root_path, dir.path().join("moved")).unwrap();
+        assert!(!root.is_current());
+        std::fs::create_dir(&root_path).unwrap();
+        assert!(!root.is_current(), "another one in its place");
+        std::fs::remove_dir(&root_path).unwrap();
+        std::fs::rename(dir.path().join("moved"), &root_path).unwrap();
         assert!(root.open_file(&root_path.join("../secret")).is_err());
         assert!(root.open_file(&dir.path().join("secret")).is_err());
         assert_eq!(root.open_file(&deep.join("9.log")).unwrap_err().kind(), io::ErrorKind::NotFound);

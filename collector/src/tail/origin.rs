@@ -1,5 +1,6 @@
 //! The files of one origin, in the order in which they are read.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use binnacle_model::LogTime;
@@ -7,7 +8,7 @@ use binnacle_model::push::Pair;
 
 use super::checkpoint::{Checkpoint, Checkpoints};
 use super::file::{Identity, LogFile, Phase};
-use super::identity::{First, file_key};
+use super::identity::{First, Inode, file_key};
 use super::listing::{Listing, Order};
 use super::open::Root;
 use super::pack::encode_stream;
@@ -26,6 +27,8 @@ pub(super) struct Origin {
     pub(super) files: Vec<LogFile>,
     /// Bytes that vanished before they were acknowledged.
     pub(super) lost_bytes: u64,
+    /// How often files were truncated: each time it is another file.
+    pub(super) generations: HashMap<Inode, u32>,
 }
 
 impl Origin {
@@ -38,6 +41,7 @@ impl Origin {
             format: listing.format,
             files: Vec::new(),
             lost_bytes: 0,
+            generations: HashMap::new(),
         }
     }
 
@@ -104,6 +108,10 @@ impl Origin {
     /// The file to read on in: the oldest of which not all was given out.
     pub(super) fn next(&self, now: LogTime) -> Option<usize> {
         for (at, file) in self.files.iter().enumerate() {
+            // Others do not wait for what cannot be read now, or will be another file after the next look.
+            if file.is_unreadable || file.is_cut_short() {
+                continue;
+            }
             if file.is_ready(self.takes_no_more(at), now) {
                 return Some(at);
             }
@@ -128,7 +136,8 @@ impl Origin {
         let (mut unknown, mut refused) = (Vec::new(), Vec::new());
         for at in 0..self.files.len() {
             let file = &self.files[at];
-            if file.identity.is_some() || file.gone.is_some() || (file.size == 0 && !file.is_compressed()) {
+            let is_out_of_reach = file.gone.is_some() && file.source.is_none();
+            if file.identity.is_some() || is_out_of_reach || (file.size == 0 && !file.is_compressed()) {
                 continue;
             }
             let takes_no_more = self.takes_no_more(at);
@@ -139,6 +148,7 @@ impl Origin {
                 Err(error) => {
                     if error.kind() != std::io::ErrorKind::NotFound {
                         refused.push((self.files[at].path.clone(), error.to_string()));
+                        self.files[at].is_unreadable = true;
                     }
                     continue;
                 }
@@ -147,12 +157,15 @@ impl Origin {
                 continue;
             }
             self.files[at].phase = Phase::New;
+            let inode = self.files[at].inode;
+            if let Some(generation) = self.generation(inode, checkpoints) {
+                self.generations.insert(inode, generation);
+            }
             let key = self.key_of(at, node, first, &begin, checkpoints);
             let file = &mut self.files[at];
             let is_newborn = file.inode.born_ns().is_some_and(|born| born as i128 > i128::from(started.0));
-            if let Some(checkpoint) = checkpoints.get(&key) {
-                file.place(checkpoint.offset, checkpoint.passing);
-            } else if is_newborn && !file.is_compressed() {
+            // What a checkpoint says may be seconds old, and what was given out since then must not be joined anew.
+            if is_newborn && !file.is_compressed() && checkpoints.get(&key).is_none() {
                 file.place(0, None);
             } else {
                 unknown.push(key.clone());
@@ -172,9 +185,12 @@ impl Origin {
         let is_container = self.format == LineFormat::Container;
         let lasts = |other: &LogFile| other.gone.is_none() && !other.is_spooled() && !other.is_cut_short();
         let known = (0..self.files.len()).filter(|other| *other != at && is_same(&self.files[*other]));
-        let mut known = known.filter(|other| is_container || !lasts(&self.files[*other]));
-        let Some(other) = known.next() else { return false };
-        drop(known);
+        let mut known: Vec<usize> =
+            known.filter(|other| is_container || !lasts(&self.files[*other])).collect();
+        if known.len() > 1 {
+            known.retain(|other| self.files[*other].size == self.files[at].size);
+        }
+        let [other] = known[..] else { return false };
         if lasts(&self.files[other]) || self.files[other].is_spooled() {
             self.files[at].phase = Phase::Copy;
             return true;
@@ -192,7 +208,11 @@ impl Origin {
         if self.format == LineFormat::Container {
             return file_key(node, &format!("{}/{}", self.name, file.order.restart), None, begin);
         }
-        let key = file_key(node, &self.name, Some(file.inode), begin);
+        let mut begin = begin.to_vec();
+        if let Some(generation) = self.generations.get(&file.inode) {
+            begin.extend_from_slice(&generation.to_le_bytes());
+        }
+        let key = file_key(node, &self.name, Some(file.inode), &begin);
         if !file.is_compressed() || checkpoints.get(&key).is_some() {
             return key;
         }
@@ -211,5 +231,29 @@ impl Origin {
             [(found, _)] => found.clone(),
             _ => key,
         }
+    }
+
+    /// Takes over how far the store has files.
+    pub(super) fn place(&mut self, marks: &HashMap<String, u64>, checkpoints: &Checkpoints) {
+        for file in self.files.iter_mut().filter(|file| file.phase == Phase::New) {
+            let Some(identity) = &file.identity else { continue };
+            let Some(mark) = marks.get(&identity.key) else { continue };
+            // It was truncated while nobody looked, and begins as it did before.
+            if self.format == LineFormat::Plain && !file.is_compressed() && *mark > file.size {
+                *self.generations.entry(file.inode).or_default() += 1;
+                file.identity = None;
+                continue;
+            }
+            let known = checkpoints.get(&identity.key).filter(|known| known.offset == *mark);
+            file.place(*mark, known.and_then(|known| known.passing));
+        }
+    }
+
+    /// How often a plain file was truncated, if it was: it may begin as it did before.
+    fn generation(&self, inode: Inode, checkpoints: &Checkpoints) -> Option<u32> {
+        let saved = checkpoints.iter().map(|(_, known)| known);
+        let saved = saved.filter(|known| known.inode == inode.number() && known.origin == self.name);
+        let saved = saved.map(|known| known.generation).max();
+        saved.max(self.generations.get(&inode).copied()).filter(|generation| *generation > 0)
     }
 }

@@ -41,6 +41,8 @@ impl Marks {
         for batch in push.batches.iter_mut().filter(|batch| !batch.file.is_empty()) {
             let known = self.by_file.get(&FileId(batch.file.clone())).copied();
             let Some(mark) = reached.get(&batch.file).copied().max(known) else {
+                // Whatever came before was never here, or is forgotten.
+                report.gap_bytes += batch.from;
                 reached.insert(batch.file.clone(), batch.to);
                 continue;
             };
@@ -90,8 +92,11 @@ mod tests {
         ];
         let mut push = LogPush { batches: parts };
         let report = marks.skip_known(&mut push);
-        assert_eq!(report, LogAppendReport { appended: 4 + 3 + 6 + 3 + 1, duplicate: 2 + 1, gap_bytes: 5 });
+        assert_eq!(
+            report,
+            LogAppendReport { appended: 4 + 3 + 6 + 3 + 1 + 1, duplicate: 2 + 1, gap_bytes: 5 + 7 }
+        );
         push.batches.iter().for_each(|batch| marks.raise(batch));
-        assert_eq!(marks.of(&["f".into(), "g".into(), "h".into()]), [26, 6, 0]);
+        assert_eq!(marks.of(&["f".into(), "g".into(), "h".into(), "i".into()]), [26, 6, 8, 0]);
     }
 }

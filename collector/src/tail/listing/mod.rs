@@ -92,6 +92,8 @@ pub(super) struct Scanner {
     dirs: HashMap<PathBuf, Seen>,
     /// Names of origins, by the directory that they were found in.
     origins: HashMap<PathBuf, HashSet<String>>,
+    /// Origins that the last look listed.
+    listed: HashSet<String>,
 }
 
 /// A directory as it was when it was listed.
@@ -110,6 +112,7 @@ impl Scanner {
             links: HashSet::new(),
             dirs: HashMap::new(),
             origins: HashMap::new(),
+            listed: HashSet::new(),
         }
     }
 
@@ -121,10 +124,16 @@ impl Scanner {
             Input::Containers(dir) => self.scan_pods(&dir, &mut there, &mut scan),
             Input::Files { pattern, service } => self.scan_pattern(&pattern, &service, &mut there, &mut scan),
         }
+        self.listed = scan.changed.iter().map(|listing| listing.name.clone()).collect();
         self.dirs.retain(|dir, _| there.contains(dir));
         let gone: Vec<PathBuf> = self.origins.keys().filter(|dir| !there.contains(*dir)).cloned().collect();
         scan.gone.extend(gone.iter().filter_map(|dir| self.origins.remove(dir)).flatten());
         scan
+    }
+
+    /// Whether the last look listed the directory of an origin, rather than trust that nothing changed.
+    pub(super) fn is_fresh(&self, origin: &str) -> bool {
+        self.listed.contains(origin)
     }
 
     /// Lists the directory of an origin again at the next look, whether it changed or not.
@@ -142,7 +151,7 @@ impl Scanner {
             for pod in self.list(&path, there).0 {
                 for dir in self.list(&pod, there).0 {
                     let (files, is_new) = self.list(&dir, there);
-                    if is_new && !files.is_empty() {
+                    if is_new && (!files.is_empty() || self.origins.contains_key(&dir)) {
                         let listings = self.list_container(&dir, files, &root, scan);
                         let is_docker = listings.iter().any(|listing| listing.name.ends_with(DOCKER_ORIGIN));
                         // Its files lie in another directory, whose changes are not seen in this one.
@@ -181,15 +190,20 @@ impl Scanner {
             }
             self.links.insert(link);
         }
-        for path in found {
+        found.extend(self.roots.keys().cloned());
+        self.roots.retain(|path, _| path.is_dir());
+        for path in found.into_iter().filter(|path| path.is_dir()) {
             self.root(path, scan);
         }
-        self.roots.retain(|path, _| path.is_dir());
     }
 
     fn root(&mut self, path: PathBuf, scan: &mut Scan) -> Option<Arc<Root>> {
-        if let Some(root) = self.roots.get(&path) {
+        if let Some(root) = self.roots.get(&path).filter(|root| root.is_current()) {
             return Some(Arc::clone(root));
+        }
+        // What was seen beneath another directory of this name says nothing.
+        if self.roots.remove(&path).is_some() {
+            self.dirs.retain(|dir, _| !dir.starts_with(&path));
         }
         match Root::open(&path) {
             Ok(root) => {
@@ -202,6 +216,16 @@ impl Scanner {
                 None
             }
         }
+    }
+
+    /// Without what is being compressed beside its original: that is read as long as it is there.
+    fn without_twins(entries: Vec<PathBuf>) -> Vec<PathBuf> {
+        let all: HashSet<PathBuf> = entries.iter().cloned().collect();
+        let is_twin = |path: &PathBuf| {
+            path.extension().is_some_and(|extension| extension == "gz")
+                && all.contains(&path.with_extension(""))
+        };
+        entries.into_iter().filter(|path| !is_twin(path)).collect()
     }
 
     /// What is in a directory, and whether that may have changed since the last look.
@@ -252,7 +276,7 @@ impl Scanner {
         };
         let mut files = Vec::new();
         let mut of_docker = Vec::new();
-        for path in entries {
+        for path in Self::without_twins(entries) {
             let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             let Some((restart, rest)) = name.split_once(".log") else { continue };
             let Ok(restart) = restart.parse() else { continue };
@@ -295,9 +319,17 @@ impl Scanner {
         let node = self.node.clone();
         let stream: Arc<[Pair]> = pairs(&[("node", &node), ("service", service), ("app", service)]).into();
         for dir in dirs {
+            // First, because another directory of this name is listed anew.
+            if self.roots.get(&dir).is_some_and(|root| !root.is_current()) {
+                self.roots.remove(&dir);
+                self.dirs.remove(&dir);
+            }
             let (entries, is_new) = self.list(&dir, there);
-            let Some(root) = is_new.then(|| self.root(dir.clone(), scan)).flatten() else { continue };
-            let families = families(entries, &wanted, scan);
+            if !there.contains(&dir) {
+                continue;
+            }
+            let Some(root) = self.root(dir.clone(), scan).filter(|_| is_new) else { continue };
+            let families = families(Self::without_twins(entries), &wanted, scan);
             let listing = |(base, files): (String, Vec<Listed>)| Listing {
                 name: dir.join(base).display().to_string(),
                 root: Arc::clone(&root),
@@ -308,6 +340,7 @@ impl Scanner {
             let listings = families.into_iter().map(listing).collect();
             self.found(dir, listings, scan);
         }
+        self.roots.retain(|dir, _| there.contains(dir));
     }
 
     /// The directories that a pattern names, each part of which may hold `*`.

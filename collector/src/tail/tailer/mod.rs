@@ -16,6 +16,7 @@ use super::checkpoint::{Checkpoint, Checkpoints};
 use super::cri::IOSTREAMS;
 use super::edge::{Asked, Edge, Verdict};
 use super::file::{Phase, ReadError, Turn};
+use super::identity::Inode;
 use super::listing::{Listing, Scanner};
 use super::origin::Origin;
 use super::pack::{Entry, Pack, Part};
@@ -37,6 +38,9 @@ const IDLE_NS: i64 = 10_000_000_000;
 
 /// Checkpoints are a cache of what the store knows, so that they need not be written at each batch.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
+
+/// After a start, so long until files that are not there count as gone: their directory may be mounted late.
+const FIND_LOST_AFTER: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
 
 /// The store is told this often how much stands in files.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
@@ -125,12 +129,13 @@ impl Tailer {
     pub fn run(mut self, stop: &AtomicBool) {
         let (mut saved, mut scan_at, mut poll_at) = (Instant::now(), Instant::now(), Instant::now());
         let mut report_at = Instant::now() + SCAN_MAX;
+        let lost_at = Instant::now() + FIND_LOST_AFTER;
         let mut has_found_lost = false;
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
             if now >= scan_at {
                 self.scan();
-                if !std::mem::replace(&mut has_found_lost, true) {
+                if now >= lost_at && !std::mem::replace(&mut has_found_lost, true) {
                     self.find_lost();
                 }
                 if now >= report_at {
@@ -177,6 +182,8 @@ impl Tailer {
                     passing: file.passing_acknowledged,
                     origin: origin.name.clone(),
                     first: identity.first,
+                    inode: file.inode.number(),
+                    generation: origin.generations.get(&file.inode).copied().unwrap_or_default(),
                 };
                 self.checkpoints.set(&identity.key, checkpoint);
             }
@@ -195,8 +202,10 @@ impl Tailer {
         }
         for name in scan.gone {
             let origin = self.by_name.get(&name).and_then(|number| self.origins.get_mut(number));
-            let files = origin.into_iter().flat_map(|origin| &mut origin.files);
-            files.filter(|file| !file.is_spooled()).for_each(|file| _ = file.gone.get_or_insert(now));
+            let Some(origin) = origin else { continue };
+            origin.generations.clear();
+            let files = origin.files.iter_mut().filter(|file| !file.is_spooled());
+            files.for_each(|file| _ = file.gone.get_or_insert(now));
         }
         for listing in scan.changed {
             if self.is_excluded(&listing) {
@@ -210,7 +219,7 @@ impl Tailer {
         for number in self.origins.keys().copied().collect::<Vec<_>>() {
             self.look_at(number, now);
         }
-        self.origins.retain(|_, origin| !origin.files.is_empty());
+        self.origins.retain(|_, origin| !origin.files.is_empty() || !origin.generations.is_empty());
         self.by_name.retain(|_, number| self.origins.contains_key(number));
         for path in self.spool.expired(now) {
             self.give_up_spooled(&path);
@@ -224,6 +233,22 @@ impl Tailer {
         let label =
             |name| listing.stream.iter().find(|pair| pair.name == name).map_or("", |pair| &pair.value);
         self.edge.excludes(label("namespace"), label("container"))
+    }
+
+    /// Of files that were truncated before the last listing of their directory: those that no copy has.
+    fn let_go_of_truncated(&mut self, number: u64) {
+        let Some(origin) = self.origins.get(&number) else { return };
+        let is_due = self.scanner.is_fresh(&origin.name);
+        let cut = (0..origin.files.len()).rev().filter(|at| origin.files[*at].is_cut_short());
+        let cut: Vec<usize> = cut.collect();
+        if cut.is_empty() {
+            return;
+        }
+        if !is_due {
+            self.scanner.forget(&origin.name);
+            return;
+        }
+        cut.into_iter().for_each(|at| self.truncated(number, at));
     }
 
     fn refuse(&mut self, path: PathBuf, reason: &str) {
@@ -252,8 +277,12 @@ impl Tailer {
             }
             let size = match &file.source {
                 Some(source) => source.size().map(|(size, _)| size),
-                None => std::fs::symlink_metadata(&file.path).map(|metadata| metadata.len()),
+                // Another file may have its name by now.
+                None => std::fs::symlink_metadata(&file.path).map(|metadata| {
+                    if Inode::of(&metadata) == file.inode { metadata.len() } else { file.size }
+                }),
             };
+            file.is_unreadable = false;
             if let Ok(size) = size {
                 file.saw(size);
             }
@@ -274,6 +303,7 @@ impl Tailer {
         for (path, reason) in refused {
             self.refuse(path, &reason);
         }
+        self.let_go_of_truncated(number);
         self.let_go(number, now);
     }
 
@@ -335,8 +365,9 @@ impl Tailer {
         let turn = match file.read(&root, how, takes_no_more, now, (&mut self.buffer, &mut self.cutter)) {
             Ok(turn) => turn,
             Err(ReadError::Truncated) => {
-                self.truncated(number, at);
-                return true;
+                // The next look lists its directory, so that a copy is known before it is decided what is lost.
+                self.scanner.forget(&origin.name);
+                return false;
             }
             Err(ReadError::Io(error)) => {
                 let path = file.path.clone();
@@ -344,6 +375,7 @@ impl Tailer {
                 if error.kind() == std::io::ErrorKind::NotFound {
                     file.gone.get_or_insert(now);
                 } else {
+                    file.is_unreadable = true;
                     self.refuse(path, &error.to_string());
                 }
                 return false;
@@ -404,21 +436,17 @@ impl Tailer {
     }
 
     /// What is there now is another file under the same name (L3). What was not read of the one before may stand in a
-    /// copy; then that goes on with its place.
+    /// copy; then that goes on with its place. Called after its directory was listed anew.
     fn truncated(&mut self, number: u64, at: usize) {
         self.telemetry.files_truncated.inc();
         let Some(origin) = self.origins.get_mut(&number) else { return };
-        let name = origin.files[at].number;
-        // Copies are looked at again, now that this one has changed.
-        origin.identify(&self.options.node, &self.checkpoints, self.started);
-        let Some(at) = origin.files.iter().position(|file| file.number == name) else { return };
-        if origin.files[at].is_cut_short() {
-            vanished::lose(origin, at, &self.telemetry);
-            let file = origin.files.remove(at);
-            if let Some(identity) = &file.identity {
-                self.checkpoints.forget(&identity.key);
-            }
+        vanished::lose(origin, at, &self.telemetry);
+        let file = origin.files.remove(at);
+        *origin.generations.entry(file.inode).or_default() += 1;
+        if let Some(identity) = &file.identity {
+            self.checkpoints.forget(&identity.key);
         }
+        self.by_file.remove(&file.number);
         // The next look finds what is there now as a new file.
         self.scanner.forget(&origin.name);
     }
@@ -453,14 +481,7 @@ impl Tailer {
             Answer::Reported => {}
             Answer::Marks(marks) => {
                 let marks: HashMap<String, u64> = marks.into_iter().collect();
-                for file in self.origins.values_mut().flat_map(|origin| &mut origin.files) {
-                    let Some(identity) = file.identity.as_ref().filter(|_| file.phase == Phase::New) else {
-                        continue;
-                    };
-                    if let Some(mark) = marks.get(&identity.key) {
-                        file.place(*mark, None);
-                    }
-                }
+                self.origins.values_mut().for_each(|origin| origin.place(&marks, &self.checkpoints));
                 marks.iter().for_each(|(key, mark)| self.lost_behind(key, *mark));
             }
             Answer::Sent { mut pack, refused } => {

@@ -19,7 +19,7 @@ use crate::Telemetry;
 const GONE_NS: i64 = 2_000_000_000;
 
 /// What vanished is spooled after this long even if the store answers: it is too slow.
-const SLOW_NS: i64 = 20_000_000_000;
+const SLOW_NS: i64 = 3_000_000_000;
 
 impl Tailer {
     /// Of files that are no more in their directory: forgets what was acknowledged, spools or counts the rest.
@@ -32,7 +32,11 @@ impl Tailer {
                 continue;
             }
             file.look_at_last_size();
-            let is_done = file.identity.is_none() || file.is_copy() || file.lag() == 0;
+            if file.identity.is_none() && file.source.is_none() && file.size > 0 {
+                lose(origin, at, &self.telemetry);
+            }
+            let file = &mut origin.files[at];
+            let is_done = (file.identity.is_none() && file.size == 0) || file.is_copy() || file.lag() == 0;
             if !is_done && !file.is_spooled() {
                 if file.source.is_none() {
                     lose(origin, at, &self.telemetry);
@@ -68,13 +72,9 @@ impl Tailer {
             };
             let number = self.origin_of(&listing);
             let identity = said.identity();
-            let place = self.checkpoints.get(&identity.key).map(|known| (known.offset, known.passing));
             self.numbers += 1;
             let mut file = LogFile::spooled(self.numbers, path, said.order(), (said.base, said.size));
-            match place {
-                Some((offset, passing)) => file.place(offset, passing),
-                None => self.to_ask.push(identity.key.clone()),
-            }
+            self.to_ask.push(identity.key.clone());
             file.identity = Some(identity);
             self.by_file.insert(file.number, number);
             if let Some(origin) = self.origins.get_mut(&number) {
@@ -123,6 +123,10 @@ impl Tailer {
     /// The store has a file that is gone up to `mark`.
     pub(super) fn lost_behind(&mut self, key: &str, mark: u64) {
         let Some(checkpoint) = self.perhaps_lost.remove(key) else { return };
+        let mut files = self.origins.values().flat_map(|origin| &origin.files);
+        if files.any(|file| file.identity.as_ref().is_some_and(|known| known.key == key)) {
+            return;
+        }
         self.checkpoints.forget(key);
         let bytes = checkpoint.size.saturating_sub(mark.max(checkpoint.offset));
         if bytes > 0 {

@@ -179,7 +179,7 @@ fn gzip(from: &Path, to: &Path) {
 
 /// Looks, reads and sends until nothing is left to do, or the store answers no more.
 fn round(tailer: &mut Tailer) {
-    for _ in 0..3 {
+    for _ in 0..5 {
         tailer.scan();
         tailer.ask();
         loop {
@@ -405,6 +405,69 @@ fn a_checkpoint_that_is_old_makes_nothing_lost() {
     tailer.find_lost();
     round(&mut tailer);
     assert_eq!(bed.telemetry.lost_bytes.get(), 0, "the store has it all");
+}
+
+#[test]
+fn a_trace_that_grew_after_it_was_given_out_and_a_crash_loses_no_line() {
+    let bed = Bed::new();
+    let mut tailer = bed.tailer();
+    bed.raw("2026-11-21T20:50:57.1Z stdout F started\n");
+    round(&mut tailer);
+    tailer.save();
+    bed.raw("2026-11-21T20:50:57.2Z stdout F java.lang.IllegalStateException: no\n");
+    round(&mut tailer);
+    bed.wait(2);
+    round(&mut tailer);
+    assert_eq!(bed.store.count(), 2, "its beginning was given out");
+    drop(tailer);
+    bed.raw("2026-11-21T20:50:58.1Z stdout F \tat a.B.c(B.java:1)\n");
+    round(&mut bed.tailer());
+    assert_eq!(
+        bed.store.lines()[2..],
+        ["\tat a.B.c(B.java:1)"],
+        "the checkpoint is older than what the store has"
+    );
+}
+
+#[test]
+fn a_directory_that_vanishes_and_comes_back_is_read_again() {
+    let mut bed = Bed::new();
+    let mut tailer = bed.tailer();
+    bed.write(3);
+    round(&mut tailer);
+    fs::rename(bed.dir.path().join("pods"), bed.dir.path().join("away")).unwrap();
+    fs::create_dir_all(bed.dir.path().join(CONTAINER)).unwrap();
+    bed.write(3);
+    round(&mut tailer);
+    assert_eq!(bed.store.lines(), bed.want());
+}
+
+#[test]
+fn a_file_that_cannot_be_read_holds_no_other_back() {
+    let mut bed = Bed::new();
+    bed.write(3);
+    bed.rotate("20261121-205058");
+    bed.write(2);
+    // Another file system's, such as a directory that is bound there: it cannot be opened as a file.
+    fs::create_dir(bed.rotated("20261121-205059")).unwrap();
+    std::os::unix::fs::symlink("nowhere", bed.rotated("20261121-205057.gz")).unwrap();
+    fs::write(bed.rotated("20261121-205056.gz"), "no gzip at all").unwrap();
+    round(&mut bed.tailer());
+    assert_eq!(bed.store.lines(), bed.want());
+}
+
+#[test]
+fn a_store_that_lost_what_it_had_is_sent_what_is_still_there() {
+    let mut bed = Bed::new();
+    let mut tailer = bed.tailer();
+    bed.write(3);
+    round(&mut tailer);
+    tailer.save();
+    drop(tailer);
+    *bed.store.state.lock().unwrap() = Default::default();
+    bed.write(1);
+    round(&mut bed.tailer());
+    assert_eq!(bed.store.lines(), bed.want());
 }
 
 #[test]

@@ -110,3 +110,46 @@ fn a_last_line_without_an_end_waits_and_is_given_out() {
     round(&mut tailer);
     assert_eq!(plain.bed.store.lines(), ["no end yet", "last", " and more"], "nothing of it is lost");
 }
+
+#[test]
+fn a_file_that_is_compressed_beside_its_original_comes_once() {
+    let plain = Plain::new();
+    plain.append("app.log", "# heading\none\n", 1);
+    let mut tailer = plain.tailer();
+    round(&mut tailer);
+    plain.append("app.log", "two\n", 2);
+    plain.rename("app.log", "app.log.1");
+    plain.append("app.log", "# heading\nthree\n", 3);
+    gzip(&plain.dir.join("app.log.1"), &plain.dir.join("app.log.1.gz"));
+    round(&mut tailer);
+    fs::remove_file(plain.dir.join("app.log.1")).unwrap();
+    round(&mut tailer);
+    assert_eq!(plain.bed.store.lines(), ["# heading", "one", "two", "# heading", "three"]);
+}
+
+#[test]
+fn a_truncated_file_that_begins_as_it_did_is_another_one() {
+    let plain = Plain::new();
+    plain.append("app.log", "# heading\none\ntwo\n", 1);
+    let mut tailer = plain.tailer();
+    round(&mut tailer);
+    fs::write(plain.dir.join("app.log"), "# heading\n").unwrap();
+    round(&mut tailer);
+    plain.append("app.log", "three\n", 2);
+    round(&mut tailer);
+    tailer.save();
+    drop(tailer);
+    plain.append("app.log", "four\n", 2);
+    let mut tailer = plain.tailer();
+    round(&mut tailer);
+    tailer.save();
+    assert_eq!(plain.bed.store.lines(), ["# heading", "one", "two", "# heading", "three", "four"]);
+    drop(tailer);
+    plain.append("app.log", "five\n", 2);
+    round(&mut plain.tailer());
+    assert_eq!(plain.bed.store.lines().last().unwrap(), "five", "over more than one start");
+    fs::write(plain.dir.join("app.log"), "# heading\nsix\n").unwrap();
+    fs::remove_dir_all(plain.bed.dir.path().join("state")).unwrap();
+    round(&mut plain.tailer());
+    assert_eq!(plain.bed.store.lines().last().unwrap(), "six", "while nobody looked");
+}
