@@ -89,6 +89,7 @@ mod tests {
             batch("f", 14, 20),
             batch("g", 2, 6),
             batch("f", 25, 26),
+            batch("h", 7, 8),
         ];
         let mut push = LogPush { batches: parts };
         let report = marks.skip_known(&mut push);

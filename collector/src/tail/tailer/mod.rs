@@ -272,7 +272,8 @@ impl Tailer {
     fn look_at(&mut self, number: u64, now: LogTime) {
         let Some(origin) = self.origins.get_mut(&number) else { return };
         for file in &mut origin.files {
-            if file.is_compressed() || file.gone.is_some() || file.is_spooled() {
+            file.is_unreadable = false;
+            if file.is_compressed() || file.gone.is_some() {
                 continue;
             }
             let size = match &file.source {
@@ -282,7 +283,6 @@ impl Tailer {
                     if Inode::of(&metadata) == file.inode { metadata.len() } else { file.size }
                 }),
             };
-            file.is_unreadable = false;
             if let Ok(size) = size {
                 file.saw(size);
             }
@@ -517,8 +517,9 @@ impl Tailer {
         for origin in self.origins.values() {
             for file in origin.files.iter().filter(|file| file.source.is_some()) {
                 count += 1;
-                let keeps = file.gone.is_some() || file.lag() > 0;
-                if !keeps || count > OPEN_MAX {
+                // What was deleted can be read by its open file alone.
+                let is_needed = file.lag() > 0 && count <= OPEN_MAX;
+                if file.gone.is_none() && !is_needed {
                     open.push((file.last_read, file.number));
                 }
             }

@@ -6,8 +6,8 @@
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::Archive;
 use crate::fs::{Disk, ReadFile};
@@ -32,6 +32,8 @@ pub(crate) struct Object {
     number: u64,
     /// What its first bytes are, so that nobody has to ask for them.
     header: Option<[u8; HEADER_BYTES]>,
+    /// Held by whoever asks the bucket: two threads that want the same bytes ask once.
+    asking: Mutex<()>,
 }
 
 impl Object {
@@ -43,7 +45,7 @@ impl Object {
 
     pub(super) fn index(archive: &Arc<Archive>, key: String, bytes: u64) -> Self {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self { archive: Arc::clone(archive), key, bytes, number, header: None }
+        Self { archive: Arc::clone(archive), key, bytes, number, header: None, asking: Mutex::default() }
     }
 
     /// The archive that it is in.
@@ -91,6 +93,11 @@ impl Object {
                 Some(span.map_or((number, number), |(first, _)| (first, number)))
             })
         };
+        let mut asking = None;
+        if missing(&found).is_some() {
+            asking = Some(self.asking.lock().unwrap_or_else(PoisonError::into_inner));
+            found = wanted.clone().map(|chunk| cache.get((self.number, chunk))).collect();
+        }
         let Some((first, last)) = missing(&found) else {
             self.archive.telemetry.log_archive_cache_hits.inc_by(found.len() as u64);
             return Ok(found.into_iter().flatten().collect());
@@ -106,6 +113,7 @@ impl Object {
                 found[(chunk - wanted.start()) as usize] = Some(arc);
             }
         }
+        drop(asking);
         self.archive.telemetry.log_archive_cache_bytes.set(cache.bytes() as i64);
         Ok(found.into_iter().flatten().collect())
     }
