@@ -366,8 +366,9 @@ fn main() -> ExitCode {
 
 fn start_logging(cli: &Cli) -> anyhow::Result<()> {
     use anyhow::Context;
-    let filter = tracing_subscriber::EnvFilter::try_new(format!("{},tantivy=warn", cli.log_level))
-        .with_context(|| format!("--log-level {:?}", cli.log_level))?;
+    let filter =
+        tracing_subscriber::EnvFilter::try_new(format!("{},tantivy=warn,kube_client=off", cli.log_level))
+            .with_context(|| format!("--log-level {:?}", cli.log_level))?;
     // A closed pipe behind standard error must not end anything but the log.
     let builder = tracing_subscriber::fmt()
         .with_env_filter(filter)

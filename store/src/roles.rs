@@ -9,11 +9,11 @@ use binnacle_model::storage::{
     Admin, AppendError, AppendReport, AppendedSoon, Appender, Deadline, KnownPatterns, LabelSets,
     LogAggregate, LogAppendReport, LogAppender, LogContext, LogDeletion, LogFeed, LogFields, LogGroups,
     LogKeeper, LogOrder, LogPage, LogPartition, LogPattern, LogPatterns, LogRequest, LogSearcher, LogSlices,
-    LogStreams, LogSubscriber, LogVisit, Metadata, MetricFeed, MetricFollower, Names, PageRequest, Queried,
-    QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet,
-    StorageError, StoredBlock, Wanted,
+    LogStreams, LogSubscriber, LogVisit, Metadata, MetricFeed, MetricFollower, Names, PageRequest,
+    PodCatalog, PodMetadata, PodSink, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries,
+    SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
 };
-use binnacle_model::{LogTime, Matcher, TimeRange, Timestamp};
+use binnacle_model::{Labels, LogTime, Matcher, TimeRange, Timestamp};
 
 use crate::Store;
 
@@ -63,6 +63,31 @@ impl Appender for Store {
         if let Err(error) = self.catalog.add_metadata(metadata) {
             tracing::warn!(%error, "metadata of metrics was not saved");
         }
+    }
+}
+
+impl PodSink for Store {
+    fn save_pods(&self, pods: &[PodMetadata]) -> Result<(), AppendError> {
+        pods.iter().try_for_each(PodMetadata::check).map_err(AppendError::Invalid)?;
+        let saved = self.catalog.save_pods(pods, self.clock.now_ns());
+        saved.map_err(|error| AppendError::Unavailable(error.to_string()))
+    }
+}
+
+impl PodCatalog for Store {
+    fn generation(&self) -> u64 {
+        self.catalog.pods_generation()
+    }
+
+    fn pod(&self, uid: &str) -> Option<Labels> {
+        self.catalog.pod(uid)
+    }
+
+    fn each_set(
+        &self,
+        visit: &mut dyn FnMut(&Labels, &mut dyn Iterator<Item = &str>) -> Result<(), StorageError>,
+    ) -> Result<(), StorageError> {
+        self.catalog.each_set_of_pods(visit)
     }
 }
 

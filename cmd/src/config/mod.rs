@@ -1,6 +1,7 @@
 //! The configuration file: Binnacle's own, or a plain `prometheus.yml`. They are one schema: ours adds
-//! `log_metric_files`, `logs`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
+//! `kubernetes`, `log_metric_files`, `logs`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
 
+mod kubernetes;
 mod log_metrics;
 mod logs;
 mod scrapes;
@@ -26,6 +27,8 @@ use binnacle_store::{LogOptions, MetricOptions, ShortRetention};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+pub(crate) use kubernetes::KubernetesConfig;
+use kubernetes::RawKubernetes;
 use log_metrics::read_log_metrics;
 pub(crate) use logs::Archives;
 use logs::{RawLogStorage, read_logs};
@@ -61,6 +64,7 @@ struct RawConfig {
     storage: RawStorage,
     #[serde(deserialize_with = "null_is_default")]
     store: RawStore,
+    kubernetes: Option<RawKubernetes>,
     alerting: Option<IgnoredAny>,
     remote_write: Option<Vec<RawRemoteWrite>>,
     remote_read: Option<IgnoredAny>,
@@ -166,6 +170,8 @@ pub(crate) struct Config {
     pub(crate) logs: LogOptions,
     /// Where partitions of logs lie beside the data directory.
     pub(crate) archives: Archives,
+    /// What is read from the API of a cluster.
+    pub(crate) kubernetes: Option<KubernetesConfig>,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
     /// Servers that are sent what is stored.
@@ -228,6 +234,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     for (at, tail) in raw.logs.into_iter().enumerate() {
         config.tails.push(tail.check(&format!("{file}: logs[{at}]"), dir)?);
     }
+    config.kubernetes = raw.kubernetes.map(|raw| raw.check(file, dir)).transpose()?;
     read_tsdb(file, &raw.storage.tsdb, &mut config)?;
     if config.metric_retention.is_some_and(|retention| retention < RETENTION_MIN) {
         bail!("{file}: storage.tsdb.retention.time must be 2h at least, the span of one block");

@@ -14,8 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use super::own_routes::own_routes;
 use super::reload::Reloader;
-use super::tailers::Tailers;
-use super::{SELF_INTERVAL, hostname, own, read_selector, register_build, runtime, wait_for_signal};
+use super::tailers::{Node, Tailers};
+use super::{
+    SELF_INTERVAL, hostname, kubernetes, own, read_selector, register_build, runtime, wait_for_signal,
+};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, TailConfig};
 use crate::stage::Stage;
@@ -44,10 +46,11 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     let mut registry = Registry::with_prefix("binnacle");
     let telemetry = binnacle_collector::Telemetry::new(&mut registry);
     register_build(&mut registry);
-    let registry = Arc::new(registry);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let stop = CancellationToken::new();
     let producers = TaskTracker::new();
+    let pods = kubernetes::watch_node(&config, remote.clone(), &mut registry, (&producers, &stop));
+    let registry = Arc::new(registry);
     let node = config.node.clone().unwrap_or_else(hostname);
     if args.file.is_none() {
         let own_url = format!("http://{node}");
@@ -61,7 +64,8 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
         None => std::mem::take(&mut config.tails),
     };
     let sink: Arc<dyn LogSink> = remote;
-    let tailers = Tailers::start(tails, &args.state, &node, &sink, &clock, &telemetry)?;
+    let node = Node { name: node, state_dir: args.state.clone(), pods };
+    let tailers = Tailers::start(tails, &node, &sink, &clock, &telemetry)?;
     let reloader = Arc::new(Reloader::of_collect(args.config.clone(), &config, &scraper));
     reloader.listen(&producers, &stop);
     let router =

@@ -1,6 +1,7 @@
 //! `serve` and `collect`: opens the parts, introduces them, and stops them in order.
 
 mod collect;
+mod kubernetes;
 mod own_routes;
 mod reload;
 mod tailers;
@@ -13,13 +14,14 @@ use axum::Router;
 use binnacle_alerting::notify::{AlertSink, Dispatcher, Sender, SentAlert};
 use binnacle_alerting::rules::{Evaluator, Settings};
 use binnacle_alerting::{AlertDb, http as alert_http};
-use binnacle_collector::intake::{Intake, SyslogListeners, grpc_router};
+use binnacle_collector::intake::{Intake, Stores, SyslogListeners, grpc_router};
 use binnacle_collector::remote_write::{RemoteWrite, Telemetry as RemoteTelemetry};
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
 use binnacle_collector::tail::{LocalSink, LogSink};
 use binnacle_model::storage::{Admin, Appender, LogAppender, Queryable};
 use binnacle_model::time::Clock;
 use binnacle_query::http::{Gate, ReadApi, Usage};
+use binnacle_query::logs::WithPods;
 use binnacle_query::promql::{Features, Limits, parse_selector};
 use binnacle_store::archive::{ArchiveOptions, AttachOptions};
 use binnacle_store::{LogOptions, Maintenance, MetricOptions, Options, ReplayProgress, Store, Telemetry};
@@ -150,11 +152,12 @@ pub(crate) async fn start(
     let collector = binnacle_collector::Telemetry::new(&mut registry);
     let alerting = binnacle_alerting::Telemetry::new(&mut registry);
     register_build(&mut registry);
-    let registry = Arc::new(registry);
 
     // Producers stop first, then rules, then what they write to.
     let (produce, evaluate) = (CancellationToken::new(), CancellationToken::new());
     let (producers, rules) = (TaskTracker::new(), TaskTracker::new());
+    let pods = kubernetes::watch_node(&config, store.clone(), &mut registry, (&producers, &produce));
+    let registry = Arc::new(registry);
     let evaluating = (&rules, &evaluate);
     let counted = log_metrics::start(&config, &store, &clock, alerting.clone(), evaluating).await?;
     if let Some(interval) = own_targets {
@@ -171,11 +174,10 @@ pub(crate) async fn start(
         start_alerting(&config, alertmanager, &args, &external_url, &store, &clock, alerting, evaluating)?;
     let api = read_api(&store, &clock, features, &config, &args, &stop);
     rules.spawn(save_usage(Arc::clone(&api), Arc::clone(&store), evaluate.clone()));
-    let intake =
-        Intake::new(store.clone(), store.clone(), Arc::clone(&clock), collector.clone(), config.otlp.clone());
+    let intake = Intake::new(stores_of(&store), Arc::clone(&clock), collector.clone(), config.otlp.clone());
     let sink = LocalSink::new(log_store.clone(), Arc::clone(&clock), intake.reports());
     let sink: Arc<dyn LogSink> = Arc::new(sink);
-    let tailers = Tailers::of_config(&config, &args.data, &sink, &clock, &collector)?;
+    let tailers = Tailers::of_config(&config, &args.data, &sink, &clock, &collector, pods)?;
     doors.syslog.start(&log_store, &clock, &collector, &producers, &produce);
     start_grpc(doors.grpc, &intake, &producers, &produce);
     let router = Router::new()
@@ -199,6 +201,10 @@ pub(crate) async fn start(
     rules.wait().await;
     remotes.stop().await;
     close(maintenance, store).await
+}
+
+fn stores_of(store: &Arc<Store>) -> Stores {
+    Stores { metrics: store.clone(), logs: store.clone(), pods: store.clone() }
 }
 
 /// Listeners beside the one for HTTP, bound before the store is opened so that a port in use is said at once.
@@ -369,12 +375,13 @@ fn read_api(
     });
     let rules = config.groups.iter().flat_map(|group| &group.rules);
     rules.for_each(|rule| usage.note(&rule.expr, clock.now()));
+    let logs = Arc::new(WithPods::new(store.clone(), store.clone(), store.clone()));
     Arc::new(ReadApi {
         admin: args.enable_admin_api.then(|| Arc::clone(store) as Arc<dyn Admin>),
         keeper: Some(store.clone()),
         metrics: store.clone(),
-        logs: store.clone(),
-        feed: store.clone(),
+        logs: logs.clone(),
+        feed: logs,
         clock: Arc::clone(clock),
         limits: limits_of(args, config),
         features,

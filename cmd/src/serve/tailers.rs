@@ -6,11 +6,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Context;
+use binnacle_collector::tail::edge::PodRules;
 use binnacle_collector::tail::{LogSink, Options as TailOptions, Tailer};
 use binnacle_model::time::Clock;
 
 use super::hostname;
 use crate::config::{Config, TailConfig};
+
+/// Where files are read.
+pub(super) struct Node {
+    pub(super) name: String,
+    /// For checkpoints and spools.
+    pub(super) state_dir: PathBuf,
+    /// What annotations of pods say.
+    pub(super) pods: Option<Arc<PodRules>>,
+}
 
 /// Threads that tail.
 pub(super) struct Tailers {
@@ -26,15 +36,16 @@ impl Tailers {
         sink: &Arc<dyn LogSink>,
         clock: &Arc<dyn Clock>,
         telemetry: &binnacle_collector::Telemetry,
+        pods: Option<Arc<PodRules>>,
     ) -> anyhow::Result<Self> {
         let node = config.node.clone().unwrap_or_else(hostname);
-        Self::start(config.tails.clone(), &data.join("collector"), &node, sink, clock, telemetry)
+        let node = Node { name: node, state_dir: data.join("collector"), pods };
+        Self::start(config.tails.clone(), &node, sink, clock, telemetry)
     }
 
     pub(super) fn start(
         tails: Vec<TailConfig>,
-        state_dir: &Path,
-        node: &str,
+        node: &Node,
         sink: &Arc<dyn LogSink>,
         clock: &Arc<dyn Clock>,
         telemetry: &binnacle_collector::Telemetry,
@@ -42,10 +53,10 @@ impl Tailers {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
         for (number, tail) in tails.into_iter().enumerate() {
-            let state_dir: PathBuf = state_dir.join(number.to_string());
+            let state_dir: PathBuf = node.state_dir.join(number.to_string());
             let TailConfig { input, multiline, edge, spool } = tail;
-            let (node, number) = (node.to_owned(), number as u32);
-            let options = TailOptions { input, node, number, state_dir, spool, multiline, edge };
+            let (name, number, pods) = (node.name.clone(), number as u32, node.pods.clone());
+            let options = TailOptions { input, node: name, number, state_dir, spool, multiline, edge, pods };
             let thread_name = format!("tail-{number}");
             let tailer = Tailer::new(options, Arc::clone(sink), Arc::clone(clock), telemetry.clone());
             let tailer = tailer.context("cannot start a thread")?;

@@ -10,6 +10,7 @@ mod discovery;
 mod grafana;
 mod house;
 mod import;
+mod kubernetes;
 mod log_delete;
 mod log_metrics;
 mod logs;

@@ -6,7 +6,8 @@
 use std::time::Duration;
 
 use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, LogAppendReport, Metadata, RawSeries, SeriesDecoder,
+    AppendError, AppendReport, Appender, LogAppendReport, Metadata, PodMetadata, PodSink, RawSeries,
+    SeriesDecoder,
 };
 use binnacle_model::{Labels, Sample};
 use reqwest::StatusCode;
@@ -123,6 +124,13 @@ impl Appender for RemoteStore {
 
     /// Remote write 1.0 has no place for it beside samples that we would wait for; left out.
     fn append_metadata(&self, _: &[(String, Metadata)]) {}
+}
+
+impl PodSink for RemoteStore {
+    fn save_pods(&self, pods: &[PodMetadata]) -> Result<(), AppendError> {
+        let body = serde_json::to_vec(pods).map_err(|error| AppendError::Invalid(error.to_string()))?;
+        self.post("/api/collect/pods", "application/json", "identity", body).map(|_| ())
+    }
 }
 
 impl LogSink for RemoteStore {

@@ -6,11 +6,12 @@ use std::time::Duration;
 use binnacle_model::LogTime;
 use binnacle_model::push::{LogPush, PushValue};
 use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, LogAppendReport, LogAppender, Metadata, RawSeries, SeriesDecoder,
+    AppendError, AppendReport, Appender, LogAppendReport, LogAppender, Metadata, PodMetadata, PodSink,
+    RawSeries, SeriesDecoder,
 };
 use binnacle_model::time::Clock;
 
-use super::{Intake, OtlpOptions};
+use super::{Intake, OtlpOptions, Stores};
 use crate::Telemetry;
 
 /// What every clock shows: 2023-11-14T22:13:20.123456789Z.
@@ -63,13 +64,19 @@ impl Kept {
     }
 }
 
-struct NoMetrics;
+pub(crate) struct NoMetrics;
 
 impl Appender for NoMetrics {
     fn append(&self, _: &[RawSeries<'_>], _: &dyn SeriesDecoder) -> Result<AppendReport, AppendError> {
         Ok(AppendReport::default())
     }
     fn append_metadata(&self, _: &[(String, Metadata)]) {}
+}
+
+impl PodSink for NoMetrics {
+    fn save_pods(&self, _: &[PodMetadata]) -> Result<(), AppendError> {
+        Ok(())
+    }
 }
 
 pub(crate) struct Noon;
@@ -81,8 +88,12 @@ impl Clock for Noon {
 }
 
 pub(crate) fn intake(logs: &Arc<Kept>) -> Arc<Intake> {
-    let logs: Arc<dyn LogAppender> = Arc::clone(logs) as Arc<dyn LogAppender>;
-    Intake::new(Arc::new(NoMetrics), logs, Arc::new(Noon), Telemetry::default(), OtlpOptions::default())
+    intake_of(Arc::clone(logs) as Arc<dyn LogAppender>)
+}
+
+pub(crate) fn intake_of(logs: Arc<dyn LogAppender>) -> Arc<Intake> {
+    let stores = Stores { metrics: Arc::new(NoMetrics), logs, pods: Arc::new(NoMetrics) };
+    Intake::new(stores, Arc::new(Noon), Telemetry::default(), OtlpOptions::default())
 }
 
 /// `labels`, then `time|level|output|message|attributes` of each entry.

@@ -6,6 +6,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::header;
 use binnacle_model::push::{FileBatch, LogPush};
+use binnacle_model::storage::PodMetadata;
 use prost::Message;
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -19,6 +20,9 @@ const MAX_PARTS: usize = 2_000_000;
 
 /// Names of files in one question.
 const MAX_FILES: usize = 20_000;
+
+/// Pods of which one message tells.
+const MAX_PODS: usize = 10_000;
 
 /// A question for marks.
 #[derive(Deserialize)]
@@ -64,6 +68,27 @@ pub(super) async fn report(
             reports.take(report, now).map_err(Refusal::TooLarge)
         })
         .await?;
+    Ok(Json(json!({})))
+}
+
+/// `POST /api/collect/pods`: what a collector knows of pods, as a list of [`PodMetadata`] in JSON.
+pub(super) async fn pods(
+    State(intake): State<Arc<Intake>>,
+    request: Request,
+) -> Result<Json<Value>, Refusal> {
+    let length = body_length(request.headers());
+    let place = intake.place(length).await?;
+    let body = read_body(request.into_body(), length).await?;
+    let to = Arc::clone(&intake.pods);
+    let run = intake.run(place, body.len(), move || {
+        let pods: Vec<PodMetadata> = serde_json::from_slice(&body)
+            .map_err(|error| Refusal::Bad(format!("body is no list of pods: {error}")))?;
+        if pods.len() > MAX_PODS {
+            return Err(Refusal::TooLarge(format!("more than {MAX_PODS} pods; send less at once")));
+        }
+        Ok(to.save_pods(&pods)?)
+    });
+    run.await?;
     Ok(Json(json!({})))
 }
 

@@ -31,7 +31,7 @@ use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get, post};
-use binnacle_model::storage::{AppendError, Appender, LogAppender, Unsynced};
+use binnacle_model::storage::{AppendError, Appender, LogAppender, PodSink, Unsynced};
 use binnacle_model::time::Clock;
 use http_body_util::LengthLimitError;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -87,6 +87,7 @@ const MAX_IMPORTS: usize = 8;
 pub struct Intake {
     metrics: Arc<dyn Appender>,
     logs: Arc<dyn LogAppender>,
+    pods: Arc<dyn PodSink>,
     clock: Arc<dyn Clock>,
     telemetry: Telemetry,
     places: Arc<Semaphore>,
@@ -102,23 +103,29 @@ pub struct Intake {
     reports: Arc<Reports>,
 }
 
+/// Where the doors lead.
+pub struct Stores {
+    /// For samples.
+    pub metrics: Arc<dyn Appender>,
+    /// For lines.
+    pub logs: Arc<dyn LogAppender>,
+    /// For what Kubernetes says of pods.
+    pub pods: Arc<dyn PodSink>,
+}
+
 impl Intake {
     /// Doors to these stores.
-    pub fn new(
-        metrics: Arc<dyn Appender>,
-        logs: Arc<dyn LogAppender>,
-        clock: Arc<dyn Clock>,
-        telemetry: Telemetry,
-        otlp: OtlpOptions,
-    ) -> Arc<Self> {
+    pub fn new(stores: Stores, clock: Arc<dyn Clock>, telemetry: Telemetry, otlp: OtlpOptions) -> Arc<Self> {
         let semaphore = |permits| Arc::new(Semaphore::new(permits));
         let (places, imports) = (semaphore(MAX_WRITES), semaphore(MAX_IMPORTS));
         let (bodies, decoded) = (semaphore(BODIES_ROOM), semaphore(DECODED_ROOM));
         let otlp = Arc::new(otlp);
         let (admitted, reports) = (Arc::default(), Arc::default());
+        let Stores { metrics, logs, pods } = stores;
         Arc::new(Self {
             metrics,
             logs,
+            pods,
             clock,
             telemetry,
             places,
@@ -263,6 +270,7 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .route("/api/collect/logs", post(logs::handle))
         .route("/api/collect/marks", post(logs::marks))
         .route("/api/collect/report", post(logs::report))
+        .route("/api/collect/pods", post(logs::pods))
         .route("/api/completeness", get(logs::completeness))
         .route("/loki/api/v1/push", post(loki::handle))
         .route("/api/logs/ndjson", post(ndjson::handle))

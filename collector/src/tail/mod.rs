@@ -63,6 +63,8 @@ pub struct Options {
     pub multiline: multiline::Multiline,
     /// What happens to records before they leave.
     pub edge: edge::EdgeRules,
+    /// What pods' annotations say, where a cluster tells of them.
+    pub pods: Option<std::sync::Arc<edge::PodRules>>,
 }
 
 /// Reads bytes as a file of logs in windows of a few sizes, and again in one; for whoever throws bytes at it.

@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use binnacle_model::LogTime;
 use binnacle_model::push::Pair;
+use binnacle_model::storage::POD_UID;
 
 use super::checkpoint::{Checkpoint, Checkpoints};
+use super::edge::{ContainerRules, PodRules};
 use super::file::{Identity, LogFile, Phase};
 use super::identity::{First, Inode, file_key};
 use super::listing::{Listing, Order};
@@ -27,6 +29,9 @@ pub(super) struct Origin {
     pub(super) files: Vec<LogFile>,
     /// Bytes that vanished before they were acknowledged.
     pub(super) lost_bytes: u64,
+    /// What the annotations of its pod say, and as of when.
+    pub(super) rules: Option<ContainerRules>,
+    rules_generation: u64,
     /// How often files were truncated: each time it is another file.
     pub(super) generations: HashMap<Inode, u32>,
 }
@@ -41,6 +46,8 @@ impl Origin {
             format: listing.format,
             files: Vec::new(),
             lost_bytes: 0,
+            rules: None,
+            rules_generation: 0,
             generations: HashMap::new(),
         }
     }
@@ -48,6 +55,20 @@ impl Origin {
     /// The value of a label of its stream, or an empty text.
     pub(super) fn label(&self, name: &str) -> &str {
         self.stream.iter().find(|pair| pair.name == name).map_or("", |pair| &pair.value)
+    }
+
+    /// Takes over what the annotations of its pod say by now.
+    pub(super) fn obey(&mut self, pods: &PodRules) {
+        let generation = pods.generation();
+        if self.rules_generation == generation {
+            return;
+        }
+        let (rules, wrong) = pods.of(self.label(POD_UID), self.label("container"));
+        self.rules = rules;
+        for reason in wrong {
+            tracing::warn!(log = self.name, reason);
+        }
+        self.rules_generation = generation;
     }
 
     /// Takes over what a listing says: names may have changed, files come and go.

@@ -5,6 +5,7 @@
 
 mod logs;
 mod naive;
+mod pods;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use logs::{
     LogRequest, LogSearcher, LogSlices, LogStream, LogStreams, LogSubscriber, LogVisit, PageRequest,
 };
 pub use naive::NaiveLogs;
+pub use pods::{POD_FIELDS, POD_LABEL_PREFIX, POD_UID, PodCatalog, PodMetadata, PodSink, pod_label};
 
 /// Why storage did not answer.
 #[derive(Debug, thiserror::Error)]

@@ -9,12 +9,14 @@
 //! never an error, and never silently something else.
 
 pub mod lucene;
+mod pods;
 mod tail;
 
 use binnacle_model::LogTime;
 use binnacle_model::log_query::LogQuery;
 
 pub use lucene::{Note, ParsedQuery, QueryTooLarge, parse};
+pub use pods::WithPods;
 pub use tail::{Missed, Position, Since, Tail, TailItem, missed};
 
 /// The query alone, for whoever keeps queries as text; `now` is what relative times in it go by.

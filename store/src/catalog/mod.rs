@@ -1,9 +1,10 @@
 //! The catalog: what both engines know besides their data, in SQLite.
 //!
 //! Marks of log files outlive the WAL files that set them; metadata says what metrics are; who asks for which is
-//! written down, and which entries of logs are to be deleted. All are small. The schema moves forward by numbered migrations under `user_version`.
+//! written down, which entries of logs are to be deleted, and what Kubernetes says of pods. All are small. The schema moves forward by numbered migrations under `user_version`.
 
 mod deletions;
+mod pods;
 mod queried;
 
 use std::collections::{BTreeMap, HashMap};
@@ -18,12 +19,13 @@ use crate::sqlite::{self, OpenSqliteError};
 use crate::wal::Sequence;
 
 /// Each entry takes the schema one version further. Never edit one; add.
-const MIGRATIONS: [&str; 5] = [
+const MIGRATIONS: [&str; 6] = [
     include_str!("migrations/0001_marks_and_metadata.sql"),
     include_str!("migrations/0002_logs_through.sql"),
     include_str!("migrations/0003_queried.sql"),
     include_str!("migrations/0004_marks_crc.sql"),
     include_str!("migrations/0005_log_deletions.sql"),
+    include_str!("migrations/0006_pods.sql"),
 ];
 
 /// A metric may be described in more than one way; more than this many is a mistake of the sender.
@@ -41,6 +43,7 @@ const MAX_METRICS: usize = 200_000;
 pub(crate) struct Catalog {
     connection: Mutex<Connection>,
     metadata: Mutex<BTreeMap<String, Vec<Metadata>>>,
+    pods: Mutex<pods::KnownPods>,
 }
 
 impl Catalog {
@@ -58,8 +61,8 @@ impl Catalog {
 
     fn with(connection: Connection) -> rusqlite::Result<Self> {
         let metadata = read_metadata(&connection)?;
-        let (connection, metadata) = (Mutex::new(connection), Mutex::new(metadata));
-        Ok(Self { connection, metadata })
+        let pods = Mutex::new(pods::KnownPods::read(&connection)?);
+        Ok(Self { connection: Mutex::new(connection), metadata: Mutex::new(metadata), pods })
     }
 
     /// The saved marks of all files. One that is damaged is forgotten: it might be too high, and lines be taken for known

@@ -231,13 +231,7 @@ impl Clock for Noon {
 async fn sent(headers: &[(&str, &str)], body: Vec<u8>) -> (u16, Vec<String>) {
     let kept = Arc::new(Kept::default());
     let logs: Arc<dyn LogAppender> = kept.clone();
-    let intake = Intake::new(
-        Arc::new(NoMetrics),
-        logs,
-        Arc::new(Noon),
-        Telemetry::default(),
-        super::super::OtlpOptions::default(),
-    );
+    let intake = super::super::doubles::intake_of(logs);
     let mut request = Request::builder().header("content-length", body.len());
     for (name, value) in headers {
         request = request.header(*name, *value);

@@ -3,6 +3,7 @@
 //! All that is left out is counted, by namespace, container and reason.
 
 mod limits;
+mod pods;
 mod redact;
 
 use std::borrow::Cow;
@@ -11,9 +12,12 @@ use std::sync::Arc;
 use binnacle_model::LogTime;
 
 pub use limits::{Limit, Sample, Scope};
+pub use pods::PodRules;
 pub use redact::{Builtin, Redaction, Redactor};
 
+use super::multiline::Multiline;
 use limits::Buckets;
+pub(crate) use pods::ContainerRules;
 
 /// Rules for records, of one input.
 #[derive(Debug, Clone, Default)]
@@ -65,7 +69,11 @@ impl Edge {
         self.rules.exclude.iter().any(|scope| scope.fits(namespace, container))
     }
 
-    pub(super) fn judge<'a>(&mut self, asked: Asked<'a>) -> Verdict<'a> {
+    /// `own` are the rules of the record's container.
+    pub(super) fn judge<'a>(&mut self, asked: Asked<'a>, own: Option<&mut ContainerRules>) -> Verdict<'a> {
+        if let Some(reason) = own.and_then(|rules| rules.drops(&asked)) {
+            return Verdict::Drop(reason);
+        }
         let fits = |sample: &&Sample| sample.fits(asked.namespace, asked.container, asked.level);
         if self.rules.samples.iter().find(fits).is_some_and(|sample| !sample.keeps(&asked)) {
             return Verdict::Drop("sampled");

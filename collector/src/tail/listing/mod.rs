@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use binnacle_model::push::Pair;
+use binnacle_model::storage::POD_UID;
 
 use super::identity::Inode;
 use super::open::{Root, docker_root, docker_target};
@@ -451,7 +452,7 @@ fn stream_of(dir: &Path, node: &str) -> Option<Vec<Pair>> {
     let container = dir.file_name()?.to_str()?;
     let pod_dir = dir.parent()?.file_name()?.to_str()?;
     let mut parts = pod_dir.splitn(3, '_');
-    let (namespace, pod, _uid) = (parts.next()?, parts.next()?, parts.next()?);
+    let (namespace, pod, uid) = (parts.next()?, parts.next()?, parts.next()?);
     let app = app_of(pod);
     Some(pairs(&[
         ("namespace", namespace),
@@ -460,6 +461,7 @@ fn stream_of(dir: &Path, node: &str) -> Option<Vec<Pair>> {
         ("node", node),
         ("app", app),
         ("service", app),
+        (POD_UID, uid),
     ]))
 }
 

@@ -360,7 +360,11 @@ impl Tailer {
         let Some(at) = origin.next(now) else { return false };
         let takes_no_more = origin.takes_no_more(at);
         let root = Arc::clone(&origin.root);
-        let how = (origin.format, &self.options.multiline);
+        if let Some(pods) = &self.options.pods {
+            origin.obey(pods);
+        }
+        let own = origin.rules.as_ref().and_then(|rules| rules.multiline.as_ref());
+        let how = (origin.format, own.unwrap_or(&self.options.multiline));
         let file = &mut origin.files[at];
         let turn = match file.read(&root, how, takes_no_more, now, (&mut self.buffer, &mut self.cutter)) {
             Ok(turn) => turn,
@@ -402,17 +406,18 @@ impl Tailer {
         }
         self.telemetry.bytes_read.inc_by(turn.cut.to - turn.from);
         let mut lines = 0;
+        let (now, mut rules) = (self.clock.now_ns(), origin.rules.take());
         let (namespace, container) = (origin.label("namespace"), origin.label("container"));
-        let now = self.clock.now_ns();
         for record in self.cutter.records() {
             let message = self.cutter.message_of(record, &self.buffer);
             lines += 1;
             if record.length != Length::Whole {
                 self.telemetry.lines_truncated.inc();
             }
-            let (offset, level) = (record.offset, meaning::level(message));
+            let has_level = rules.as_ref().is_none_or(|rules| rules.has_levels);
+            let (offset, level) = (record.offset, if has_level { meaning::level(message) } else { "" });
             let asked = Asked { namespace, container, level, message, offset, now };
-            let message = match self.edge.judge(asked) {
+            let message = match self.edge.judge(asked, rules.as_mut()) {
                 Verdict::Keep(message, redacted) => {
                     self.telemetry.redacted.inc_by(redacted);
                     message
@@ -428,6 +433,7 @@ impl Tailer {
         }
         self.cutter.rest();
         self.telemetry.lines_read.inc_by(lines);
+        origin.rules = rules;
         let file = &origin.files[at];
         let Some(identity) = &file.identity else { return };
         let (from, to, passing) = (turn.from, turn.cut.to, turn.cut.passing);

@@ -150,6 +150,7 @@ impl Bed {
             spool: SpoolLimits::default(),
             multiline: Multiline::default(),
             edge: edge::EdgeRules::default(),
+            pods: None,
         }
     }
 
