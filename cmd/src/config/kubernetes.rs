@@ -48,8 +48,8 @@ mod tests {
             raw.check("c.yml", Path::new("/etc/b")).map_err(|error| error.to_string())
         };
         let config = check("{kubeconfig: kube.yml, node: n-1.example}").unwrap();
-        assert_eq!(config.access, Access::Kubeconfig("/etc/b/kube.yml".into()));
-        assert_eq!(check("{}").unwrap().access, Access::InCluster);
+        assert!(matches!(config.access, Access::Kubeconfig(path) if path == Path::new("/etc/b/kube.yml")));
+        assert!(matches!(check("{}").unwrap().access, Access::InCluster));
         assert!(check("{node: 'a b'}").unwrap_err().contains("c.yml: kubernetes.node: \"a b\""));
         assert!(check("{nodes: a}").unwrap_err().contains("nodes"));
     }

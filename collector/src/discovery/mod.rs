@@ -1,9 +1,10 @@
-//! Where targets come from: static lists, files, HTTP, DNS.
+//! Where targets come from: static lists, files, HTTP, DNS, objects of a cluster.
 //!
 //! ```text
 //! file_sd_configs ─► Discoverer ─┐ groups by source
 //! http_sd_configs ─► Discoverer ─┼─► Found ─► scrape::manager: relabel_configs ─► targets
-//! dns_sd_configs  ─► Discoverer ─┘
+//! dns_sd_configs  ─► Discoverer ─┤
+//! kubernetes_sd_… ─► Discoverer ─┘
 //! static_configs  ─────────────────┘ (there from the start)
 //! ```
 //!
@@ -19,6 +20,7 @@
 mod dns;
 mod file;
 mod http;
+mod kubernetes;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -33,6 +35,7 @@ use tokio_util::sync::CancellationToken;
 pub(crate) use dns::RawDnsSd;
 pub(crate) use file::RawFileSd;
 pub(crate) use http::RawHttpSd;
+pub(crate) use kubernetes::RawKubernetesSd;
 
 /// Targets of one discoverer at most: more is a mistake, and each costs a task.
 const TARGETS_MAX: usize = 100_000;

@@ -12,9 +12,9 @@
 mod facts;
 mod node;
 mod owners;
-mod telemetry;
-mod views;
-mod watch;
+pub(crate) mod telemetry;
+pub(crate) mod views;
+pub(crate) mod watch;
 
 #[cfg(test)]
 mod testing;
@@ -22,6 +22,7 @@ mod testing;
 mod tests;
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
@@ -34,13 +35,15 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 const READ_TIMEOUT: Duration = Duration::from_mins(5);
 
 /// How the API is reached.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default)]
 pub enum Access {
     /// By the service account of the pod that this runs in.
     #[default]
     InCluster,
     /// By a file as `kubectl` has it, in its current context.
     Kubeconfig(PathBuf),
+    /// As a configuration says it.
+    Server(Arc<Kubeconfig>),
 }
 
 impl Access {
@@ -57,6 +60,11 @@ impl Access {
                 )
             })?,
             Self::Kubeconfig(path) => of_file(path).await?,
+            Self::Server(config) => {
+                let (config, options) = (Kubeconfig::clone(config), KubeConfigOptions::default());
+                let config = kube::Config::from_custom_kubeconfig(config, &options);
+                config.await.map_err(|error| chain_of(&error))?
+            }
         };
         config.connect_timeout = Some(CONNECT_TIMEOUT);
         config.read_timeout = Some(READ_TIMEOUT);

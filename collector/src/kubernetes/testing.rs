@@ -65,6 +65,8 @@ impl FakeApi {
 
     /// Adds an object, or puts it in the place of one of that name. `resource` is `pods`, `replicasets.apps`, …
     pub fn put(&self, resource: &str, mut object: Value) {
+        let (version, kind) = kind_of(resource);
+        (object["apiVersion"], object["kind"]) = (json!(version), json!(kind));
         let mut cluster = self.cluster();
         cluster.version += 1;
         let version = cluster.version;
@@ -130,6 +132,20 @@ impl FakeApi {
 
     fn cluster(&self) -> MutexGuard<'_, Cluster> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Version and kind of the objects of a resource.
+fn kind_of(resource: &str) -> (&'static str, &'static str) {
+    match resource {
+        "pods" => ("v1", "Pod"),
+        "nodes" => ("v1", "Node"),
+        "namespaces" => ("v1", "Namespace"),
+        "services" => ("v1", "Service"),
+        "endpoints" => ("v1", "Endpoints"),
+        "endpointslices.discovery.k8s.io" => ("discovery.k8s.io/v1", "EndpointSlice"),
+        "ingresses.networking.k8s.io" => ("networking.k8s.io/v1", "Ingress"),
+        _ => ("v1", "Object"),
     }
 }
 
@@ -213,6 +229,9 @@ async fn answer(State(api): State<FakeApi>, request: Request) -> Response {
     if is_away {
         return failure(StatusCode::SERVICE_UNAVAILABLE, "away");
     }
+    if request.uri().path() == "/version" {
+        return axum::Json(json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0"})).into_response();
+    }
     let Some(asked) = asked else { return failure(StatusCode::NOT_FOUND, "no such path") };
     if asked.query.get("watch").is_some_and(|value| value == "true" || value == "1") {
         return watching(&api, asked);
@@ -235,8 +254,9 @@ async fn answer(State(api): State<FakeApi>, request: Request) -> Response {
     let page: Vec<(&String, &Value)> = wanted.by_ref().take(limit).collect();
     let next = wanted.next().and_then(|_| page.last().map(|(key, _)| (*key).clone()));
     let items: Vec<Value> = page.iter().map(|(_, object)| asked.shown(object)).collect();
+    let (version, kind) = kind_of(&asked.resource);
     axum::Json(json!({
-        "kind": "List", "apiVersion": "v1",
+        "kind": format!("{kind}List"), "apiVersion": version,
         "metadata": {"resourceVersion": cluster.version.to_string(), "continue": next.unwrap_or_default()},
         "items": items,
     }))
@@ -265,6 +285,25 @@ async fn follow(
 ) {
     let mut changed = api.changed.subscribe();
     let cuts = changed.borrow_and_update().1;
+    if asked.query.get("sendInitialEvents").is_some_and(|value| value == "true") {
+        let (all, version) = {
+            let cluster = api.cluster();
+            let objects = cluster.objects.get(&asked.resource).into_iter().flatten();
+            let wanted = objects.filter(|(_, object)| asked.wants(object));
+            let all: Vec<Value> =
+                wanted.map(|(_, object)| json!({"type": "ADDED", "object": asked.shown(object)})).collect();
+            (all, cluster.version)
+        };
+        let (group, kind) = kind_of(&asked.resource);
+        let end = json!({"type": "BOOKMARK", "object": {"apiVersion": group, "kind": kind, "metadata": {
+            "resourceVersion": version.to_string(), "annotations": {"k8s.io/initial-events-end": "true"}}}});
+        for event in all.into_iter().chain([end]) {
+            if lines.send(Ok(Bytes::from(format!("{event}\n")))).await.is_err() {
+                return;
+            }
+        }
+        from = version;
+    }
     loop {
         let events: Vec<Value> = {
             let cluster = api.cluster();

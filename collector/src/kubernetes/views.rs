@@ -8,12 +8,19 @@ use std::fmt;
 use binnacle_model::yaml::null_is_default;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Resource;
+use kube::core::DynamicResourceScope;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 /// An object of which something is read.
 pub(crate) trait View:
-    Resource<DynamicType = ()> + Clone + DeserializeOwned + fmt::Debug + Send + Sync + 'static
+    Resource<DynamicType = (), Scope = DynamicResourceScope>
+    + Clone
+    + DeserializeOwned
+    + fmt::Debug
+    + Send
+    + Sync
+    + 'static
 {
     /// As requests and messages name it.
     const RESOURCE: &'static str;
@@ -27,7 +34,7 @@ macro_rules! view {
 
         impl Resource for $view {
             type DynamicType = ();
-            type Scope = kube::core::DynamicResourceScope;
+            type Scope = DynamicResourceScope;
 
             fn kind((): &()) -> Cow<'_, str> {
                 $kind.into()

@@ -44,10 +44,7 @@ pub(crate) struct Selection {
     pub(crate) labels: Option<String>,
 }
 
-impl<K: View> Watch<K>
-where
-    K: kube::Resource<DynamicType = (), Scope = kube::core::DynamicResourceScope>,
-{
+impl<K: View> Watch<K> {
     pub(crate) fn new(client: kube::Client, selection: &Selection, telemetry: &WatchTelemetry) -> Self {
         let api: Api<K> = match &selection.namespace {
             None => Api::all_with(client, &()),
@@ -58,6 +55,10 @@ where
         config = config.any_semantic();
         config.field_selector.clone_from(&selection.fields);
         config.label_selector.clone_from(&selection.labels);
+        // What is one node's is little, and then a server answers from what it has at hand.
+        if selection.fields.is_some() {
+            config.page_size = None;
+        }
         let events = follow(api, config).default_backoff();
         let events = Box::pin(events.map(|event| event.map(|event| event.modify(shorten))));
         Self { events, objects: Objects::default(), telemetry: telemetry.clone(), failures: 0 }

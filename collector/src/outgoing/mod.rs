@@ -7,6 +7,7 @@
 //! ```
 
 mod auth;
+mod cluster;
 mod guard;
 mod transport;
 

@@ -47,10 +47,10 @@ pub(crate) struct RawHeader {
 
 #[derive(Debug, Clone, Default)]
 pub(super) struct Tls {
-    ca: Option<Source>,
+    pub(super) ca: Option<Source>,
     /// Certificate and key.
-    identity: Option<(Source, Source)>,
-    insecure_skip_verify: bool,
+    pub(super) identity: Option<(Source, Source)>,
+    pub(super) insecure_skip_verify: bool,
     min_version: Option<Version>,
     max_version: Option<Version>,
 }

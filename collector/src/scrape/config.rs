@@ -16,7 +16,7 @@ use super::limits::{BODY_BYTES, BODY_BYTES_MAX, Limits, schema_of_factor};
 use super::pool::{Defaults, Pool, check_address};
 use super::protocol::{Protocol, accept, protocols};
 use super::target::Target;
-use crate::discovery::{ADDRESS, Discovery, RawDnsSd, RawFileSd, RawHttpSd, TargetGroup};
+use crate::discovery::{ADDRESS, Discovery, RawDnsSd, RawFileSd, RawHttpSd, RawKubernetesSd, TargetGroup};
 use crate::exposition::protobuf::Wanted;
 use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
 use crate::relabel::{RawRule, read_rules};
@@ -140,6 +140,8 @@ macro_rules! scrape_config {
             #[serde(deserialize_with = "null_is_default")]
             dns_sd_configs: Vec<RawDnsSd>,
             #[serde(deserialize_with = "null_is_default")]
+            kubernetes_sd_configs: Vec<RawKubernetesSd>,
+            #[serde(deserialize_with = "null_is_default")]
             relabel_configs: Vec<RawRule>,
             #[serde(deserialize_with = "null_is_default")]
             metric_relabel_configs: Vec<RawRule>,
@@ -166,7 +168,7 @@ macro_rules! scrape_config {
                 let there = |(key, is_there): (&'static str, bool)| is_there.then_some(key);
                 let discovery = discovery.into_iter().filter_map(there);
                 let discovery = discovery.map(|key| {
-                    format!("{key} finds no targets in this release: file, http, dns and static ones do")
+                    format!("{key} finds no targets in this release: file, http, dns, kubernetes and static ones do")
                 });
                 discovery.collect()
             }
@@ -177,7 +179,7 @@ macro_rules! scrape_config {
 scrape_config! {
     aws_sd_configs azure_sd_configs consul_sd_configs digitalocean_sd_configs docker_sd_configs
     dockerswarm_sd_configs ec2_sd_configs eureka_sd_configs gce_sd_configs hetzner_sd_configs
-    ionos_sd_configs kubernetes_sd_configs kuma_sd_configs lightsail_sd_configs linode_sd_configs
+    ionos_sd_configs kuma_sd_configs lightsail_sd_configs linode_sd_configs
     marathon_sd_configs nerve_sd_configs nomad_sd_configs openstack_sd_configs ovhcloud_sd_configs
     puppetdb_sd_configs scaleway_sd_configs serverset_sd_configs stackit_sd_configs triton_sd_configs
     uyuni_sd_configs vultr_sd_configs
@@ -379,6 +381,9 @@ impl ScrapeConfig {
         for (at, raw) in std::mem::take(&mut self.dns_sd_configs).into_iter().enumerate() {
             add("dns_sd_configs", at, raw.check())?;
         }
+        for (at, raw) in std::mem::take(&mut self.kubernetes_sd_configs).into_iter().enumerate() {
+            add("kubernetes_sd_configs", at, raw.check(dir))?;
+        }
         Ok(all)
     }
 }
@@ -448,11 +453,10 @@ mod tests {
 
     #[test]
     fn other_discovery_is_a_warning_and_an_unknown_key_an_error() {
-        let section = check(
-            "{job_name: k, kubernetes_sd_configs: [{role: pod}], sample_limit: 5, oauth2: {client_id: x}}",
-        );
+        let section =
+            check("{job_name: k, consul_sd_configs: [{server: a}], sample_limit: 5, oauth2: {client_id: x}}");
         let warnings = section.unwrap().warnings;
-        assert!(warnings[0].contains("kubernetes_sd_configs finds no targets"), "{warnings:?}");
+        assert!(warnings[0].contains("consul_sd_configs finds no targets"), "{warnings:?}");
         assert!(warnings[1].contains("oauth2 is not supported"), "{warnings:?}");
         assert!(serde_saphyr::from_str::<ScrapeConfig>("{job_name: k, targts: []}").is_err());
         for (yaml, want) in [

@@ -19,7 +19,7 @@ use super::limits::{Buckets, Limit, Sample, Scope};
 use super::{Asked, Multiline};
 
 /// Begins the names of annotations that are ours.
-pub const PREFIX: &str = "binnacle.io/";
+const PREFIX: &str = "binnacle.io/";
 
 /// The annotations of pods, by the identity that the kubelet knows them by.
 #[derive(Debug, Default)]
