@@ -15,6 +15,7 @@ pub mod forward;
 pub mod host;
 pub mod http;
 pub mod intake;
+pub mod journal;
 mod outgoing;
 pub mod relabel;
 pub mod remote_write;

@@ -43,9 +43,10 @@ impl Tailers {
         let mut threads = Vec::new();
         for (number, tail) in tails.into_iter().enumerate() {
             let state_dir: PathBuf = state_dir.join(number.to_string());
-            let TailConfig { input, multiline, edge, spool } = tail;
+            let TailConfig { input, multiline, zone_seconds, edge, spool } = tail;
             let (node, number) = (node.to_owned(), number as u32);
-            let options = TailOptions { input, node, number, state_dir, spool, multiline, edge };
+            let options =
+                TailOptions { input, node, number, state_dir, spool, multiline, zone_seconds, edge };
             let thread_name = format!("tail-{number}");
             let tailer = Tailer::new(options, Arc::clone(sink), Arc::clone(clock), telemetry.clone());
             let tailer = tailer.context("cannot start a thread")?;

@@ -13,6 +13,7 @@ mod import;
 mod log_delete;
 mod log_metrics;
 mod logs;
+mod node_logs;
 mod openapi;
 mod oracle;
 mod own;

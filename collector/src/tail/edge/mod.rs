@@ -65,6 +65,11 @@ impl Edge {
         self.rules.exclude.iter().any(|scope| scope.fits(namespace, container))
     }
 
+    /// Without secrets, and how many there were.
+    pub(super) fn redact<'a>(&self, text: &'a [u8]) -> (Cow<'a, [u8]>, u64) {
+        self.rules.redactor.redact(text)
+    }
+
     pub(super) fn judge<'a>(&mut self, asked: Asked<'a>) -> Verdict<'a> {
         let fits = |sample: &&Sample| sample.fits(asked.namespace, asked.container, asked.level);
         if self.rules.samples.iter().find(fits).is_some_and(|sample| !sample.keeps(&asked)) {
@@ -73,7 +78,7 @@ impl Edge {
         if !self.rules.limits.is_empty() && !self.buckets.take(&self.rules.limits, &asked) {
             return Verdict::Drop("rate_limited");
         }
-        let (message, redacted) = self.rules.redactor.redact(asked.message);
+        let (message, redacted) = self.redact(asked.message);
         Verdict::Keep(message, redacted)
     }
 }
