@@ -43,11 +43,11 @@ async fn a_journal_is_read_once_over_restarts_and_rotations() {
     let live = journal.join("system.journal");
     put_journal(&live, 30);
     let config = dir.path().join("c.yml");
-    std::fs::write(&config, "node: node-1\nlogs:\n- journal: journal\n  exclude_units: [liar]\n").unwrap();
+    std::fs::write(&config, "logs:\n- journal: journal\n  exclude_units: [liar]\n").unwrap();
     let (data, args) = (dir.path().join("data"), ["--config", config.to_str().unwrap()]);
     let server = Server::start(&data, &args);
     found(&server, "service:kubelet", 3).await;
-    found(&server, "service:kubelet AND level:error AND node:\"node-1\"", 1).await;
+    found(&server, "service:kubelet AND level:error", 1).await;
     found(&server, "service:kernel", 3).await;
     found(&server, "unit:\"ssh.service\" AND pid:901 AND uid:<1", 1).await;
     assert_eq!(search(&server, "service:liar").await["total"], 0);
@@ -106,7 +106,7 @@ async fn files_of_a_node_have_their_services_times_and_fields() {
     ];
     std::fs::write(logs.join("kubernetes/audit/audit.log"), audit.concat()).unwrap();
     let config = dir.path().join("c.yml");
-    std::fs::write(&config, "node: node-1\nlogs:\n- node: log\n  also: [syslog]\n").unwrap();
+    std::fs::write(&config, "logs:\n- node: log\n  also: [syslog]\n").unwrap();
     let args = ["--config", config.to_str().unwrap()];
     let server = Server::start(&dir.path().join("data"), &args);
     found(&server, "*", 8).await;

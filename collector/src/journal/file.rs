@@ -225,13 +225,14 @@ impl JournalFile {
         (self.chain, self.cache, self.items) = (Chain::default(), Cache::default(), Vec::new());
     }
 
-    /// Reads the entry with number `at`, counted from zero.
+    /// Reads the entry with number `at`, counted from zero. If nobody writes to the file any more (`is_final`), a field
+    /// that is not written costs itself alone.
     ///
     /// # Errors
     /// The file system's.
-    pub(crate) fn read(&mut self, at: u64, entry: &mut Entry) -> io::Result<Found> {
+    pub(crate) fn read(&mut self, at: u64, entry: &mut Entry, is_final: bool) -> io::Result<Found> {
         entry.clear();
-        let read = self.offset_of(at).and_then(|offset| self.read_entry(offset, entry));
+        let read = self.offset_of(at).and_then(|offset| self.read_entry(offset, entry, is_final));
         match read {
             Ok(()) => Ok(Found::Entry),
             Err(Bad::Corrupt) => Ok(Found::Damaged),
@@ -296,7 +297,7 @@ impl JournalFile {
         Ok(())
     }
 
-    fn read_entry(&mut self, offset: u64, entry: &mut Entry) -> Result<(), Bad> {
+    fn read_entry(&mut self, offset: u64, entry: &mut Entry, is_final: bool) -> Result<(), Bad> {
         let (kind, _, size) = self.object(offset, 64)?;
         if kind != ENTRY {
             return Err(Bad::Corrupt);
@@ -313,11 +314,13 @@ impl JournalFile {
         self.items.extend(bytes[64..].chunks_exact(width).map(offset));
         let items = std::mem::take(&mut self.items);
         let read = items.iter().try_for_each(|data| match self.read_data(*data, entry) {
-            Err(Bad::Corrupt) => {
+            Err(Bad::Io(error)) => Err(Bad::Io(error)),
+            Err(Bad::Later) if !is_final => Err(Bad::Later),
+            Err(_) => {
                 entry.unreadable += 1;
                 Ok(())
             }
-            read => read,
+            Ok(()) => Ok(()),
         });
         self.items = items;
         read

@@ -39,7 +39,7 @@ impl Entries {
                 self.entries.push(Default::default());
             }
             let (at, entry) = &mut self.entries[self.used];
-            match journal.read(cut.to, entry)? {
+            match journal.read(cut.to, entry, is_all)? {
                 Found::Entry => {
                     *at = cut.to;
                     bytes += entry.size();

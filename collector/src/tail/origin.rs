@@ -50,6 +50,12 @@ impl Origin {
         self.stream.iter().find(|pair| pair.name == name).map_or("", |pair| &pair.value)
     }
 
+    /// What limits and reports call the container: of what is no container's, the service.
+    pub(super) fn container(&self) -> &str {
+        let container = self.label("container");
+        if container.is_empty() { self.label("service") } else { container }
+    }
+
     /// Takes over what a listing says: names may have changed, files come and go.
     pub(super) fn update(&mut self, listing: &Listing, now: LogTime, number: &mut u64) {
         // That of spooled files is another one.

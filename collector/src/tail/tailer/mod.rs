@@ -240,7 +240,9 @@ impl Tailer {
     fn is_excluded(&self, listing: &Listing) -> bool {
         let label =
             |name| listing.stream.iter().find(|pair| pair.name == name).map_or("", |pair| &pair.value);
-        self.edge.excludes(label("namespace"), label("container"))
+        // Whose an entry of a journal is says nothing but itself.
+        let container = if label("container").is_empty() { label("service") } else { label("container") };
+        listing.format != LineFormat::Journal && self.edge.excludes(label("namespace"), container)
     }
 
     /// Of files that were truncated before the last listing of their directory: those that no copy has.

@@ -32,7 +32,7 @@ impl Tailer {
         }
         self.telemetry.bytes_read.inc_by(turn.cut.to - turn.from);
         let mut lines = 0;
-        let (namespace, container) = (origin.label("namespace"), origin.label("container"));
+        let (namespace, container) = (origin.label("namespace"), origin.container());
         let now = self.clock.now_ns();
         for record in self.cutter.records() {
             let message = self.cutter.message_of(record, &self.buffer);
@@ -83,7 +83,7 @@ impl Tailer {
             self.telemetry.lines_read.inc();
             self.telemetry.journal.fields_unreadable.inc_by(u64::from(entry.unreadable));
             let line = journal::line(entry);
-            if !units.fits(&line) {
+            if !units.fits(&line) || self.edge.excludes("", &line.service) {
                 continue;
             }
             let (service, level) = (&*line.service, line.level);

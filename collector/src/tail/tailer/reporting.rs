@@ -19,9 +19,8 @@ impl Tailer {
         }
         let mut containers: BTreeMap<(String, String), ContainerReport> = BTreeMap::new();
         for origin in self.origins.values_mut() {
-            let names = ["namespace", "container"].map(|name| origin.label(name).to_owned());
-            let [namespace, container] = names;
-            let report = containers.entry((namespace, container)).or_default();
+            let names = (origin.label("namespace").to_owned(), origin.container().to_owned());
+            let report = containers.entry(names).or_default();
             report.lost += origin.lost_bytes;
             for file in origin.files.iter_mut().filter(|file| !file.is_copy()) {
                 report.files += 1;

@@ -126,15 +126,24 @@ fn what_is_not_written_yet_is_waited_for_and_what_never_will_be_is_counted() {
     journal.grow("system.journal", 21);
     round(&mut tailer);
     assert_eq!(journal.bed.store.count(), 21, "each once");
+    // Of a file that somebody writes to it is not waited for without end.
+    journal.put("user-1.journal", 3, 20);
+    let other = OpenOptions::new().write(true).open(journal.dir.join("user-1.journal")).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&other, &[0; 4], hole.start as u64).unwrap();
+    round(&mut tailer);
+    assert_eq!(journal.bed.store.count(), 21 + 2);
+    journal.bed.wait(31);
+    round(&mut tailer);
+    assert_eq!((journal.bed.store.count(), journal.bed.telemetry.journal.damaged.get()), (21 + 19, 1));
     journal.archive("system.journal", 1);
     // Renamed because it was not closed, with a hole that nobody will fill.
     let mut dirty = written(2);
     dirty[hole].fill(0);
     fs::write(journal.dir.join("system@0000000000000002-00000000000000aa.journal~"), dirty).unwrap();
     round(&mut tailer);
-    assert_eq!(journal.bed.telemetry.journal.damaged.get(), 1);
-    assert_eq!(journal.bed.store.count(), 21 + ENTRIES - 1);
-    assert_eq!(journal.marks(), [(key(1), 21), (key(2), ENTRIES as u64)]);
+    assert_eq!(journal.bed.telemetry.journal.damaged.get(), 2);
+    assert_eq!(journal.bed.store.count(), 21 + 19 + ENTRIES - 1);
+    assert_eq!(journal.marks(), [(key(1), 21), (key(2), ENTRIES as u64), (key(3), 20)]);
 }
 
 #[test]
@@ -169,13 +178,14 @@ fn units_that_are_not_wanted_are_passed_over_and_secrets_taken_out() {
     let journal = Journal::new();
     journal.put("system.journal", 1, ENTRIES);
     journal.put("user-1000.journal", 2, 2);
+    let exclude = vec![edge::Scope { namespace: "*".into(), container: "containerd".into() }];
     let units = Units {
-        include: vec!["kubelet".into(), "app.service".into(), "ssh*".into()],
+        include: vec!["kubelet".into(), "containerd".into(), "app.service".into(), "ssh*".into()],
         exclude: vec!["sshd".into(), "kernel".into()],
     };
     let rule = edge::Redaction::rule("203\\.0\\.113\\.\\d+|value \\d+", "<redacted>").unwrap();
     let redactor = edge::Redactor::new(vec![rule]);
-    let rules = edge::EdgeRules { redactor: Arc::new(redactor), ..edge::EdgeRules::default() };
+    let rules = edge::EdgeRules { redactor: Arc::new(redactor), exclude, ..edge::EdgeRules::default() };
     let mut tailer = journal.bed.tailer_of(Options { edge: rules, ..journal.options(units) });
     round(&mut tailer);
     let lines = journal.bed.store.lines();
