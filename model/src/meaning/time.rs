@@ -67,22 +67,23 @@ fn value_of_json(value: &[u8], around: Around) -> Option<LogTime> {
     }
 }
 
-/// A number of seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size.
+/// A number of seconds, milliseconds, microseconds or nanoseconds since 1970, told apart by their size: of a time from
+/// 2001 to 2286, so that a mere duration seldom fits.
 fn epoch(text: &[u8]) -> Option<LogTime> {
     let text = std::str::from_utf8(text).ok()?;
     let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
     let is_plain = !whole.is_empty() && whole.len() < 20 && whole.bytes().all(|b| b.is_ascii_digit());
     if !is_plain || !fraction.bytes().all(|b| b.is_ascii_digit()) {
         // Such as `1.795255200123e+09`.
-        let seconds = text.parse::<f64>().ok().filter(|seconds| (1e8..1e10).contains(seconds))?;
+        let seconds = text.parse::<f64>().ok().filter(|seconds| (1e9..1e10).contains(seconds))?;
         return Some(LogTime((seconds * 1e6).round() as i64 * 1000));
     }
     let whole: i64 = whole.parse().ok()?;
     let unit = match whole {
-        100_000_000..100_000_000_000 => SECOND_NS,
-        100_000_000_000..100_000_000_000_000 => 1_000_000,
-        100_000_000_000_000..100_000_000_000_000_000 => 1000,
-        100_000_000_000_000_000.. => 1,
+        1_000_000_000..10_000_000_000 => SECOND_NS,
+        1_000_000_000_000..10_000_000_000_000 => 1_000_000,
+        1_000_000_000_000_000..10_000_000_000_000_000 => 1000,
+        1_000_000_000_000_000_000.. => 1,
         _ => return None,
     };
     let mut part = 0;
@@ -263,6 +264,8 @@ mod tests {
             (r#"{"level":"info","ts":1795255200.123456,"msg":"x"}"#, "2026-11-21T10:00:00.123456Z"),
             (r#"{"ts":1.795255200123e+09}"#, "2026-11-21T10:00:00.123Z"),
             (r#"{"time":1795255200123,"x":1}"#, "2026-11-21T10:00:00.123Z"),
+            (r#"{"time":1795255200123456}"#, "2026-11-21T10:00:00.123456Z"),
+            (r#"{"time":"1795255200123456789"}"#, "2026-11-21T10:00:00.123456789Z"),
             (
                 r#"{"x":{"time":"2020-01-01T00:00:00Z"},"@timestamp":"2026-11-21T10:00:00.5Z"}"#,
                 "2026-11-21T10:00:00.5Z",
@@ -306,6 +309,8 @@ mod tests {
             "{}",
             r#"{"time":"soon"}"#,
             r#"{"ts":7}"#,
+            r#"{"time":150000000,"unit":"ns"}"#,
+            r#"{"time":0.25}"#,
             r#"{"time":null"#,
             "2026-13-21T10:00:00Z",
             "2026-02-30 10:00:00",
