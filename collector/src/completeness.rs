@@ -36,6 +36,24 @@ pub struct NodeReport {
     pub spool_bytes: u64,
     /// Ascending by namespace and container.
     pub containers: Vec<ContainerReport>,
+    /// Of an input that reads systemd's journals. Their files are counted in entries, so that they are in no sum of bytes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub journal: Option<JournalReport>,
+}
+
+/// What stands in the journals of a node.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct JournalReport {
+    /// Files that are there, or still held.
+    pub files: u64,
+    /// Entries in them.
+    pub entries: u64,
+    /// Entries of those that the store has acknowledged.
+    pub acknowledged: u64,
+    /// Entries that vanished before they were acknowledged.
+    pub lost: u64,
+    /// How long ago the oldest entries that are not acknowledged were there.
+    pub behind_seconds: f64,
 }
 
 /// What stands in the files of a container, of all pods of the node.
@@ -101,6 +119,7 @@ impl Reports {
                 "started": LogTime(report.started_ns).to_rfc3339(),
                 "spool_bytes": report.spool_bytes,
                 "containers": containers,
+                "journal": report.journal.as_ref().map(show_journal),
             }));
         }
         let namespaces: Vec<Value> = of_namespace
@@ -113,6 +132,17 @@ impl Reports {
             .collect();
         json!({ "status": "success", "data": { "total": all.show(), "namespaces": namespaces, "nodes": nodes } })
     }
+}
+
+fn show_journal(journal: &JournalReport) -> Value {
+    json!({
+        "files": journal.files,
+        "entries": journal.entries,
+        "acknowledged": journal.acknowledged,
+        "gap": journal.entries.saturating_sub(journal.acknowledged),
+        "lost": journal.lost,
+        "behind_seconds": journal.behind_seconds,
+    })
 }
 
 fn show_container(container: &ContainerReport) -> Value {
@@ -174,6 +204,11 @@ mod tests {
         let report = |node: &str, bytes| NodeReport {
             node: node.into(),
             containers: vec![container("app", bytes, 90), container("proxy", 10, 10)],
+            journal: (node == "b").then(|| JournalReport {
+                entries: 9,
+                acknowledged: 7,
+                ..JournalReport::default()
+            }),
             ..NodeReport::default()
         };
         reports.take(report("a", 90), LogTime(0)).unwrap();
@@ -189,6 +224,10 @@ mod tests {
             (&true.into(), &false.into())
         );
         assert_eq!(data["nodes"][0]["containers"][0]["gap"], 10);
+        assert_eq!(
+            (&data["nodes"][0]["journal"], &data["nodes"][1]["journal"]["gap"]),
+            (&Value::Null, &2.into())
+        );
         reports.take(report("b", 1), LogTime(FORGET_AFTER_NS + 2_000_000_000)).unwrap();
         assert_eq!(reports.show(LogTime(0))["data"]["nodes"].as_array().unwrap().len(), 1);
         let many =

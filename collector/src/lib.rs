@@ -15,6 +15,7 @@ pub mod forward;
 pub mod host;
 pub mod http;
 pub mod intake;
+pub mod journal;
 pub mod kubernetes;
 mod outgoing;
 pub mod relabel;

@@ -30,8 +30,8 @@ pub struct Telemetry {
     pub files_truncated: Counter,
     /// Bytes on disk that are not acknowledged yet.
     pub lag_bytes: Gauge,
-    /// How long ago the oldest of them were there.
-    pub lag_seconds: Gauge<f64, AtomicU64>,
+    /// How long ago the oldest of them were there, by input.
+    pub lag_seconds: Family<Vec<(&'static str, String)>, Gauge<f64, AtomicU64>>,
     /// Bytes of log files that were deleted before the store had them.
     pub lost_bytes: Counter,
     /// Bytes whose lines the store refused for good.
@@ -50,6 +50,8 @@ pub struct Telemetry {
     pub deleted_open_bytes: Gauge,
     /// Log files open.
     pub files_open: Gauge,
+    /// What is counted of journals, in entries.
+    pub journal: JournalTelemetry,
     /// Pushes that will be tried again.
     pub pushes_retried: Counter,
     /// Native histograms that came by remote write and were not kept.
@@ -68,7 +70,53 @@ pub struct Telemetry {
     pub intake_shed: Counter,
 }
 
+/// Of systemd's journals: entries, where files of lines have bytes.
+#[derive(Debug, Clone, Default)]
+pub struct JournalTelemetry {
+    /// Entries read.
+    pub read: Counter,
+    /// Entries that are not acknowledged yet.
+    pub lag: Gauge,
+    /// Entries that the store has not seen and will not be sent.
+    pub gap: Counter,
+    /// Entries deleted before the store had them.
+    pub lost: Counter,
+    /// Entries that the store refused for good.
+    pub refused: Counter,
+    /// Entries that contradict the format of the journal.
+    pub damaged: Counter,
+    /// Fields of entries that could not be read, such as those compressed by XZ.
+    pub fields_unreadable: Counter,
+}
+
+impl JournalTelemetry {
+    fn register(&self, r: &mut Registry) {
+        r.register("journal_entries_read", "Entries of journals read", self.read.clone());
+        r.register("journal_lag_entries", "Entries not acknowledged yet", self.lag.clone());
+        r.register("journal_gap_entries", "Entries of journals that were passed over", self.gap.clone());
+        let help = "Entries of journals deleted before they were acknowledged";
+        r.register("journal_lost_entries", help, self.lost.clone());
+        r.register("journal_refused_entries", "Entries that the store refused", self.refused.clone());
+        r.register("journal_damaged_entries", "Entries that contradict the format", self.damaged.clone());
+        let help = "Fields of entries that could not be read";
+        r.register("journal_unreadable_fields", help, self.fields_unreadable.clone());
+    }
+}
+
 impl Telemetry {
+    /// The same for a tailer of journals: what is counted by place in a file counts entries instead of bytes.
+    pub(crate) fn of_journal(&self) -> Self {
+        Self {
+            bytes_read: self.journal.read.clone(),
+            gap_bytes: self.journal.gap.clone(),
+            lag_bytes: self.journal.lag.clone(),
+            lost_bytes: self.journal.lost.clone(),
+            refused_bytes: self.journal.refused.clone(),
+            lines_malformed: self.journal.damaged.clone(),
+            ..self.clone()
+        }
+    }
+
     /// Counts a line that was left out.
     pub(crate) fn dropped(&self, namespace: &str, container: &str, reason: &str) -> Counter {
         let labels = [("namespace", namespace), ("container", container), ("reason", reason)];
@@ -110,6 +158,7 @@ impl Telemetry {
         r.register("syslog_dropped", "Lines of syslog not kept", new.syslog_dropped.clone());
         r.register("syslog_truncated", "Lines of syslog cut at the limit", new.syslog_truncated.clone());
         r.register("syslog_connections", "Connections of syslog", new.syslog_connections.clone());
+        new.journal.register(r);
         r.register("intake_shed", "Writes answered with 429 or 503", new.intake_shed.clone());
         new
     }

@@ -37,6 +37,15 @@ pub const FIELD_ALIASES: [(&str, &str); 19] = [
     ("log.level", "level"),
 ];
 
+/// Names that a query may use for fields of Kubernetes' audit events. An event has no others of these names; other
+/// messages may, so that either is found.
+pub const AUDIT_FIELDS: [(&str, &str); 4] = [
+    ("user", "user.username"),
+    ("resource", "objectRef.resource"),
+    ("subresource", "objectRef.subresource"),
+    ("code", "responseStatus.code"),
+];
+
 /// Names under which a query may mean the message itself.
 pub const MESSAGE_NAMES: [&str; 4] = ["message", "msg", "log", "body"];
 

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, bail};
 use binnacle_collector::tail::edge::{Builtin, EdgeRules, Limit, Redaction, Redactor, Sample, Scope};
 use binnacle_collector::tail::multiline::Multiline;
-use binnacle_collector::tail::{Input, SpoolLimits};
+use binnacle_collector::tail::{Input, SpoolLimits, Units};
 use binnacle_model::log::LEVELS;
 use binnacle_model::time::optional_duration;
 use binnacle_model::yaml::null_is_default;
@@ -25,6 +25,19 @@ pub(super) struct RawTail {
     files: Option<PathBuf>,
     /// Whose the plain files are.
     service: Option<String>,
+    /// A node's `/var/log`.
+    node: Option<PathBuf>,
+    /// Further files directly in it.
+    #[serde(deserialize_with = "null_is_default")]
+    also: Vec<String>,
+    /// Directories of systemd's journals.
+    journal: Option<OneOrMany>,
+    #[serde(deserialize_with = "null_is_default")]
+    units: Vec<String>,
+    #[serde(deserialize_with = "null_is_default")]
+    exclude_units: Vec<String>,
+    /// Of times in plain files that do not say theirs.
+    zone: Option<String>,
     multiline: Option<RawMultiline>,
     #[serde(deserialize_with = "null_is_default")]
     exclude: Vec<RawScope>,
@@ -36,6 +49,13 @@ pub(super) struct RawTail {
     redact: Vec<RawRedaction>,
     #[serde(deserialize_with = "null_is_default")]
     spool: RawSpool,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum OneOrMany {
+    One(PathBuf),
+    Many(Vec<PathBuf>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -106,6 +126,7 @@ fn any() -> String {
 pub(crate) struct TailConfig {
     pub(crate) input: Input,
     pub(crate) multiline: Multiline,
+    pub(crate) zone_seconds: i32,
     pub(crate) edge: EdgeRules,
     pub(crate) spool: SpoolLimits,
 }
@@ -114,22 +135,22 @@ impl TailConfig {
     /// An input with the rules that hold where none are given.
     pub(crate) fn of(input: Input) -> Self {
         let (multiline, edge, spool) = (Multiline::default(), EdgeRules::default(), SpoolLimits::default());
-        Self { input, multiline, edge, spool }
+        Self { input, multiline, zone_seconds: 0, edge, spool }
     }
 }
 
 impl RawTail {
     /// `place` is where it stands in which file; paths are relative to `dir`.
-    pub(super) fn check(self, place: &str, dir: &Path) -> anyhow::Result<TailConfig> {
-        let input = match (self.containers, self.files) {
-            (Some(containers), None) => Input::Containers(dir.join(containers)),
-            (None, Some(pattern)) => {
-                let service = self.service.with_context(|| {
-                    format!("{place}: service is missing: say whose the files are, such as `service: shop`")
-                })?;
-                Input::Files { pattern: dir.join(pattern), service }
+    pub(super) fn check(mut self, place: &str, dir: &Path) -> anyhow::Result<TailConfig> {
+        let input = self.input(place, dir)?;
+        let zone_seconds = match &self.zone {
+            None => 0,
+            Some(_) if matches!(input, Input::Containers(_) | Input::Journal { .. }) => {
+                bail!("{place}.zone: only plain files leave their zone open")
             }
-            _ => bail!("{place}: say either containers, a directory of links, or files, a pattern"),
+            Some(zone) => zone_seconds(zone).with_context(|| {
+                format!("{place}.zone: {zone:?} is neither UTC nor an offset such as +02:00")
+            })?,
         };
         let multiline = match self.multiline {
             None => Multiline::default(),
@@ -159,8 +180,62 @@ impl RawTail {
             Some(text) => size(place, "spool", Some(&text))?.unwrap_or(0),
         };
         let spool = SpoolLimits { bytes, age: self.spool.age.unwrap_or(default.age) };
-        Ok(TailConfig { input, multiline, edge, spool })
+        Ok(TailConfig { input, multiline, zone_seconds, edge, spool })
     }
+
+    fn input(&mut self, place: &str, dir: &Path) -> anyhow::Result<Input> {
+        let (units, also) = (!self.units.is_empty() || !self.exclude_units.is_empty(), !self.also.is_empty());
+        let inputs = (self.containers.take(), self.files.take(), self.node.take(), self.journal.take());
+        if (inputs.3.is_none() && units) || (inputs.2.is_none() && also) {
+            bail!("{place}: units and exclude_units are for journal, also is for node");
+        }
+        if inputs.1.is_none() && self.service.is_some() {
+            bail!("{place}.service: it is for files; elsewhere the unit, the pod or the file's name says it");
+        }
+        Ok(match inputs {
+            (Some(containers), None, None, None) => Input::Containers(dir.join(containers)),
+            (None, Some(pattern), None, None) => {
+                let service = self.service.take().with_context(|| {
+                    format!("{place}: service is missing: say whose the files are, such as `service: shop`")
+                })?;
+                Input::Files { pattern: dir.join(pattern), service }
+            }
+            (None, None, Some(node), None) => {
+                if let Some(name) = self.also.iter().find(|name| name.is_empty() || name.contains('/')) {
+                    bail!("{place}.also: {name:?} is no name of a file directly in the directory; use files");
+                }
+                Input::Node { dir: dir.join(node), also: std::mem::take(&mut self.also) }
+            }
+            (None, None, None, Some(journal)) => {
+                let dirs = match journal {
+                    OneOrMany::One(one) => vec![one],
+                    OneOrMany::Many(many) if many.is_empty() => bail!("{place}.journal: name a directory"),
+                    OneOrMany::Many(many) => many,
+                };
+                let (include, exclude) =
+                    (std::mem::take(&mut self.units), std::mem::take(&mut self.exclude_units));
+                let dirs = dirs.into_iter().map(|one| dir.join(one)).collect();
+                Input::Journal { dirs, units: Units { include, exclude } }
+            }
+            _ => bail!(
+                "{place}: say one of containers (a directory of links), files (a pattern), node (a directory \
+                 such as /var/log) and journal (a directory such as /var/log/journal)"
+            ),
+        })
+    }
+}
+
+/// Seconds east of Greenwich.
+fn zone_seconds(zone: &str) -> Option<i32> {
+    if matches!(zone, "UTC" | "Z") {
+        return Some(0);
+    }
+    let (sign, rest) =
+        zone.strip_prefix('+').map(|rest| (1, rest)).or_else(|| Some((-1, zone.strip_prefix('-')?)))?;
+    let (hours, minutes) = rest.split_once(':')?;
+    let number = |text: &str| text.parse::<i32>().ok().filter(|_| text.len() == 2);
+    let (hours, minutes) = (number(hours)?, number(minutes)?);
+    ((0..=14).contains(&hours) && (0..60).contains(&minutes)).then(|| sign * (hours * 3600 + minutes * 60))
 }
 
 impl RawLimit {
@@ -273,10 +348,37 @@ mod tests {
     }
 
     #[test]
+    fn journals_and_nodes_are_read() {
+        let of = |yaml: &str| check(yaml).unwrap();
+        let journal =
+            of("{journal: /var/log/journal, units: [kubelet, 'container*'], exclude_units: [cron]}");
+        let Input::Journal { dirs, units } = journal.input else { panic!("{journal:?}") };
+        assert_eq!(dirs, [Path::new("/var/log/journal")]);
+        assert_eq!(
+            (units.include, units.exclude),
+            (vec!["kubelet".into(), "container*".into()], vec!["cron".into()])
+        );
+        let both = of("{journal: [/var/log/journal, /run/log/journal]}");
+        assert!(matches!(both.input, Input::Journal { dirs, .. } if dirs.len() == 2));
+        let node = of("{node: /var/log, also: [syslog], zone: '-05:30'}");
+        assert_eq!(node.zone_seconds, -19_800);
+        assert!(matches!(node.input, Input::Node { also, .. } if also == ["syslog"]));
+    }
+
+    #[test]
     fn what_is_wrong_is_named() {
         for (yaml, want) in [
-            ("{}", "c.yml: logs[0]: say either containers"),
-            ("{containers: /a, files: /b}", "say either containers"),
+            ("{}", "c.yml: logs[0]: say one of containers"),
+            ("{containers: /a, files: /b}", "say one of containers"),
+            ("{node: /a, journal: /b}", "say one of containers"),
+            ("{journal: []}", "logs[0].journal: name a directory"),
+            ("{node: /a, units: [x]}", "units and exclude_units are for journal"),
+            ("{journal: /a, also: [x]}", "also is for node"),
+            ("{journal: /a, service: x}", "logs[0].service: it is for files"),
+            ("{node: /a, also: [b/c]}", "logs[0].also: \"b/c\""),
+            ("{node: /a, zone: Mars}", "logs[0].zone: \"Mars\""),
+            ("{node: /a, zone: '+15:00'}", "logs[0].zone"),
+            ("{journal: /a, zone: UTC}", "only plain files"),
             ("{files: /b}", "service is missing"),
             ("{containers: /a, multiline: on}", "multiline"),
             ("{containers: /a, multiline: {start: '('}}", "logs[0].multiline.start"),

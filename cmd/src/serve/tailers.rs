@@ -54,9 +54,11 @@ impl Tailers {
         let mut threads = Vec::new();
         for (number, tail) in tails.into_iter().enumerate() {
             let state_dir: PathBuf = node.state_dir.join(number.to_string());
-            let TailConfig { input, multiline, edge, spool } = tail;
-            let (name, number, pods) = (node.name.clone(), number as u32, node.pods.clone());
-            let options = TailOptions { input, node: name, number, state_dir, spool, multiline, edge, pods };
+            let TailConfig { input, multiline, zone_seconds, edge, spool } = tail;
+            let (number, pods) = (number as u32, node.pods.clone());
+            let node = node.name.clone();
+            let options =
+                TailOptions { input, node, number, state_dir, spool, multiline, zone_seconds, edge, pods };
             let thread_name = format!("tail-{number}");
             let tailer = Tailer::new(options, Arc::clone(sink), Arc::clone(clock), telemetry.clone());
             let tailer = tailer.context("cannot start a thread")?;

@@ -14,6 +14,7 @@ mod kubernetes;
 mod log_delete;
 mod log_metrics;
 mod logs;
+mod node_logs;
 mod openapi;
 mod oracle;
 mod own;

@@ -17,6 +17,7 @@ pub(crate) mod views;
 pub(crate) mod watch;
 
 #[cfg(test)]
+#[allow(dead_code, unreachable_pub, reason = "tests of the whole program play with it, too")]
 mod testing;
 #[cfg(test)]
 mod tests;

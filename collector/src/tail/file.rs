@@ -6,13 +6,16 @@ use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
 use binnacle_model::LogTime;
+use binnacle_model::meaning::Around;
 
+use super::entries::Entries;
 use super::identity::{FIRST_MAX_BYTES, First, Inode};
 use super::listing::{Listed, Order};
 use super::multiline::Multiline;
 use super::open::Root;
 use super::records::{Cut, Cutter, GiveOut, LINE_MAX_BYTES, LineFormat, Opened, Passing, Window};
 use super::source::Source;
+use crate::journal::JournalFile;
 
 /// Read of one file before the next has its turn (L15).
 pub(super) const TURN_BYTES: usize = 256 * 1024;
@@ -45,6 +48,8 @@ pub(super) enum Kind {
     Gzip,
     /// Compressed, in the spool.
     Spooled,
+    /// Of systemd; more may come. Its places are numbers of entries.
+    Journal,
 }
 
 /// How far a file has come.
@@ -129,7 +134,7 @@ impl LogFile {
             path: listed.path.clone(),
             inode: listed.inode,
             order: listed.order.clone(),
-            kind: if listed.compressed { Kind::Gzip } else { Kind::Plain },
+            kind: listed.kind,
             base: 0,
             identity: None,
             phase: Phase::New,
@@ -137,7 +142,7 @@ impl LogFile {
             passing_acknowledged: None,
             read_to: 0,
             passing: None,
-            size: if listed.compressed { 0 } else { listed.size },
+            size: if listed.kind == Kind::Plain { listed.size } else { 0 },
             source: None,
             last_read: now,
             gone: None,
@@ -153,9 +158,8 @@ impl LogFile {
 
     /// A file that lies in the spool, with the offsets of its first byte and behind its last one.
     pub(super) fn spooled(number: u64, path: PathBuf, order: Order, (base, size): (u64, u64)) -> Self {
-        let listed = Listed { path, inode: Inode::default(), order, size: 0, compressed: true };
-        let file = Self::new(number, &listed, LogTime(0));
-        Self { base, size, kind: Kind::Spooled, ..file }
+        let listed = Listed { path, inode: Inode::default(), order, size: 0, kind: Kind::Spooled };
+        Self { base, size, ..Self::new(number, &listed, LogTime(0)) }
     }
 
     /// From now on it lies in the spool.
@@ -182,7 +186,18 @@ impl LogFile {
     }
 
     pub(super) fn is_compressed(&self) -> bool {
-        self.kind != Kind::Plain
+        matches!(self.kind, Kind::Gzip | Kind::Spooled)
+    }
+
+    /// Whether its directory says how much there is in it.
+    pub(super) fn is_sized(&self) -> bool {
+        self.kind == Kind::Plain
+    }
+
+    /// Bytes on disk that it holds as long as it is open.
+    pub(super) fn held_bytes(&self) -> u64 {
+        let metadata = self.source.as_ref().and_then(|source| source.file().metadata().ok());
+        metadata.map_or(0, |metadata| metadata.len())
     }
 
     pub(super) fn is_spooled(&self) -> bool {
@@ -195,7 +210,7 @@ impl LogFile {
 
     /// Learns how long it is. What became shorter is another file, and this one was as long as it was.
     pub(super) fn saw(&mut self, size: u64) {
-        if self.is_compressed() {
+        if !self.is_sized() {
             self.size = size.max(self.size);
             return;
         }
@@ -207,7 +222,8 @@ impl LogFile {
 
     /// What it was when nobody could write to it any more.
     pub(super) fn look_at_last_size(&mut self) {
-        if let Some(source) = self.source.as_ref().filter(|_| !self.is_compressed())
+        let is_compressed = self.is_compressed();
+        if let Some(source) = self.source.as_mut().filter(|_| !is_compressed)
             && let Ok((size, _)) = source.size()
         {
             self.saw(size);
@@ -237,7 +253,10 @@ impl LogFile {
             // Rotated since it was listed: the next listing knows both files.
             return Err(io::ErrorKind::NotFound.into());
         }
-        self.source = Some(Source::new(file, self.is_compressed(), self.base));
+        self.source = Some(match self.kind {
+            Kind::Journal => Source::Journal(Box::new(JournalFile::open(file)?)),
+            _ => Source::new(file, self.is_compressed(), self.base),
+        });
         Ok(())
     }
 
@@ -246,11 +265,16 @@ impl LogFile {
         self.open_source(root)?;
         let Some(source) = &mut self.source else { return Ok(None) };
         let mut begin = Vec::new();
-        source.read(0, FIRST_MAX_BYTES, &mut begin)?;
+        if let Source::Journal(journal) = source {
+            // It has a name of its own.
+            begin = journal.id().into_bytes();
+        } else {
+            source.read(0, FIRST_MAX_BYTES, &mut begin)?;
+        }
         let size = source.size()?.0;
         source.rest();
         self.saw(size);
-        let first = First::of(&begin, takes_no_more || self.is_compressed());
+        let first = First::of(&begin, takes_no_more || !self.is_sized());
         Ok(first.map(|first| {
             begin.truncate(first.len());
             (first, begin)
@@ -302,7 +326,7 @@ impl LogFile {
     pub(super) fn read(
         &mut self,
         root: &Root,
-        (format, multiline): (LineFormat, &Multiline),
+        (format, multiline, zone_seconds): (LineFormat, &Multiline, i32),
         takes_no_more: bool,
         now: LogTime,
         (buffer, cutter): (&mut Vec<u8>, &mut Cutter),
@@ -312,11 +336,40 @@ impl LogFile {
         let from = self.read_to;
         let source = self.source.take().ok_or_else(|| io::Error::from(io::ErrorKind::NotFound))?;
         let mut source = source;
-        let cut = self.window(&mut source, (format, multiline), takes_no_more, now, (buffer, cutter));
+        let cut =
+            self.window(&mut source, (format, multiline, zone_seconds), takes_no_more, now, (buffer, cutter));
         // Whatever came of it: what was deleted can be read by it alone.
         self.source = Some(source);
         let (cut, ended) = cut?;
         self.has_ended = ended && self.is_compressed() && cut.to == from + buffer.len() as u64;
+        Ok(self.turn(from, cut, takes_no_more, now))
+    }
+
+    /// As [`Self::read`], of a journal: entries instead of a window.
+    pub(super) fn read_entries(
+        &mut self,
+        root: &Root,
+        takes_no_more: bool,
+        now: LogTime,
+        (buffer, entries): (&mut Vec<u8>, &mut Entries),
+    ) -> Result<Turn, ReadError> {
+        self.open_source(root)?;
+        self.check_beginning(buffer)?;
+        // What is not written yet will never be, if nobody writes, or if it takes too long.
+        let is_all = takes_no_more || self.waits(now) == GiveOut::All;
+        let (from, size) = (self.read_to, self.size);
+        let Some(Source::Journal(journal)) = &mut self.source else {
+            return Err(io::Error::from(io::ErrorKind::NotFound).into());
+        };
+        let cut = entries.read(journal, from, size, is_all)?;
+        if takes_no_more && cut.to == size {
+            journal.rest();
+        }
+        Ok(self.turn(from, cut, takes_no_more, now))
+    }
+
+    /// What was cut counts as given out.
+    fn turn(&mut self, from: u64, cut: Cut, takes_no_more: bool, now: LogTime) -> Turn {
         if cut.to == from {
             self.tried = Some((self.size, takes_no_more));
         } else {
@@ -326,23 +379,26 @@ impl LogFile {
         let was = self.open.filter(|(opened, _)| Some(*opened) == cut.open);
         self.open = was.or(cut.open.map(|opened| (opened, now)));
         (self.read_to, self.passing, self.last_read) = (cut.to, cut.passing, now);
-        Ok(Turn { from, cut })
+        Turn { from, cut }
     }
 
     /// A window in which something ends, or all that there is. Answers whether the bytes end with it.
     fn window(
         &self,
         source: &mut Source,
-        (format, multiline): (LineFormat, &Multiline),
+        (format, multiline, zone_seconds): (LineFormat, &Multiline, i32),
         takes_no_more: bool,
         now: LogTime,
         (buffer, cutter): (&mut Vec<u8>, &mut Cutter),
     ) -> io::Result<(Cut, bool)> {
         let (mut wanted, mut give_out, from) = (TURN_BYTES, self.waits(now), self.read_to);
+        let changed = (format == LineFormat::Plain).then(|| source.changed()).flatten();
+        let around = Around { near: changed.filter(|changed| *changed < now).unwrap_or(now), zone_seconds };
         loop {
             let ended = source.read(from, wanted, buffer)?;
             let is_end = ended && (takes_no_more || self.is_compressed());
-            let window = Window { bytes: buffer, from, passing: self.passing, is_end, give_out, now };
+            let passing = self.passing;
+            let window = Window { bytes: buffer, from, passing, is_end, give_out, now, around };
             let cut = cutter.cut(window, format, multiline);
             // A full window in which what began first has no end is given out as it is.
             if cut.to > from || ended || give_out == GiveOut::All {
@@ -361,12 +417,15 @@ impl LogFile {
     fn check_beginning(&mut self, buffer: &mut Vec<u8>) -> Result<(), ReadError> {
         let (Some(source), Some(identity)) = (&mut self.source, &self.identity) else { return Ok(()) };
         let size = source.size()?.0;
-        let mut fits = true;
-        if let Source::Plain(file) = source {
-            buffer.resize(identity.first.len(), 0);
-            let read = file.read_at(buffer, 0)?;
-            fits = identity.first.fits(&buffer[..read]);
-        }
+        let fits = match source {
+            Source::Plain(file) => {
+                buffer.resize(identity.first.len(), 0);
+                let read = file.read_at(buffer, 0)?;
+                identity.first.fits(&buffer[..read])
+            }
+            Source::Gzip(_) => true,
+            Source::Journal(journal) => identity.first.fits(journal.id().as_bytes()),
+        };
         if fits {
             self.saw(size);
             self.checked = self.size;

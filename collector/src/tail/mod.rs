@@ -4,7 +4,7 @@
 //! listing   directories ─► origins: the files of a container, rotated ones first
 //!              │ identity  how a file begins: it keeps its name in the store when it is renamed or compressed
 //! origin    the oldest file of which not all was given out
-//!              │ source    bytes, unpacked where they are compressed
+//!              │ source    bytes, unpacked where they are compressed; or entries of a journal
 //! records   header off, pieces and traces joined, cut into records
 //!              │ edge      limits, sampling, redaction
 //!              │ pack      what is sent, already in its form on the wire
@@ -19,12 +19,15 @@
 //! - A batch covers `from..to` of one file without a gap, and no line of it lies outside. Nothing is open at `to`.
 //! - A file's place moves only after the store acknowledged; what it gets twice it drops by mark.
 //! - A file is known by how it begins (and its inode, if it is no container's); its name may change or be used again.
+//!   A journal has a name of its own in its header.
+//! - Places are bytes; of a journal they are numbers of entries, wherever a place or a count of bytes is spoken of.
 //! - What vanishes before it was acknowledged is counted, to the byte.
 
 mod checkpoint;
 mod cri;
 mod docker;
 pub mod edge;
+mod entries;
 mod file;
 mod identity;
 mod listing;
@@ -40,8 +43,9 @@ mod tailer;
 
 use std::path::PathBuf;
 
+pub use crate::journal::Units;
 pub use listing::Input;
-pub(crate) use listing::app_of;
+pub(crate) use listing::{app_of, fits};
 pub use sender::{LocalSink, LogSink};
 pub use spool::SpoolLimits;
 pub use tailer::Tailer;
@@ -61,6 +65,8 @@ pub struct Options {
     pub spool: SpoolLimits,
     /// Which lines belong together.
     pub multiline: multiline::Multiline,
+    /// Seconds east of Greenwich, for times in plain files that do not say their zone.
+    pub zone_seconds: i32,
     /// What happens to records before they leave.
     pub edge: edge::EdgeRules,
     /// What pods' annotations say, where a cluster tells of them.

@@ -71,6 +71,12 @@ impl Origin {
         self.rules_generation = generation;
     }
 
+    /// What limits and reports call the container: of what is no container's, the service.
+    pub(super) fn container(&self) -> &str {
+        let container = self.label("container");
+        if container.is_empty() { self.label("service") } else { container }
+    }
+
     /// Takes over what a listing says: names may have changed, files come and go.
     pub(super) fn update(&mut self, listing: &Listing, now: LogTime, number: &mut u64) {
         // That of spooled files is another one.
@@ -123,7 +129,9 @@ impl Origin {
     pub(super) fn takes_no_more(&self, at: usize) -> bool {
         let file = &self.files[at];
         let later = || self.files[at + 1..].iter().any(|later| !later.is_copy() && later.size > 0);
-        file.is_compressed() || file.is_spooled() || file.gone.is_some() || later()
+        // journald renames a journal when it has written its last entry.
+        let is_archived = self.format == LineFormat::Journal && !file.order.is_live;
+        is_archived || file.is_compressed() || file.is_spooled() || file.gone.is_some() || later()
     }
 
     /// The file to read on in: the oldest of which not all was given out.
@@ -158,7 +166,7 @@ impl Origin {
         for at in 0..self.files.len() {
             let file = &self.files[at];
             let is_out_of_reach = file.gone.is_some() && file.source.is_none();
-            if file.identity.is_some() || is_out_of_reach || (file.size == 0 && !file.is_compressed()) {
+            if file.identity.is_some() || is_out_of_reach || (file.size == 0 && file.is_sized()) {
                 continue;
             }
             let takes_no_more = self.takes_no_more(at);
@@ -202,8 +210,8 @@ impl Origin {
     /// nothing is left to do for the file at `at`.
     fn take_over(&mut self, at: usize, first: First) -> bool {
         let is_same = |other: &LogFile| other.identity.as_ref().is_some_and(|known| known.first == first);
-        // In files of containers nothing but a copy begins alike. Of plain ones it may be a heading.
-        let is_container = self.format == LineFormat::Container;
+        // In files of containers and journals nothing but a copy begins alike. Of plain ones it may be a heading.
+        let is_container = self.format != LineFormat::Plain;
         let lasts = |other: &LogFile| other.gone.is_none() && !other.is_spooled() && !other.is_cut_short();
         let known = (0..self.files.len()).filter(|other| *other != at && is_same(&self.files[*other]));
         let mut known: Vec<usize> =
@@ -228,6 +236,9 @@ impl Origin {
         let file = &self.files[at];
         if self.format == LineFormat::Container {
             return file_key(node, &format!("{}/{}", self.name, file.order.restart), None, begin);
+        }
+        if self.format == LineFormat::Journal {
+            return format!("{node}/journal/{}", String::from_utf8_lossy(begin));
         }
         let mut begin = begin.to_vec();
         if let Some(generation) = self.generations.get(&file.inode) {

@@ -3,12 +3,14 @@
 //! Lines go from the window of a file to the wire without a stop in between. `model::push` says what the fields are;
 //! a test decodes with it what is written here.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use binnacle_model::push::Pair;
 use prost::encoding::{encode_varint, encoded_len_varint};
 
 use super::records::{Length, Passing};
+use crate::journal::Value;
 
 /// Part of a pack: some bytes of one file.
 #[derive(Debug, Clone)]
@@ -40,6 +42,8 @@ pub(super) struct Entry<'a> {
     pub(super) iostream: &'a str,
     /// Of the message, if only its beginning is kept.
     pub(super) length: Length,
+    /// What came beside the message.
+    pub(super) attributes: &'a [(Cow<'a, str>, Value<'a>)],
 }
 
 /// Attribute of entries of which only the beginning is kept.
@@ -71,12 +75,19 @@ impl Pack {
     pub(super) fn entry(&mut self, entry: &Entry<'_>) {
         let out = &mut self.entries;
         let mut fields = Vec::new();
+        for (name, value) in entry.attributes {
+            let mut encoded = Vec::new();
+            match value {
+                Value::Text(text) => bytes(2, text.as_bytes(), &mut encoded),
+                Value::Int(number) => signed(*number, &mut encoded),
+            }
+            attribute(name, &encoded, &mut fields);
+        }
         if entry.length != Length::Whole {
             attribute(TRUNCATED, &[key(5, KIND_VARINT) as u8, 1], &mut fields);
             if let Length::CutOf(full) = entry.length {
-                let mut value = vec![key(3, KIND_VARINT) as u8];
-                // A signed number, zigzag.
-                encode_varint(full << 1, &mut value);
+                let mut value = Vec::new();
+                signed(i64::try_from(full).unwrap_or(i64::MAX), &mut value);
                 attribute(FULL_BYTES, &value, &mut fields);
             }
         }
@@ -150,6 +161,12 @@ fn attribute(name: &str, value: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(value);
 }
 
+/// A signed number, zigzag.
+fn signed(number: i64, out: &mut Vec<u8>) {
+    out.push(key(3, KIND_VARINT) as u8);
+    encode_varint((number << 1 ^ number >> 63) as u64, out);
+}
+
 /// What a field of so many bytes takes.
 fn sized(field: u64, length: usize) -> usize {
     encoded_len_varint(key(field, KIND_BYTES)) + encoded_len_varint(length as u64) + length
@@ -182,8 +199,20 @@ mod tests {
                 let message = vec![b'\xff'; at * 100];
                 let (level, iostream) = [("", ""), ("info", "stdout"), ("warn", "stderr")][at];
                 let time_ns = [0, 1_700_000_000_000_000_000, -5][at];
-                pack.entry(&Entry { time_ns, offset, message: &message, level, iostream, length });
-                let mut fields = Vec::new();
+                let text = Value::Text(Cow::Borrowed("kubelet.service"));
+                let attributes = [("unit".into(), text), ("pid".into(), Value::Int(-7))];
+                let attributes = &attributes[..at];
+                pack.entry(&Entry {
+                    time_ns,
+                    offset,
+                    message: &message,
+                    level,
+                    iostream,
+                    length,
+                    attributes,
+                });
+                let unit = PushField::new("unit".into(), FieldValue::Text("kubelet.service".into()));
+                let mut fields = [unit, PushField::new("pid".into(), FieldValue::Int(-7))][..at].to_vec();
                 if length != Length::Whole {
                     fields.push(PushField::new("truncated".into(), FieldValue::Bool(true)));
                 }

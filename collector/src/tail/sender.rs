@@ -241,10 +241,11 @@ impl Work {
         self.telemetry.duplicates.inc_by(report.duplicate as u64);
         if report.gap_bytes > 0 {
             self.telemetry.gap_bytes.inc_by(report.gap_bytes);
-            let bytes = report.gap_bytes;
+            // Of a journal they are entries.
+            let missing = report.gap_bytes;
             tracing::warn!(
-                bytes,
-                "the store has not seen these bytes of log files, and they are not sent again"
+                missing,
+                "the store has not seen this part of log files, and it is not sent again"
             );
         }
     }

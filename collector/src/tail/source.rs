@@ -4,7 +4,10 @@ use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom};
 use std::os::unix::fs::{FileExt, MetadataExt};
 
+use binnacle_model::LogTime;
 use flate2::read::MultiGzDecoder;
+
+use crate::journal::JournalFile;
 
 /// An open file, whose bytes are counted unpacked.
 #[derive(Debug)]
@@ -13,6 +16,8 @@ pub(super) enum Source {
     Plain(File),
     /// It takes no more.
     Gzip(Box<GzipSource>),
+    /// Places in it are numbers of entries.
+    Journal(Box<JournalFile>),
 }
 
 /// A reader that goes forward, and keeps what may be asked for again.
@@ -51,15 +56,20 @@ impl Source {
         match self {
             Self::Plain(file) => file,
             Self::Gzip(gzip) => &gzip.file,
+            Self::Journal(journal) => journal.file(),
         }
     }
 
-    /// How many bytes there are, and whether the file has lost its name.
+    /// How many bytes (or entries) there are, and whether the file has lost its name.
     ///
     /// What a compressed file says of itself is its length modulo 4 GiB, of its last member: good enough to show.
-    pub(super) fn size(&self) -> io::Result<(u64, bool)> {
+    pub(super) fn size(&mut self) -> io::Result<(u64, bool)> {
         let metadata = self.file().metadata()?;
         let size = match self {
+            Self::Journal(journal) => {
+                journal.refresh()?;
+                journal.entries()
+            }
             Self::Plain(_) => metadata.len(),
             Self::Gzip(gzip) if gzip.has_ended => gzip.at,
             Self::Gzip(gzip) => {
@@ -69,6 +79,12 @@ impl Source {
             }
         };
         Ok((size, metadata.nlink() == 0))
+    }
+
+    /// When the file was changed last.
+    pub(super) fn changed(&self) -> Option<LogTime> {
+        let metadata = self.file().metadata().ok()?;
+        Some(LogTime(metadata.mtime().checked_mul(1_000_000_000)?.checked_add(metadata.mtime_nsec())?))
     }
 
     /// Reads up to `wanted` bytes from `offset` on into `buffer`. Answers whether the bytes end there.
@@ -88,22 +104,28 @@ impl Source {
                 Ok(filled < wanted)
             }
             Self::Gzip(gzip) => gzip.read(offset, wanted, buffer),
+            // Its bytes are no lines.
+            Self::Journal(_) => Err(io::ErrorKind::Unsupported.into()),
         }
     }
 
     /// Why the bytes end before they should: a compressed file that is cut off, or is none.
     pub(super) fn damage(&self) -> Option<&str> {
         match self {
-            Self::Plain(_) => None,
+            Self::Plain(_) | Self::Journal(_) => None,
             Self::Gzip(gzip) => gzip.damage.as_deref(),
         }
     }
 
     /// Lets go of what makes reading on cheap.
     pub(super) fn rest(&mut self) {
-        if let Self::Gzip(gzip) = self {
-            (gzip.decoder, gzip.at, gzip.kept) = (None, gzip.base, Vec::new());
-            gzip.has_ended = false;
+        match self {
+            Self::Plain(_) => {}
+            Self::Gzip(gzip) => {
+                (gzip.decoder, gzip.at, gzip.kept) = (None, gzip.base, Vec::new());
+                gzip.has_ended = false;
+            }
+            Self::Journal(journal) => journal.rest(),
         }
     }
 }

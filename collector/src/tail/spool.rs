@@ -146,7 +146,10 @@ impl Spool {
         let mut out = Bounded { file: File::create(&path)?, room, is_full: false };
         let copied = match source {
             Source::Gzip(_) => source.copy_packed(&mut out).map(|_| base),
-            Source::Plain(_) => copy_plain(source, leaving.from, &mut out).map(|()| leaving.from),
+            // What is open is its own copy; see `vanished`.
+            Source::Plain(_) | Source::Journal(_) => {
+                copy_plain(source, leaving.from, &mut out).map(|()| leaving.from)
+            }
         };
         let base = match copied {
             Ok(base) => base,

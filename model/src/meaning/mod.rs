@@ -1,7 +1,10 @@
-//! What a message says of itself: its level, and its fields where it is JSON or logfmt.
+//! What a message says of itself: its level, its time, and its fields where it is JSON or logfmt.
 
+mod audit;
 mod level_of_json;
+mod scan;
 mod shape;
+mod time;
 
 use std::borrow::Cow;
 
@@ -10,6 +13,7 @@ use serde_json::Value;
 use crate::log::FieldValue;
 use crate::tokens::colour_code;
 
+pub use self::time::{Around, time};
 pub use shape::{FieldShape, Part, Shape};
 
 /// Bounds of what is taken from one message; the message itself is kept whole.
@@ -57,7 +61,8 @@ pub fn of(message: &[u8]) -> Meaning {
     let text = plain.trim();
     let fields = fields_of(text);
     let is_json = text.starts_with('{') && !fields.is_empty();
-    let level = named_level(&fields).unwrap_or(if is_json { "" } else { level_of_text(text) });
+    let unnamed = || if is_json { audit::level(text).unwrap_or_default() } else { level_of_text(text) };
+    let level = named_level(&fields).unwrap_or_else(unnamed);
     Meaning { level, fields }
 }
 
@@ -72,15 +77,38 @@ fn named_level(fields: &[(String, FieldValue)]) -> Option<&'static str> {
 /// The level that a message says, as [`of`] finds it. Costs less: of JSON nothing is built, and most other messages need
 /// not be taken apart. In JSON it is found behind any number of fields.
 pub fn level(message: &[u8]) -> &'static str {
-    let Some(text) = readable(message) else { return "" };
+    said(message).level
+}
+
+/// A level, and how a message says it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Said {
+    /// `trace debug info warn error fatal`, or empty.
+    pub level: &'static str,
+    /// Whether it stands in a place that is meant for it (a field of JSON or logfmt, klog's header), and is no mere word.
+    pub is_structured: bool,
+}
+
+/// The level that a message says, as [`level`] finds it, and how it says it.
+pub fn said(message: &[u8]) -> Said {
+    let Some(text) = readable(message) else { return Said::default() };
     let plain = without_colour(text);
     let trimmed = plain.trim();
+    let of_text = || Said { level: level_of_text(trimmed), is_structured: klog_level(trimmed).is_some() };
     if trimmed.starts_with('{') {
-        return level_of_json::read(trimmed).unwrap_or_else(|| level_of_text(trimmed));
+        let level = level_of_json::read(trimmed);
+        let Some(mut level) = level else { return of_text() };
+        if level.is_empty() {
+            level = audit::level(trimmed).unwrap_or_default();
+        }
+        return Said { level, is_structured: true };
     }
     // Every name of a level's field has one of these in it.
     let names_one = ["evel", "everity", "lvl"].iter().any(|part| trimmed.contains(part));
-    if names_one { of(message).level } else { level_of_text(trimmed) }
+    if names_one && let Some(level) = named_level(&fields_of(trimmed)) {
+        return Said { level, is_structured: true };
+    }
+    of_text()
 }
 
 /// The level that a word names, whatever its case; empty if it names none.
@@ -148,17 +176,8 @@ pub fn level_of_word(word: &str) -> &'static str {
 
 /// A level written as a word of its own near the beginning: `[ERROR]`, `WARN `, klog's `E1121`.
 fn level_of_text(text: &str) -> &'static str {
-    if let [letter @ (b'I' | b'W' | b'E' | b'F'), digits @ ..] = text.as_bytes()
-        && digits.len() > 5
-        && digits[..4].iter().all(u8::is_ascii_digit)
-        && digits[4] == b' '
-    {
-        return match letter {
-            b'I' => "info",
-            b'W' => "warn",
-            b'E' => "error",
-            _ => "fatal",
-        };
+    if let Some(level) = klog_level(text) {
+        return level;
     }
     let mut end = text.len().min(LEVEL_WITHIN_BYTES);
     while !text.is_char_boundary(end) {
@@ -175,6 +194,18 @@ fn level_of_text(text: &str) -> &'static str {
     let word: String = first.chars().take_while(char::is_ascii_alphabetic).collect();
     let after = first[word.len()..].chars().next();
     if matches!(after, Some(':' | ']' | '>' | ')')) { level_of_word(&word) } else { "" }
+}
+
+/// The level in klog's header: `E1121 20:50:57.000000`.
+fn klog_level(text: &str) -> Option<&'static str> {
+    let [letter @ (b'I' | b'W' | b'E' | b'F'), digits @ ..] = text.as_bytes() else { return None };
+    let is_header = digits.len() > 5 && digits[..4].iter().all(u8::is_ascii_digit) && digits[4] == b' ';
+    is_header.then_some(match letter {
+        b'I' => "info",
+        b'W' => "warn",
+        b'E' => "error",
+        _ => "fatal",
+    })
 }
 
 fn json(text: &str) -> Vec<(String, FieldValue)> {

@@ -11,7 +11,6 @@ use proptest::prelude::*;
 
 use super::super::wire::{put_bytes, put_varint};
 use super::*;
-use crate::Telemetry;
 
 /// Streams and their lines, as short text.
 fn shown(push: &LogPush) -> Vec<String> {
@@ -208,23 +207,6 @@ impl LogAppender for Kept {
     fn append(&self, push: LogPush, _: LogTime) -> Result<LogAppendReport, AppendError> {
         self.0.lock().unwrap().push(push);
         Ok(LogAppendReport::default())
-    }
-}
-
-struct NoMetrics;
-
-impl Appender for NoMetrics {
-    fn append(&self, _: &[RawSeries<'_>], _: &dyn SeriesDecoder) -> Result<AppendReport, AppendError> {
-        Ok(AppendReport::default())
-    }
-    fn append_metadata(&self, _: &[(String, Metadata)]) {}
-}
-
-struct Noon;
-
-impl Clock for Noon {
-    fn now_ns(&self) -> LogTime {
-        LogTime(NOW)
     }
 }
 

@@ -69,6 +69,11 @@ impl Edge {
         self.rules.exclude.iter().any(|scope| scope.fits(namespace, container))
     }
 
+    /// Without secrets, and how many there were.
+    pub(super) fn redact<'a>(&self, text: &'a [u8]) -> (Cow<'a, [u8]>, u64) {
+        self.rules.redactor.redact(text)
+    }
+
     /// `own` are the rules of the record's container.
     pub(super) fn judge<'a>(&mut self, asked: Asked<'a>, own: Option<&mut ContainerRules>) -> Verdict<'a> {
         if let Some(reason) = own.and_then(|rules| rules.drops(&asked)) {
@@ -81,7 +86,7 @@ impl Edge {
         if !self.rules.limits.is_empty() && !self.buckets.take(&self.rules.limits, &asked) {
             return Verdict::Drop("rate_limited");
         }
-        let (message, redacted) = self.rules.redactor.redact(asked.message);
+        let (message, redacted) = self.redact(asked.message);
         Verdict::Keep(message, redacted)
     }
 }

@@ -1,17 +1,24 @@
 //! Which files there are, whose they are, and in which order to read them.
 
+mod journals;
+mod plain;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use binnacle_model::push::Pair;
 use binnacle_model::storage::POD_UID;
 
+use super::file::Kind;
 use super::identity::Inode;
 use super::open::{Root, docker_root, docker_target};
 use super::records::LineFormat;
+use crate::journal::Units;
+
+use plain::{Wanted, node_files};
 
 /// Where log files are.
 #[derive(Debug, Clone)]
@@ -27,19 +34,27 @@ pub enum Input {
         /// Label `service` of their lines.
         service: String,
     },
+    /// What a node's own services write below `/var/log`: `kube-*.log`, `kubelet.log`, the container runtime's, audit logs. The service of a file is its stem.
+    Node {
+        /// Such as `/var/log`.
+        dir: PathBuf,
+        /// Names of further files directly in it, such as `syslog`, in which `*` stands for anything.
+        also: Vec<String>,
+    },
+    /// Journals of systemd: files in these directories, and in those of machines below them.
+    Journal {
+        /// Such as `/var/log/journal`.
+        dirs: Vec<PathBuf>,
+        /// Whose entries are read.
+        units: Units,
+    },
 }
-
-/// Compressed by something that is not read.
-const FOREIGN_COMPRESSED: [&str; 3] = [".zst", ".xz", ".bz2"];
 
 /// A directory is listed again if it changed so shortly before: clocks of file systems are coarse.
 const SAME_MOMENT: Duration = Duration::from_secs(2);
 
 /// Ends the names of origins whose files Docker keeps.
 const DOCKER_ORIGIN: &str = "/docker";
-
-/// Directories that one pattern may lead to.
-const PATTERN_MAX_DIRS: usize = 10_000;
 
 /// The files of one origin, oldest first: what one container wrote since it was made, or one plain file and its
 /// rotations.
@@ -60,7 +75,7 @@ pub(super) struct Listed {
     pub(super) inode: Inode,
     pub(super) order: Order,
     pub(super) size: u64,
-    pub(super) compressed: bool,
+    pub(super) kind: Kind,
 }
 
 /// Place of a file among those of its origin.
@@ -123,7 +138,20 @@ impl Scanner {
         let mut there = HashSet::new();
         match self.input.clone() {
             Input::Containers(dir) => self.scan_pods(&dir, &mut there, &mut scan),
-            Input::Files { pattern, service } => self.scan_pattern(&pattern, &service, &mut there, &mut scan),
+            Input::Files { pattern, service } => {
+                let wanted = pattern.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                let wanted = Wanted { names: vec![wanted], service: Some(service) };
+                self.scan_files(pattern.parent().unwrap_or(Path::new(".")), &wanted, &mut there, &mut scan);
+            }
+            Input::Node { dir, also } => {
+                for (below, wanted) in node_files(&also) {
+                    self.scan_files(&dir.join(below), &wanted, &mut there, &mut scan);
+                }
+            }
+            Input::Journal { dirs, .. } => self.scan_journals(&dirs, &mut there, &mut scan),
+        }
+        if !matches!(self.input, Input::Containers(_)) {
+            self.roots.retain(|dir, _| there.contains(dir));
         }
         self.listed = scan.changed.iter().map(|listing| listing.name.clone()).collect();
         self.dirs.retain(|dir, _| there.contains(dir));
@@ -254,6 +282,26 @@ impl Scanner {
         (entries, true)
     }
 
+    /// Lists a directory of files, and opens it. `None` if it is not there, or was not changed since the last look.
+    fn list_anew(
+        &mut self,
+        dir: &Path,
+        there: &mut HashSet<PathBuf>,
+        scan: &mut Scan,
+    ) -> Option<(Vec<PathBuf>, Arc<Root>)> {
+        // First, because another directory of this name is listed anew.
+        if self.roots.get(dir).is_some_and(|root| !root.is_current()) {
+            self.roots.remove(dir);
+            self.dirs.remove(dir);
+        }
+        let (entries, is_new) = self.list(dir, there);
+        if !there.contains(dir) {
+            return None;
+        }
+        let root = self.root(dir.to_path_buf(), scan).filter(|_| is_new)?;
+        Some((entries, root))
+    }
+
     /// Tells what was found in a directory, and what is no more of what was found there before.
     fn found(&mut self, dir: PathBuf, listings: Vec<Listing>, scan: &mut Scan) {
         let names: HashSet<String> = listings.iter().map(|listing| listing.name.clone()).collect();
@@ -313,63 +361,6 @@ impl Scanner {
         }
         listings
     }
-
-    fn scan_pattern(&mut self, pattern: &Path, service: &str, there: &mut HashSet<PathBuf>, scan: &mut Scan) {
-        let wanted = pattern.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let dirs = self.dirs_of(pattern.parent().unwrap_or(Path::new(".")), there, scan);
-        let node = self.node.clone();
-        let stream: Arc<[Pair]> = pairs(&[("node", &node), ("service", service), ("app", service)]).into();
-        for dir in dirs {
-            // First, because another directory of this name is listed anew.
-            if self.roots.get(&dir).is_some_and(|root| !root.is_current()) {
-                self.roots.remove(&dir);
-                self.dirs.remove(&dir);
-            }
-            let (entries, is_new) = self.list(&dir, there);
-            if !there.contains(&dir) {
-                continue;
-            }
-            let Some(root) = self.root(dir.clone(), scan).filter(|_| is_new) else { continue };
-            let families = families(Self::without_twins(entries), &wanted, scan);
-            let listing = |(base, files): (String, Vec<Listed>)| Listing {
-                name: dir.join(base).display().to_string(),
-                root: Arc::clone(&root),
-                stream: Arc::clone(&stream),
-                format: LineFormat::Plain,
-                files,
-            };
-            let listings = families.into_iter().map(listing).collect();
-            self.found(dir, listings, scan);
-        }
-        self.roots.retain(|dir, _| there.contains(dir));
-    }
-
-    /// The directories that a pattern names, each part of which may hold `*`.
-    fn dirs_of(&mut self, pattern: &Path, there: &mut HashSet<PathBuf>, scan: &mut Scan) -> Vec<PathBuf> {
-        let start = if pattern.as_os_str().is_empty() { PathBuf::from(".") } else { PathBuf::new() };
-        let mut dirs = vec![start];
-        for part in pattern.components() {
-            let text = part.as_os_str().to_string_lossy().into_owned();
-            if !text.contains('*') {
-                dirs.iter_mut().for_each(|dir| dir.push(part));
-                continue;
-            }
-            let mut next = Vec::new();
-            for dir in dirs {
-                let (entries, _) = self.list(&dir, there);
-                let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-                next.extend(entries.into_iter().filter(|path| fits(&text, &name(path)) && path.is_dir()));
-            }
-            if next.len() > PATTERN_MAX_DIRS {
-                let reason =
-                    format!("it names more than {PATTERN_MAX_DIRS} directories; the rest is not read");
-                scan.refused.push((pattern.to_path_buf(), reason));
-                next.truncate(PATTERN_MAX_DIRS);
-            }
-            dirs = next;
-        }
-        dirs
-    }
 }
 
 fn listed(path: PathBuf, order: Order, scan: &mut Scan) -> Option<Listed> {
@@ -380,7 +371,8 @@ fn listed(path: PathBuf, order: Order, scan: &mut Scan) -> Option<Listed> {
         return None;
     }
     let compressed = path.extension().is_some_and(|extension| extension == "gz");
-    Some(Listed { inode: Inode::of(&metadata), size: metadata.len(), path, order, compressed })
+    let kind = if compressed { Kind::Gzip } else { Kind::Plain };
+    Some(Listed { inode: Inode::of(&metadata), size: metadata.len(), path, order, kind })
 }
 
 /// What Docker keeps beside the file that a link leads to: `ID-json.log.1` is newer than `.2`.
@@ -408,46 +400,6 @@ fn docker_files(links: &[(PathBuf, u64)], scan: &mut Scan) -> Vec<Listed> {
     files
 }
 
-/// Files that fit the pattern, each with what was rotated away from it, oldest first.
-fn families(entries: Vec<PathBuf>, wanted: &str, scan: &mut Scan) -> BTreeMap<String, Vec<Listed>> {
-    let mut families: BTreeMap<String, Vec<Listed>> = BTreeMap::new();
-    for path in entries {
-        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let Some((base, suffix)) = rotated_name(wanted, &name) else { continue };
-        if FOREIGN_COMPRESSED.iter().any(|extension| name.ends_with(extension)) {
-            let reason =
-                "it is compressed by something else than gzip; what was not read of it before is missing";
-            scan.refused.push((path, reason.to_owned()));
-            continue;
-        }
-        let changed = fs::symlink_metadata(&path).and_then(|metadata| metadata.modified());
-        let changed = changed.unwrap_or(UNIX_EPOCH).duration_since(UNIX_EPOCH).unwrap_or_default();
-        let stamp = format!("{:030}{suffix}", changed.as_nanos());
-        let order = Order { restart: 0, is_live: suffix.is_empty(), stamp };
-        if let Some(file) = listed(path, order, scan) {
-            families.entry(base.to_owned()).or_default().push(file);
-        }
-    }
-    families.values_mut().for_each(|files| files.sort_by(|a, b| a.order.cmp(&b.order)));
-    families
-}
-
-/// A name's parts: what fits the pattern, and what a rotation put behind it.
-fn rotated_name<'a>(wanted: &str, name: &'a str) -> Option<(&'a str, &'a str)> {
-    let is_rotation = |suffix: &str| {
-        let foreign = FOREIGN_COMPRESSED.iter().find_map(|extension| suffix.strip_suffix(extension));
-        let suffix = foreign.or_else(|| suffix.strip_suffix(".gz")).unwrap_or(suffix);
-        suffix.starts_with(['.', '-', '_'])
-            && suffix.len() > 1
-            && suffix.bytes().all(|b| b.is_ascii_digit() || b".-_:TZ".contains(&b))
-    };
-    // The longest part that makes a rotated file of the name, so that `app-1.log` is no rotation of `app`.
-    let cuts = name.char_indices().rev().map(|(at, _)| at).filter(|at| *at > 0);
-    let rotation =
-        cuts.map(|at| name.split_at(at)).find(|(base, rest)| is_rotation(rest) && fits(wanted, base));
-    rotation.or_else(|| fits(wanted, name).then_some((name, "")))
-}
-
 fn stream_of(dir: &Path, node: &str) -> Option<Vec<Pair>> {
     let container = dir.file_name()?.to_str()?;
     let pod_dir = dir.parent()?.file_name()?.to_str()?;
@@ -469,6 +421,11 @@ fn pairs(of: &[(&str, &str)]) -> Vec<Pair> {
     of.iter().map(|(name, value)| Pair { name: (*name).to_owned(), value: (*value).to_owned() }).collect()
 }
 
+/// The stream of what a service of a node writes.
+pub(super) fn service_stream(node: &str, service: &str) -> Vec<Pair> {
+    pairs(&[("node", node), ("service", service), ("app", service)])
+}
+
 /// The workload's name in a pod's name: without the suffixes that Deployments, DaemonSets and
 /// StatefulSets add. A guess, until the API server says it.
 pub(crate) fn app_of(pod: &str) -> &str {
@@ -487,7 +444,7 @@ pub(crate) fn app_of(pod: &str) -> &str {
 }
 
 /// Whether a name fits a pattern in which `*` stands for anything.
-pub(super) fn fits(pattern: &str, name: &str) -> bool {
+pub(crate) fn fits(pattern: &str, name: &str) -> bool {
     let mut parts = pattern.split('*');
     let Some(rest) = parts.next().and_then(|first| name.strip_prefix(first)) else { return false };
     let mut rest = rest;

@@ -5,6 +5,7 @@
 //! by whoever knows that place alone.
 
 use binnacle_model::LogTime;
+use binnacle_model::meaning::{self, Around};
 
 use super::cri::{self, Header, IOSTREAMS, Lane, NO_STREAM};
 use super::docker;
@@ -26,6 +27,8 @@ pub(super) enum LineFormat {
     Container,
     /// As the program wrote them.
     Plain,
+    /// Not lines, but entries of systemd's journal: places are numbers of entries, and nothing is cut.
+    Journal,
 }
 
 /// What is being passed over at a place in a file, because its beginning was given out already.
@@ -50,6 +53,8 @@ pub(super) struct Window<'a> {
     pub(super) give_out: GiveOut,
     /// The present, for lines that do not say their time.
     pub(super) now: LogTime,
+    /// For plain lines that say less than all of it.
+    pub(super) around: Around,
 }
 
 /// What is ended although more may come.
@@ -276,7 +281,10 @@ impl Cutter {
             cut.malformed += 1;
         }
         let end = if line.ends_with(b"\r") { end - 1 } else { end };
-        let header = Header { time: window.now, lane: NO_STREAM, partial: false };
+        // A line that lacks a runtime's header is none of a form that is known.
+        let said = (format == LineFormat::Plain).then(|| meaning::time(&line[..end - start], window.around));
+        let time = said.flatten().unwrap_or(window.now);
+        let header = Header { time, lane: NO_STREAM, partial: false };
         self.piece(window, offset, header, Piece::Window((start, end)), multiline);
     }
 
@@ -460,7 +468,8 @@ pub(super) fn in_windows(
         let end = (from + wanted).min(file.len());
         let (bytes, is_end) = (&file[from..end], end == file.len());
         let (give_out, now) = (GiveOut::Nothing, LogTime(7));
-        let window = Window { bytes, from: from as u64, passing, is_end, give_out, now };
+        let around = Around { near: now, zone_seconds: 0 };
+        let window = Window { bytes, from: from as u64, passing, is_end, give_out, now, around };
         let cut = cutter.cut(window, format, multiline);
         let record =
             |record: &Record| (record.offset, record.lane, cutter.message_of(record, bytes).to_vec());

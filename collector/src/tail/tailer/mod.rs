@@ -1,5 +1,7 @@
 //! The loop.
 
+mod packing;
+mod reporting;
 mod vanished;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -8,23 +10,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use binnacle_model::LogTime;
 use binnacle_model::time::Clock;
-use binnacle_model::{LogTime, meaning};
 
-use super::Options;
 use super::checkpoint::{Checkpoint, Checkpoints};
-use super::cri::IOSTREAMS;
-use super::edge::{Asked, Edge, Verdict};
-use super::file::{Phase, ReadError, Turn};
+use super::edge::Edge;
+use super::entries::Entries;
+use super::file::{Kind, Phase, ReadError};
 use super::identity::Inode;
 use super::listing::{Listing, Scanner};
 use super::origin::Origin;
-use super::pack::{Entry, Pack, Part};
-use super::records::{Cutter, Length};
+use super::pack::Pack;
+use super::records::{Cutter, LineFormat};
 use super::sender::{Answer, LogSink, Sender};
 use super::spool::Spool;
+use super::{Input, Options};
 use crate::Telemetry;
-use crate::completeness::{ContainerReport, NodeReport};
+use reporting::{Shown, show};
 
 /// Between two looks at the directories; longer if a look takes long, never longer than [`SCAN_MAX`].
 const SCAN_MIN: Duration = Duration::from_millis(250);
@@ -81,6 +83,8 @@ pub struct Tailer {
     refused: BTreeSet<PathBuf>,
     pack: Pack,
     cutter: Cutter,
+    entries: Entries,
+    shown: Shown,
     edge: Edge,
     buffer: Vec<u8>,
     /// A pack that is no longer needed, for its memory.
@@ -98,6 +102,8 @@ impl Tailer {
         clock: Arc<dyn Clock>,
         telemetry: Telemetry,
     ) -> std::io::Result<Self> {
+        let is_journal = matches!(options.input, Input::Journal { .. });
+        let telemetry = if is_journal { telemetry.of_journal() } else { telemetry };
         let mut tailer = Self {
             sender: Sender::start(sink, telemetry.clone())?,
             scanner: Scanner::new(options.input.clone(), &options.node),
@@ -116,6 +122,8 @@ impl Tailer {
             refused: BTreeSet::new(),
             pack: Pack::default(),
             cutter: Cutter::default(),
+            entries: Entries::default(),
+            shown: Shown::default(),
             edge: Edge::new(options.edge.clone()),
             buffer: Vec::new(),
             spare: Vec::new(),
@@ -232,7 +240,9 @@ impl Tailer {
     fn is_excluded(&self, listing: &Listing) -> bool {
         let label =
             |name| listing.stream.iter().find(|pair| pair.name == name).map_or("", |pair| &pair.value);
-        self.edge.excludes(label("namespace"), label("container"))
+        // Whose an entry of a journal is says nothing but itself.
+        let container = if label("container").is_empty() { label("service") } else { label("container") };
+        listing.format != LineFormat::Journal && self.edge.excludes(label("namespace"), container)
     }
 
     /// Of files that were truncated before the last listing of their directory: those that no copy has.
@@ -276,8 +286,13 @@ impl Tailer {
             if file.is_compressed() || file.gone.is_some() {
                 continue;
             }
-            let size = match &file.source {
+            if file.kind == Kind::Journal && file.order.is_live && file.identity.is_some() {
+                // Nothing but its own header says that it grew. If it cannot be opened now, reading it says why.
+                let _ = file.open_source(&origin.root);
+            }
+            let size = match &mut file.source {
                 Some(source) => source.size().map(|(size, _)| size),
+                None if file.kind == Kind::Journal => continue,
                 // Another file may have its name by now.
                 None => std::fs::symlink_metadata(&file.path).map(|metadata| {
                     if Inode::of(&metadata) == file.inode { metadata.len() } else { file.size }
@@ -315,7 +330,7 @@ impl Tailer {
                 let is_hot = now.0.saturating_sub(file.last_read.0) < IDLE_NS;
                 if is_hot
                     && !file.is_compressed()
-                    && let Some(Ok((size, _))) = file.source.as_ref().map(super::source::Source::size)
+                    && let Some(Ok((size, _))) = file.source.as_mut().map(super::source::Source::size)
                 {
                     file.saw(size);
                 }
@@ -364,9 +379,15 @@ impl Tailer {
             origin.obey(pods);
         }
         let own = origin.rules.as_ref().and_then(|rules| rules.multiline.as_ref());
-        let how = (origin.format, own.unwrap_or(&self.options.multiline));
+        let how = (origin.format, own.unwrap_or(&self.options.multiline), self.options.zone_seconds);
+        let is_journal = origin.format == LineFormat::Journal;
         let file = &mut origin.files[at];
-        let turn = match file.read(&root, how, takes_no_more, now, (&mut self.buffer, &mut self.cutter)) {
+        let read = if is_journal {
+            file.read_entries(&root, takes_no_more, now, (&mut self.buffer, &mut self.entries))
+        } else {
+            file.read(&root, how, takes_no_more, now, (&mut self.buffer, &mut self.cutter))
+        };
+        let turn = match read {
             Ok(turn) => turn,
             Err(ReadError::Truncated) => {
                 // The next look lists its directory, so that a copy is known before it is decided what is lost.
@@ -385,60 +406,12 @@ impl Tailer {
                 return false;
             }
         };
-        self.pack(number, at, &turn);
+        if is_journal {
+            self.pack_entries(number, at, &turn);
+        } else {
+            self.pack(number, at, &turn);
+        }
         turn.cut.to > turn.from
-    }
-
-    /// Puts what was cut into the pack.
-    fn pack(&mut self, number: u64, at: usize, turn: &Turn) {
-        let Some(origin) = self.origins.get_mut(&number) else { return };
-        let file = &mut origin.files[at];
-        if let Some(source) = file.source.as_mut().filter(|_| file.has_ended) {
-            if let Some(damage) = source.damage() {
-                tracing::error!(path = %file.path.display(), damage, "compressed log file is damaged; its rest is lost");
-                self.telemetry.files_damaged.inc();
-            }
-            source.rest();
-        }
-        self.telemetry.lines_malformed.inc_by(turn.cut.malformed);
-        if turn.cut.to == turn.from {
-            return;
-        }
-        self.telemetry.bytes_read.inc_by(turn.cut.to - turn.from);
-        let mut lines = 0;
-        let (now, mut rules) = (self.clock.now_ns(), origin.rules.take());
-        let (namespace, container) = (origin.label("namespace"), origin.label("container"));
-        for record in self.cutter.records() {
-            let message = self.cutter.message_of(record, &self.buffer);
-            lines += 1;
-            if record.length != Length::Whole {
-                self.telemetry.lines_truncated.inc();
-            }
-            let has_level = rules.as_ref().is_none_or(|rules| rules.has_levels);
-            let (offset, level) = (record.offset, if has_level { meaning::level(message) } else { "" });
-            let asked = Asked { namespace, container, level, message, offset, now };
-            let message = match self.edge.judge(asked, rules.as_mut()) {
-                Verdict::Keep(message, redacted) => {
-                    self.telemetry.redacted.inc_by(redacted);
-                    message
-                }
-                Verdict::Drop(reason) => {
-                    self.telemetry.dropped(namespace, container, reason).inc();
-                    continue;
-                }
-            };
-            // Fields within the message are the store's to find.
-            let (time_ns, iostream, length) = (record.time.0, IOSTREAMS[record.lane], record.length);
-            self.pack.entry(&Entry { time_ns, offset, message: &message, level, iostream, length });
-        }
-        self.cutter.rest();
-        self.telemetry.lines_read.inc_by(lines);
-        origin.rules = rules;
-        let file = &origin.files[at];
-        let Some(identity) = &file.identity else { return };
-        let (from, to, passing) = (turn.from, turn.cut.to, turn.cut.passing);
-        let part = Part { file: file.number, from, to, passing, wire: 0..0 };
-        self.pack.end_part(part, &identity.key, &origin.wire);
     }
 
     /// What is there now is another file under the same name (L3). What was not read of the one before may stand in a
@@ -493,6 +466,7 @@ impl Tailer {
             Answer::Sent { mut pack, refused } => {
                 for (at, reason) in refused {
                     let part = &pack.parts[at];
+                    // Of a journal they are entries.
                     self.telemetry.refused_bytes.inc_by(part.to - part.from);
                     tracing::error!(
                         reason,
@@ -530,7 +504,7 @@ impl Tailer {
                 }
             }
         }
-        self.telemetry.files_open.set(i64::from(count as u32));
+        self.shown.files_open = show(&self.telemetry.files_open, self.shown.files_open, count as u64);
         open.sort_unstable();
         let close: BTreeSet<u64> =
             open.iter().take(open.len().saturating_sub(IDLE_OPEN_MAX)).map(|(_, number)| *number).collect();
@@ -542,48 +516,6 @@ impl Tailer {
                 file.source = None;
             }
         }
-    }
-
-    /// How much stands in the files of each container, and how much of it the store has.
-    pub(super) fn report(&mut self) -> NodeReport {
-        let now = self.clock.now_ns();
-        let mut containers: BTreeMap<(String, String), ContainerReport> = BTreeMap::new();
-        for origin in self.origins.values_mut() {
-            let names = ["namespace", "container"].map(|name| origin.label(name).to_owned());
-            let [namespace, container] = names;
-            let report = containers.entry((namespace, container)).or_default();
-            report.lost += origin.lost_bytes;
-            for file in origin.files.iter_mut().filter(|file| !file.is_copy()) {
-                report.files += 1;
-                report.bytes += file.size;
-                report.acknowledged += file.acknowledged.min(file.size);
-                report.behind_seconds = report.behind_seconds.max(file.behind_ns(now) as f64 / 1e9);
-            }
-        }
-        let named = |((namespace, container), report)| ContainerReport { namespace, container, ..report };
-        NodeReport {
-            node: self.options.node.clone(),
-            input: self.options.number,
-            started_ns: self.started.0,
-            spool_bytes: self.spool.bytes(),
-            containers: containers.into_iter().map(named).collect(),
-        }
-    }
-
-    /// How far behind the store is.
-    fn measure(&mut self, now: LogTime) {
-        let (mut lag, mut behind, mut deleted) = (0, 0, 0);
-        for file in self.origins.values_mut().flat_map(|origin| &mut origin.files) {
-            lag += file.lag();
-            behind = behind.max(file.behind_ns(now));
-            if file.gone.is_some() && file.source.is_some() {
-                deleted += file.size;
-            }
-        }
-        self.telemetry.lag_bytes.set(lag as i64);
-        self.telemetry.lag_seconds.set(behind as f64 / 1e9);
-        self.telemetry.deleted_open_bytes.set(deleted as i64);
-        self.telemetry.spool_bytes.set(self.spool.bytes() as i64);
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use binnacle_model::LogTime;
 
 use super::super::checkpoint::Checkpoint;
-use super::super::file::LogFile;
+use super::super::file::{Kind, LogFile};
 use super::super::listing::Listing;
 use super::super::open::Root;
 use super::super::origin::Origin;
@@ -25,6 +25,7 @@ impl Tailer {
     /// Of files that are no more in their directory: forgets what was acknowledged, spools or counts the rest.
     pub(super) fn let_go(&mut self, number: u64, now: LogTime) {
         let Some(origin) = self.origins.get_mut(&number) else { return };
+        let mut held = 0;
         for at in (0..origin.files.len()).rev() {
             let file = &mut origin.files[at];
             let age = file.gone.map_or(0, |gone| now.0.saturating_sub(gone.0));
@@ -40,6 +41,12 @@ impl Tailer {
             if !is_done && !file.is_spooled() {
                 if file.source.is_none() {
                     lose(origin, at, &self.telemetry);
+                } else if file.kind == Kind::Journal {
+                    // Its open file is its copy, within the same bounds.
+                    held += file.held_bytes();
+                    if held > self.options.spool.bytes || age as u128 > self.options.spool.age.as_nanos() {
+                        lose(origin, at, &self.telemetry);
+                    }
                 } else if self.sender.is_away() || age > SLOW_NS {
                     // What the store will take at once needs no copy.
                     spool(&mut self.spool, origin, at, &self.telemetry);
@@ -132,7 +139,9 @@ impl Tailer {
         if bytes > 0 {
             self.telemetry.lost_bytes.inc_by(bytes);
             let origin = checkpoint.origin;
-            tracing::error!(origin, bytes, "a log file was deleted while nobody read it; its rest is lost");
+            // Of a journal they are entries.
+            let missing = bytes;
+            tracing::error!(origin, missing, "a log file was deleted while nobody read it; its rest is lost");
         }
     }
 }
@@ -144,7 +153,7 @@ pub(super) fn lose(origin: &mut Origin, at: usize, telemetry: &Telemetry) {
     file.give_up();
     if bytes > 0 && !file.is_copy() {
         telemetry.lost_bytes.inc_by(bytes);
-        tracing::error!(path = %file.path.display(), bytes, "a log file was deleted before the store had it");
+        tracing::error!(path = %file.path.display(), missing = bytes, "a log file was deleted before the store had it");
         origin.lost_bytes += bytes;
     }
 }

@@ -149,6 +149,7 @@ impl Bed {
             state_dir: self.dir.path().join("state"),
             spool: SpoolLimits::default(),
             multiline: Multiline::default(),
+            zone_seconds: 0,
             edge: edge::EdgeRules::default(),
             pods: None,
         }
@@ -601,5 +602,6 @@ fn planted_links_and_pipes_are_never_read() {
     assert!(Path::new(&fifo).exists());
 }
 
+mod journal;
 mod plain;
 mod random;

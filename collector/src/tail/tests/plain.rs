@@ -153,3 +153,68 @@ fn a_truncated_file_that_begins_as_it_did_is_another_one() {
     round(&mut plain.tailer());
     assert_eq!(plain.bed.store.lines().last().unwrap(), "six", "while nobody looked");
 }
+
+#[test]
+fn lines_have_the_time_that_they_say() {
+    let plain = Plain::new();
+    let read = plain.bed.clock.now_ns();
+    // The file was changed last on 2026-11-21 at 12:00.
+    let lines = [
+        ("I1121 10:00:00.500000 1 a.go:1] x", Some("2026-11-21T08:00:00.5Z")),
+        ("I1231 10:00:00.000000 1 a.go:1] x", Some("2025-12-31T08:00:00Z")),
+        ("2026-11-21 11:00:00,250 INFO x", Some("2026-11-21T09:00:00.25Z")),
+        ("2026-11-21T11:00:00Z x", Some("2026-11-21T11:00:00Z")),
+        (r#"{"ts":1795255200.5,"level":"info"}"#, Some("2026-11-21T10:00:00.5Z")),
+        ("it says none", None),
+    ];
+    let text: Vec<&str> = lines.iter().map(|(line, _)| *line).collect();
+    plain.append("app.log", &(text.join("\n") + "\n"), 1_795_262_400 / 60);
+    let pattern = plain.bed.dir.path().join("plain/*/*.log");
+    let input = Input::Files { pattern, service: "s".into() };
+    let mut tailer = plain.bed.tailer_of(Options { zone_seconds: 7200, ..plain.bed.options(input) });
+    round(&mut tailer);
+    let state = plain.bed.store.state.lock().unwrap();
+    assert_eq!(state.1.len(), lines.len());
+    for (entry, (line, want)) in state.1.iter().zip(lines) {
+        match want.map(|want| LogTime::parse_rfc3339(want).unwrap()) {
+            Some(want) => assert_eq!(LogTime(entry.time_ns).to_rfc3339(), want.to_rfc3339(), "{line}"),
+            None => assert!(entry.time_ns >= read.0, "{line}: when it was read"),
+        }
+    }
+}
+
+#[test]
+fn files_of_a_node_go_on_in_what_they_were_rotated_to() {
+    let plain = Plain::new();
+    let input = || Input::Node { dir: plain.dir.clone(), also: vec!["syslog".into()] };
+    plain.append("kube-apiserver.log", "one\n", 1);
+    plain.append("syslog", "first\n", 1);
+    plain.append("other.log", "not a node's\n", 1);
+    fs::create_dir_all(plain.dir.join("kubernetes/audit")).unwrap();
+    plain.append("kubernetes/audit/audit.log", "{\"n\":1}\n", 1);
+    let mut tailer = plain.bed.tailer_of(plain.bed.options(input()));
+    round(&mut tailer);
+    tailer.save();
+    drop(tailer);
+    // As logrotate, and as the API server itself: renamed with lines at the end, then compressed, while nobody looked.
+    for (from, to, line) in [
+        ("kube-apiserver.log", "kube-apiserver-20261121.log", "two\n"),
+        ("kubernetes/audit/audit.log", "kubernetes/audit/audit-2026-11-21T10-00-00.000.log", "{\"n\":2}\n"),
+        ("syslog", "syslog.1", "second\n"),
+    ] {
+        plain.append(from, line, 2);
+        plain.rename(from, to);
+        gzip(&plain.dir.join(to), &plain.dir.join(format!("{to}.gz")));
+        fs::remove_file(plain.dir.join(to)).unwrap();
+        plain.append(from, "new\n", 3);
+    }
+    let mut tailer = plain.bed.tailer_of(plain.bed.options(input()));
+    round(&mut tailer);
+    let mut lines = plain.bed.store.lines();
+    lines.sort();
+    let want = ["first", "new", "new", "new", "one", "second", "two", "{\"n\":1}", "{\"n\":2}"];
+    assert_eq!(lines, want, "each once");
+    let report = tailer.report();
+    let services: Vec<&str> = report.containers.iter().map(|one| one.container.as_str()).collect();
+    assert_eq!(services, ["audit", "kube-apiserver", "syslog"]);
+}

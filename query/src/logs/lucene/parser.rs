@@ -3,7 +3,7 @@
 use std::ops::Bound;
 
 use binnacle_model::LogTime;
-use binnacle_model::log::Field;
+use binnacle_model::log::{AUDIT_FIELDS, Field};
 use binnacle_model::log_query::{LogQuery, LogRegex, Phrase, Test};
 
 use super::ranges::{Edge, Range};
@@ -192,7 +192,10 @@ impl<'a> Parser<'a> {
             None => self.value(self.target.clone()),
             Some(Named::Everything) => Ok(LogQuery::All),
             Some(Named::Field(name)) if name == "_exists_" => self.exists(),
-            Some(Named::Field(name)) => self.value(Target::named(&name)),
+            Some(Named::Field(name)) => {
+                let query = self.value(Target::named(&name))?;
+                self.or_of_audit(query, &name)
+            }
             Some(Named::Text(reason)) => {
                 let text = self.scanner.raw_word();
                 self.note(at, format!("{text:?} is searched as a phrase: {reason}"));
@@ -208,9 +211,21 @@ impl<'a> Parser<'a> {
     fn exists(&mut self) -> Result<LogQuery, Failure> {
         let word = self.scanner.word(&[])?;
         match word.plain() {
-            Some(name) => Ok(Target::named(&name).exists()),
+            Some(name) => self.or_of_audit(Target::named(&name).exists(), &name),
             None => Err(Failure::syntax(word.at, "_exists_ needs the name of a field")),
         }
+    }
+
+    /// Of some names, the same of an audit event's field, too.
+    fn or_of_audit(&mut self, query: LogQuery, name: &str) -> Result<LogQuery, Failure> {
+        let Some((_, longer)) = AUDIT_FIELDS.iter().find(|(short, _)| *short == name) else {
+            return Ok(query);
+        };
+        let mut other = query.clone();
+        let renamed = rename(&mut other, name, longer);
+        self.count(renamed)?;
+        // Nothing was said of the field itself.
+        if renamed == 0 { Ok(query) } else { Ok(LogQuery::Or(vec![query, other])) }
     }
 
     fn group(&mut self) -> Result<LogQuery, Failure> {
@@ -437,4 +452,21 @@ pub(super) fn joined(mut parts: Vec<LogQuery>, join: impl FnOnce(Vec<LogQuery>) 
 /// Both bounds lie open.
 pub(super) fn is_open<T>(low: &Bound<T>, high: &Bound<T>) -> bool {
     matches!((low, high), (Bound::Unbounded, Bound::Unbounded))
+}
+
+/// Asks for another field instead. Answers how often.
+fn rename(query: &mut LogQuery, from: &str, to: &str) -> usize {
+    match query {
+        LogQuery::Value { field, .. } | LogQuery::Exists(field)
+            if *field == Field::Parsed(from.to_owned()) =>
+        {
+            *field = Field::Parsed(to.to_owned());
+            1
+        }
+        LogQuery::And(parts) | LogQuery::Or(parts) => {
+            parts.iter_mut().map(|part| rename(part, from, to)).sum()
+        }
+        LogQuery::Not(part) => rename(part, from, to),
+        _ => 0,
+    }
 }
