@@ -46,8 +46,12 @@ fn check_config(path: &Path) -> Result<String, String> {
     };
     let counted: usize = config.log_metrics.iter().map(|group| group.rules.len()).sum();
     let counted = if counted == 0 { String::new() } else { format!(", {counted} metrics of logs") };
+    let modules = match config.probes.as_ref().map_or(0, |probes| probes.modules()) {
+        0 => String::new(),
+        count => format!(", {count} modules of probes"),
+    };
     let (targets, groups) = (config.static_targets, config.groups.len());
-    Ok(format!("{targets} targets, {groups} rule groups{counted}{remotes}"))
+    Ok(format!("{targets} targets, {groups} rule groups{counted}{modules}{remotes}"))
 }
 
 fn check_alertmanager(path: &Path) -> Result<String, String> {

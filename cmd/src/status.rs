@@ -136,8 +136,8 @@ const SECRETS: [&str; 9] = [
     "routing_key",
 ];
 
-/// Keys that hold secrets as a whole: a private key, and headers, which may carry anything.
-const SECRET_KEYS: [&str; 4] = ["key", "headers", "http_headers", "proxy_connect_header"];
+/// Keys that hold secrets as a whole: a private key, and headers and bodies, which may carry anything.
+const SECRET_KEYS: [&str; 5] = ["body", "key", "headers", "http_headers", "proxy_connect_header"];
 
 /// The file without comments and without secrets; empty if it is not YAML.
 pub(crate) fn without_secrets(text: &str) -> String {

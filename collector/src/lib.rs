@@ -1,7 +1,7 @@
-//! Feeds it: scraping, host metrics, log tailing, intake and forwarding; and sends on what is stored.
+//! Feeds it: scraping, probes, host metrics, log tailing, intake and forwarding; and sends on what is stored.
 //!
 //! ```text
-//! discovery ► scrape ─┐                            ┌─ a store in this process
+//! discovery ► scrape ─┐ (a page, or a probe's)     ┌─ a store in this process
 //! this host ─► host ─┼─► Appender, LogAppender ───┤
 //! log files ─► tail ─┘                            └─ forward: a store across the network ─► intake
 //!
@@ -16,6 +16,7 @@ pub mod host;
 pub mod http;
 pub mod intake;
 mod outgoing;
+pub mod probe;
 pub mod relabel;
 pub mod remote_write;
 pub mod scrape;

@@ -14,6 +14,12 @@ pub struct Telemetry {
     pub scrapes: Counter,
     /// Scrapes that failed, for whatever reason.
     pub scrapes_failed: Counter,
+    /// Probes made, whatever came of them.
+    pub probes: Counter,
+    /// Probes that found something wrong.
+    pub probes_failed: Counter,
+    /// Probes that somebody asked for, and that the configuration does not allow.
+    pub probes_refused: Counter,
     /// Samples that a page named twice; the first one was stored.
     pub scrape_doubles: Counter,
     /// Log lines read.
@@ -69,6 +75,14 @@ pub struct Telemetry {
 }
 
 impl Telemetry {
+    /// Counts a probe.
+    pub(crate) fn probed(&self, success: bool) {
+        self.probes.inc();
+        if !success {
+            self.probes_failed.inc();
+        }
+    }
+
     /// Counts a line that was left out.
     pub(crate) fn dropped(&self, namespace: &str, container: &str, reason: &str) -> Counter {
         let labels = [("namespace", namespace), ("container", container), ("reason", reason)];
@@ -82,6 +96,10 @@ impl Telemetry {
         let r = registry.sub_registry_with_prefix("collector");
         r.register("scrapes", "Scrapes made", new.scrapes.clone());
         r.register("scrapes_failed", "Scrapes that failed", new.scrapes_failed.clone());
+        r.register("probes", "Probes made", new.probes.clone());
+        r.register("probes_failed", "Probes with probe_success 0", new.probes_failed.clone());
+        let help = "Probes asked for over HTTP that the configuration does not allow";
+        r.register("probes_refused", help, new.probes_refused.clone());
         let help = "Samples whose series a page had named before";
         r.register("scrape_duplicate_samples", help, new.scrape_doubles.clone());
         r.register("log_lines_read", "Log lines read", new.lines_read.clone());

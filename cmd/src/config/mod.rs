@@ -1,8 +1,9 @@
 //! The configuration file: Binnacle's own, or a plain `prometheus.yml`. They are one schema: ours adds
-//! `log_metric_files`, `logs`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
+//! `log_metric_files`, `logs`, `probes`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
 
 mod log_metrics;
 mod logs;
+mod probes;
 mod scrapes;
 mod tails;
 
@@ -16,6 +17,7 @@ use binnacle_alerting::notify::{AlertmanagerConfig, parse_alertmanager};
 use binnacle_alerting::rules::{RuleGroup, parse_rules};
 use binnacle_alerting::slo::parse_slos;
 use binnacle_collector::intake::OtlpOptions;
+use binnacle_collector::probe::{Probes, RawProbes};
 use binnacle_collector::remote_write::{RawRemoteWrite, RemoteConfig};
 use binnacle_collector::scrape::{Global, Pool, ScrapeConfig, Target};
 use binnacle_model::Labels;
@@ -57,6 +59,7 @@ struct RawConfig {
     log_metric_files: Vec<String>,
     #[serde(deserialize_with = "null_is_default")]
     logs: Vec<RawTail>,
+    probes: Option<RawProbes>,
     #[serde(deserialize_with = "null_is_default")]
     storage: RawStorage,
     #[serde(deserialize_with = "null_is_default")]
@@ -138,6 +141,8 @@ pub(crate) struct Config {
     pub(crate) targets: Vec<Target>,
     /// Its scrape configs.
     pub(crate) pools: Vec<Arc<Pool>>,
+    /// How targets are probed, and who may ask for it.
+    pub(crate) probes: Option<Arc<Probes>>,
     /// How many targets these name themselves.
     pub(crate) static_targets: usize,
     /// Changes with all of the file that a reload does not read again.
@@ -197,6 +202,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     let mut config = Config { warnings: unused(file, &raw), others, ..Config::default() };
     let sections = (raw.scrape_configs, &raw.scrape_config_files[..]);
     scrapes::read_scrapes(file, text, dir, sections, &raw.global, &mut config)?;
+    probes::read_probes(file, text, dir, raw.probes, &raw.global, &mut config)?;
     for (patterns, read) in
         [(&raw.rule_files, parse_rules as ReadGroups), (&raw.slo_files, parse_slos as ReadGroups)]
     {

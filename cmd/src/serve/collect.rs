@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use binnacle_collector::forward::RemoteStore;
+use binnacle_collector::http::probe_router;
+use binnacle_collector::probe::Endpoint;
 use binnacle_collector::scrape::Scraper;
 use binnacle_collector::tail::{Input, LogSink};
 use binnacle_model::storage::Appender;
@@ -62,10 +64,12 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     };
     let sink: Arc<dyn LogSink> = remote;
     let tailers = Tailers::start(tails, &args.state, &node, &sink, &clock, &telemetry)?;
-    let reloader = Arc::new(Reloader::of_collect(args.config.clone(), &config, &scraper));
+    let endpoint = Endpoint::new(config.probes.take(), telemetry.clone());
+    let reloader = Arc::new(Reloader::of_collect(args.config.clone(), &config, (&scraper, &endpoint)));
     reloader.listen(&producers, &stop);
-    let router =
-        own_routes(None, registry, reloader).merge(binnacle_collector::http::router(&scraper, read_selector));
+    let router = own_routes(None, registry, reloader)
+        .merge(server::own_site_only(probe_router(endpoint)))
+        .merge(binnacle_collector::http::router(&scraper, read_selector));
     println!("Binnacle collects for {url}");
     let signalled = stop.clone();
     let signals = TaskTracker::new();

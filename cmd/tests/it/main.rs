@@ -18,6 +18,7 @@ mod oracle;
 mod own;
 mod parquet;
 mod peers;
+mod probes;
 mod real;
 mod real_logs;
 mod remote_write;
