@@ -3,7 +3,8 @@
 //! ```text
 //! discovery ► scrape ─┐ (a page, or a probe's)     ┌─ a store in this process
 //! this host ─► host ─┼─► Appender, LogAppender ───┤
-//! log files ─► tail ─┘                            └─ forward: a store across the network ─► intake
+//! log files ─► tail ─┘                            ├─ forward: a store across the network ─► intake
+//!                                                 └─ foreign, remote_write::Direct: stores of others
 //!
 //! the store's log ─► remote_write ─► other servers
 //! ```
@@ -11,6 +12,7 @@
 pub mod completeness;
 pub mod discovery;
 pub mod exposition;
+pub mod foreign;
 pub mod forward;
 pub mod host;
 pub mod http;

@@ -56,6 +56,10 @@ pub struct Telemetry {
     pub deleted_open_bytes: Gauge,
     /// Log files open.
     pub files_open: Gauge,
+    /// Lines that a store of others took.
+    pub lines_sent: Counter,
+    /// Lines that a store of others will never take, by reason.
+    pub lines_refused: Family<Vec<(&'static str, String)>, Counter>,
     /// Pushes that will be tried again.
     pub pushes_retried: Counter,
     /// Native histograms that came by remote write and were not kept.
@@ -90,6 +94,11 @@ impl Telemetry {
         self.lines_dropped.get_or_create(&labels).clone()
     }
 
+    /// Counts lines that a store of others refused for good.
+    pub(crate) fn refused(&self, reason: &str) -> Counter {
+        self.lines_refused.get_or_create(&vec![("reason", reason.to_owned())]).clone()
+    }
+
     /// Metrics that `registry` will show.
     pub fn new(registry: &mut Registry) -> Self {
         let new = Self::default();
@@ -121,6 +130,9 @@ impl Telemetry {
         r.register("log_deleted_open_bytes", "Bytes of deleted files kept open", deleted);
         r.register("log_files_open", "Log files open", new.files_open.clone());
         r.register("log_pushes_retried", "Pushes tried again", new.pushes_retried.clone());
+        r.register("log_lines_sent", "Lines that a store of others took", new.lines_sent.clone());
+        let help = "Lines that a store of others refused for good";
+        r.register("log_lines_refused", help, new.lines_refused.clone());
         r.register("intake_histograms_dropped", "Native histograms not kept", new.histograms_dropped.clone());
         let help = "Attributes of log entries beyond the bounds, kept as text";
         r.register("intake_attributes_overflowed", help, new.attributes_over.clone());

@@ -1,5 +1,5 @@
 //! The configuration file: Binnacle's own, or a plain `prometheus.yml`. They are one schema: ours adds
-//! `log_metric_files`, `logs`, `probes`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
+//! `log_metric_files`, `logs`, `probes`, `send`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
 
 mod log_metrics;
 mod logs;
@@ -16,6 +16,7 @@ use binnacle_alerting::log_metrics::LogMetricGroup;
 use binnacle_alerting::notify::{AlertmanagerConfig, parse_alertmanager};
 use binnacle_alerting::rules::{RuleGroup, parse_rules};
 use binnacle_alerting::slo::parse_slos;
+use binnacle_collector::foreign::{RawSend, Targets};
 use binnacle_collector::intake::OtlpOptions;
 use binnacle_collector::probe::{Probes, RawProbes};
 use binnacle_collector::remote_write::{RawRemoteWrite, RemoteConfig};
@@ -64,6 +65,7 @@ struct RawConfig {
     storage: RawStorage,
     #[serde(deserialize_with = "null_is_default")]
     store: RawStore,
+    send: Option<RawSend>,
     alerting: Option<IgnoredAny>,
     remote_write: Option<Vec<RawRemoteWrite>>,
     remote_read: Option<IgnoredAny>,
@@ -173,6 +175,8 @@ pub(crate) struct Config {
     pub(crate) archives: Archives,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
+    /// Where `collect` sends, beside our own store or without it.
+    pub(crate) send: Targets,
     /// Servers that are sent what is stored.
     pub(crate) remotes: Vec<RemoteConfig>,
     /// What the file says that changes nothing, or is unwise.
@@ -240,6 +244,11 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     }
     read_logs(file, dir, raw.storage.logs, &mut config)?;
     (config.store_url, config.node) = (raw.store.url, raw.store.node);
+    if let Some(send) = raw.send {
+        let send = send.check(dir).map_err(|reason| anyhow::anyhow!("{file}: {reason}"))?;
+        config.warnings.extend(send.warnings.iter().map(|warning| format!("{file}: {warning}")));
+        config.send = send;
+    }
     add_remotes(file, raw.remote_write.unwrap_or_default(), dir, &mut config)?;
     Ok(config)
 }
@@ -435,6 +444,14 @@ scrape_configs:
         assert!(
             error("remote_write: [{url: 'http://a/', oauth2: {x: y}}]").contains("oauth2 is not supported")
         );
+    }
+
+    #[test]
+    fn stores_of_others_are_read() {
+        let config = parse("c.yml", "send: {logs: {loki: {url: 'http://l:3100'}}}", Path::new(".")).unwrap();
+        assert_eq!(config.send.logs.unwrap().to_string(), "http://l:3100/loki/api/v1/push");
+        assert!(error("send: {logs: {loki: {}}}").starts_with("c.yml: send.logs.loki.url is missing"));
+        assert!(error("send: {log: {}}").starts_with("c.yml:1:"));
     }
 
     #[test]

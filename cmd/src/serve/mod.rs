@@ -1,6 +1,7 @@
 //! `serve` and `collect`: opens the parts, introduces them, and stops them in order.
 
 mod collect;
+mod outlets;
 mod own_routes;
 mod reload;
 mod tailers;
@@ -59,6 +60,9 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         Some(path) => config::load(path)?,
         None => Config::default(),
     };
+    if config.send.logs.is_some() || !config.send.metrics.is_empty() {
+        tracing::warn!("send is for `collect` alone; what is stored here is sent on by remote_write");
+    }
     let alertmanager = args.alertmanager_config.as_deref().map(config::load_alertmanager).transpose()?;
     let plan = Plan { args, config, alertmanager, own_targets: None };
     let stop = CancellationToken::new();

@@ -7,6 +7,7 @@ mod cli;
 mod crash;
 mod differential;
 mod discovery;
+mod foreign;
 mod grafana;
 mod house;
 mod import;

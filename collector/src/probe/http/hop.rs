@@ -120,14 +120,17 @@ impl Hop {
             }
             Some(proxy) => self.through(proxy, run, address, port).await?,
         };
-        run.phase("connect", lap(&mut since));
+        let connect = lap(&mut since);
         let request = self.request(module, jar, address).await?;
         if self.url.scheme() != "https" {
+            run.phase("connect", connect);
             return self.exchange(TokioIo::new(stream), false, request, run, (since, None)).await;
         }
         let connected = module.tls.connect(stream, self.server_name(module)).await;
-        run.phase("tls", lap(&mut since));
+        // A connection without its handshake is none, as by blackbox exporter.
         let (stream, shown) = connected?;
+        run.phase("connect", connect);
+        run.phase("tls", lap(&mut since));
         let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
         self.exchange(TokioIo::new(stream), is_http2, request, run, (since, Some(shown))).await
     }
