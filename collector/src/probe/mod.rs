@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! probes.jobs ─► scrape::Pool ─► a loop per target ─┐
-//!                                                   ├─► Probes::run ─► http | tcp | dns ─► page of metrics
+//!                                                   ├─► Probes::run ─► http | tcp | dns | grpc ─► page of metrics
 //! GET /probe?target=…&module=… ─► Endpoint ─────────┘     (place, timeout)   │
 //!                                                                            └ net (resolve, connect), tls
 //! ```
@@ -19,6 +19,7 @@
 mod config;
 mod dns;
 mod endpoint;
+mod grpc;
 mod http;
 mod net;
 mod page;
@@ -188,6 +189,7 @@ impl Prober {
             Self::Http(module) => http::probe(module, run, target).await,
             Self::Tcp(module) => tcp::probe(module, run, target).await,
             Self::Dns(module) => dns::probe(module, run, target).await,
+            Self::Grpc(module) => grpc::probe(module, run, target).await,
         }
     }
 }

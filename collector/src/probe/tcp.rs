@@ -33,7 +33,7 @@ pub(super) async fn probe(module: &TcpModule, run: &mut Run, target: &str) -> Re
     for exchange in &module.exchanges {
         let send = talk.listen(exchange, run).await?;
         if !send.is_empty() {
-            run.log.say(&format!("sending {:?}", String::from_utf8_lossy(&send)));
+            run.log.say(&format!("sending {} bytes", send.len()));
             let line = [&*send, b"\n"].concat();
             talk.stream.write_all(&line).await.map_err(|error| format!("cannot send: {error}"))?;
             talk.stream.flush().await.map_err(|error| format!("cannot send: {error}"))?;
@@ -57,12 +57,12 @@ impl Talk {
 
     /// Waits for the line that is expected, and answers what is to be sent then.
     async fn listen(&mut self, exchange: &Exchange, run: &mut Run) -> Result<Vec<u8>, String> {
-        let Some(expect) = &exchange.expect else { return Ok(exchange.send.clone().into_bytes()) };
+        let Some(expect) = &exchange.expect else { return Ok(exchange.send.reveal().as_bytes().to_vec()) };
         while let Some(line) = self.line().await? {
             run.log.say(&format!("read {:?}", String::from_utf8_lossy(&line)));
             let Some(found) = expect.captures(&line) else { continue };
             let mut send = Vec::new();
-            found.expand(exchange.send.as_bytes(), &mut send);
+            found.expand(exchange.send.reveal().as_bytes(), &mut send);
             let mut labels = Vec::new();
             for (name, value) in &exchange.labels {
                 let mut text = Vec::new();

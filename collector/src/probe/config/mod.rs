@@ -1,6 +1,7 @@
 //! `probes:` of the configuration, with modules as `blackbox.yml` has them.
 
 mod dns;
+mod grpc;
 mod http;
 mod tcp;
 
@@ -20,6 +21,7 @@ use tokio::sync::Semaphore;
 use xxhash_rust::xxh3::xxh3_64;
 
 pub(super) use dns::{DnsModule, Validator};
+pub(super) use grpc::GrpcModule;
 pub(super) use http::{Body, Compression, HeaderRule, HttpModule, Proxy};
 pub(super) use tcp::{Exchange, TcpModule};
 
@@ -72,7 +74,7 @@ struct RawModule {
     tcp: Option<tcp::RawTcp>,
     dns: Option<dns::RawDns>,
     icmp: Option<IgnoredAny>,
-    grpc: Option<IgnoredAny>,
+    grpc: Option<grpc::RawGrpc>,
     unix: Option<IgnoredAny>,
 }
 
@@ -100,6 +102,7 @@ pub(super) enum Prober {
     Http(Box<HttpModule>),
     Tcp(Box<TcpModule>),
     Dns(Box<DnsModule>),
+    Grpc(Box<GrpcModule>),
 }
 
 impl RawProbes {
@@ -181,13 +184,16 @@ impl RawModule {
             }
             "tcp" => Prober::Tcp(Box::new(self.tcp.unwrap_or_default().check(dir).map_err(under("tcp"))?)),
             "dns" => Prober::Dns(Box::new(self.dns.unwrap_or_default().check(dir).map_err(under("dns"))?)),
-            "" => return Err(".prober is missing: say http, tcp or dns".to_owned()),
-            known @ ("icmp" | "grpc" | "unix") => {
+            "grpc" => {
+                Prober::Grpc(Box::new(self.grpc.unwrap_or_default().check(dir).map_err(under("grpc"))?))
+            }
+            "" => return Err(".prober is missing: say http, tcp, dns or grpc".to_owned()),
+            known @ ("icmp" | "unix") => {
                 return Err(format!(
                     ".prober: {known} is not supported by this release; leave these targets to blackbox exporter"
                 ));
             }
-            other => return Err(format!(".prober: {other:?} is none of http, tcp, dns")),
+            other => return Err(format!(".prober: {other:?} is none of http, tcp, dns, grpc")),
         };
         // Blackbox exporter takes sections of other probers, and leaves them alone; these are mistakes.
         let stray = sections.iter().find(|(key, is_there)| *is_there && *key != self.prober);

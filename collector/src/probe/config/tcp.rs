@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::super::net::Family;
 use super::super::tls::Tls;
 use super::{family, regex, source_address, tls_way};
-use crate::outgoing::RawTls;
+use crate::outgoing::{RawTls, Secret};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -33,7 +33,7 @@ struct RawExchange {
     #[serde(deserialize_with = "null_is_default")]
     labels: Vec<RawLabel>,
     #[serde(deserialize_with = "null_is_default")]
-    send: String,
+    send: Secret,
     starttls: bool,
 }
 
@@ -61,7 +61,8 @@ pub(in crate::probe) struct Exchange {
     pub(in crate::probe) expect: Option<Regex>,
     /// Of what was waited for, on the page.
     pub(in crate::probe) labels: Vec<(String, String)>,
-    pub(in crate::probe) send: String,
+    /// It may be a password.
+    pub(in crate::probe) send: Secret,
     pub(in crate::probe) starts_tls: bool,
 }
 

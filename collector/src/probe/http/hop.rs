@@ -289,7 +289,7 @@ where
     sender.send_request(request).await
 }
 
-async fn http2_exchange<S>(
+pub(in crate::probe) async fn http2_exchange<S>(
     stream: TokioIo<S>,
     request: Request<Full<Bytes>>,
     driver: &Driver,
@@ -305,7 +305,7 @@ where
 }
 
 /// An error with what caused it.
-fn all_of(error: &dyn std::error::Error) -> String {
+pub(in crate::probe) fn all_of(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {}", all_of(cause)),
         None => error.to_string(),
@@ -314,7 +314,7 @@ fn all_of(error: &dyn std::error::Error) -> String {
 
 /// Runs what a connection needs beside its requests, and ends it when it is dropped.
 #[derive(Debug)]
-struct Driver {
+pub(in crate::probe) struct Driver {
     executor: OnTracker,
     _ends: DropGuard,
 }

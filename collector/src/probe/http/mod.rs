@@ -17,6 +17,7 @@ use reqwest::Url;
 use super::Run;
 use super::config::{Body, HeaderRule, HttpModule};
 use super::net::{bare, lap};
+pub(super) use hop::{Driver, all_of, http2_exchange};
 use hop::{Hop, Jar, Received};
 
 /// As blackbox exporter.
@@ -235,7 +236,7 @@ fn check_body(module: &HttpModule, body: &[u8]) -> Result<(), String> {
 }
 
 /// A response of which the body is still to come.
-type Incoming = Response<hyper::body::Incoming>;
+pub(super) type Incoming = Response<hyper::body::Incoming>;
 
 #[cfg(test)]
 mod tests {

@@ -366,13 +366,46 @@ async fn dns_servers_are_asked_and_their_records_looked_at() {
     ]);
 }
 
+#[tokio::test]
+async fn grpc_servers_say_how_they_are() {
+    let mut servers = Servers::default();
+    let own = identity(&[b"h2"]);
+    let (plain, secure) = (servers.grpc().await, servers.https(&own).await.port());
+    let ca = serde_json::Value::from(own.ca.as_str());
+    let response = |status: &str| format!("probe_grpc_healthcheck_response{{serving_status=\"{status}\"}}");
+    for (service, success, code, status) in
+        [("", true, 0.0, "SERVING"), ("ill", false, 0.0, "NOT_SERVING"), ("none", false, 5.0, "")]
+    {
+        let module = format!("{{prober: grpc, timeout: 5s, grpc: {{service: '{service}'}}}}");
+        let done = run(&module, &plain.to_string()).await;
+        assert_eq!(done.success(), success, "{}", done.log);
+        done.check(&[("probe_grpc_status_code", code), ("probe_grpc_ssl", 0.0)]);
+        for one in ["UNKNOWN", "SERVING", "NOT_SERVING", "SERVICE_UNKNOWN"] {
+            done.check(&[(&response(one), f64::from(u8::from(one == status)))]);
+        }
+        assert!(done.samples["probe_grpc_duration_seconds{phase=\"check\"}"] > 0.0);
+    }
+    // What answers there is a server of HTTP, without a status of gRPC.
+    let module = format!(
+        "{{prober: grpc, timeout: 5s, grpc: {{tls: true, tls_config: {{ca: {ca}}}, preferred_ip_protocol: ip4}}}}"
+    );
+    let done = run(&module, &format!("localhost:{secure}")).await;
+    assert!(done.log.contains("no grpc-status"), "{}", done.log);
+    done.check(&[
+        ("probe_success", 0.0),
+        ("probe_grpc_ssl", 1.0),
+        ("probe_grpc_status_code", 14.0),
+        ("probe_ssl_earliest_cert_expiry", 2_051_222_400.0),
+    ]);
+}
+
 #[test]
 fn wrong_modules_are_named() {
     for (module, want) in [
         ("{}", "probes.modules[\"m\"].prober is missing"),
         ("{prober: ftp}", ".prober: \"ftp\" is none of"),
         ("{prober: icmp, icmp: {ttl: 5}}", "icmp is not supported by this release"),
-        ("{prober: grpc}", "grpc is not supported"),
+        ("{prober: grpc, grpc: {svc: x}}", "svc"),
         ("{prober: http, tcp: {}}", ".tcp: the prober is http"),
         ("{prober: http, http: {methd: GET}}", "methd"),
         ("{prober: http, http: {method: 'G T'}}", ".http.method: \"G T\""),

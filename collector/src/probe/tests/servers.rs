@@ -6,6 +6,7 @@ use std::sync::Arc;
 use hickory_resolver::proto::op::{Message, MessageType, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{A, MX, SOA, TXT};
 use hickory_resolver::proto::rr::{Name, RData, Record};
+use http_body_util::BodyExt;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use rustls::ServerConfig;
 use rustls::pki_types::PrivateKeyDer;
@@ -84,6 +85,17 @@ impl Servers {
                     answer(stream).await;
                 }
             }
+        })
+        .await
+    }
+
+    /// A health service that knows the server as a whole, and a service that is ill.
+    pub(super) async fn grpc(&mut self) -> SocketAddr {
+        self.listen(|stream| async move {
+            let service = hyper::service::service_fn(health);
+            let io = hyper_util::rt::TokioIo::new(stream);
+            let executor = hyper_util::rt::TokioExecutor::new();
+            let _ = hyper::server::conn::http2::Builder::new(executor).serve_connection(io, service).await;
         })
         .await
     }
@@ -239,6 +251,24 @@ async fn http2<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(stream: S) {
     let io = hyper_util::rt::TokioIo::new(stream);
     let executor = hyper_util::rt::TokioExecutor::new();
     let _ = hyper::server::conn::http2::Builder::new(executor).serve_connection(io, service).await;
+}
+
+type Health = http_body_util::combinators::BoxBody<bytes::Bytes, std::convert::Infallible>;
+
+async fn health(
+    request: hyper::Request<hyper::body::Incoming>,
+) -> Result<hyper::Response<Health>, std::convert::Infallible> {
+    assert_eq!(request.uri().path(), "/grpc.health.v1.Health/Check");
+    let body = request.into_body().collect().await.unwrap().to_bytes();
+    let (answer, code) = match &body[5..] {
+        b"" => (&[0, 0, 0, 0, 2, 8, 1][..], "0"),
+        b"\x0a\x03ill" => (&[0, 0, 0, 0, 2, 8, 2][..], "0"),
+        _ => (&[][..], "5"),
+    };
+    let mut trailers = hyper::HeaderMap::new();
+    trailers.insert("grpc-status", code.parse().unwrap());
+    let body = http_body_util::Full::new(bytes::Bytes::copy_from_slice(answer));
+    Ok(hyper::Response::new(body.with_trailers(async { Some(Ok(trailers)) }).boxed()))
 }
 
 async fn dns_over<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S) {

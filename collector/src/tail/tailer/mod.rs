@@ -168,6 +168,11 @@ impl Tailer {
             let wait = if has_more && !is_blocked { Duration::ZERO } else { POLL };
             self.hear(wait.min(scan_at.saturating_duration_since(Instant::now())));
         }
+        self.finish();
+    }
+
+    /// Waits for what is on its way, and remembers what came of it.
+    pub(super) fn finish(&mut self) {
         self.sender.stop();
         while let Some(answer) = self.sender.answer(Duration::ZERO) {
             self.take(answer);
