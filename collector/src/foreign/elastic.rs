@@ -23,12 +23,11 @@ const NAMES: [(&str, &[&str]); 5] = [
 const OWN: [&str; 8] = ["@timestamp", "message", "log", "kubernetes", "service", "stream", "host", "labels"];
 
 /// Kinds of errors that are told apart in the count; what else there is counts as `rejected`.
-const KINDS: [&str; 5] = [
+const KINDS: [&str; 4] = [
     "document_parsing_exception",
     "mapper_parsing_exception",
     "illegal_argument_exception",
     "strict_dynamic_mapping_exception",
-    "index_not_found_exception",
 ];
 
 pub(super) fn encode(items: &[Item<'_>], index: &str) -> Vec<u8> {
@@ -137,8 +136,8 @@ pub(super) fn judge(answer: &Answer, sent: usize) -> Result<Verdict, AppendError
         match status {
             200..=299 => {}
             409 => verdict.duplicates += 1,
-            429 | 500.. => verdict.open.push(at),
-            _ => {
+            429 => verdict.open.push(at),
+            400 | 413 => {
                 let kind = result.and_then(|result| result["error"]["type"].as_str()).unwrap_or_default();
                 let known = KINDS.iter().find(|known| **known == kind);
                 let reason = (*known.unwrap_or(&"rejected")).to_owned();
@@ -146,6 +145,14 @@ pub(super) fn judge(answer: &Answer, sent: usize) -> Result<Verdict, AppendError
                     Some((count, _)) => *count += 1,
                     None => verdict.refused.push((1, reason)),
                 }
+            }
+            // A right that is missing, or an index: somebody will see to it.
+            _ => {
+                verdict.open.push(at);
+                let error = result.map_or_else(String::new, |result| result["error"].to_string());
+                verdict.trouble.get_or_insert_with(|| {
+                    format!("an item has status {status}: {}", error.chars().take(300).collect::<String>())
+                });
             }
         }
     }

@@ -95,6 +95,8 @@ impl Item<'_> {
 struct Verdict {
     /// Places in the request of those that are not settled, and that may be taken later.
     open: Vec<usize>,
+    /// Why, if it is not for want of room.
+    trouble: Option<String>,
     duplicates: usize,
     /// Refused for good: how many, and why.
     refused: Vec<(usize, String)>,
@@ -160,7 +162,11 @@ impl Logs {
             Format::Elastic { .. } => elastic::judge(&answer, items.len())?,
         };
         self.settle(items, &verdict, &answer, progress);
-        if verdict.open.is_empty() { Ok(()) } else { Err(answer.busy()) }
+        match verdict.trouble {
+            _ if verdict.open.is_empty() => Ok(()),
+            Some(reason) => Err(AppendError::Unavailable(reason)),
+            None => Err(answer.busy()),
+        }
     }
 
     fn settle(&self, items: &[Item<'_>], verdict: &Verdict, answer: &Answer, progress: &mut Progress) {

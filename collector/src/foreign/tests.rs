@@ -213,7 +213,8 @@ fn what_was_taken_of_a_pack_is_not_sent_again() {
     assert!(counts.len() == 3 && counts[0] + counts[1] == many.len() && counts[1] == counts[2], "{counts:?}");
 }
 
-/// A store that knows ids, refuses a document, has no room for another at first, and dies after it had all.
+/// A store that knows ids, refuses a document, has no room for another and no right for a third at first, and dies after it
+/// had all.
 #[test]
 fn elasticsearch_has_each_line_once() {
     let seen = Arc::new(Mutex::new((HashSet::<String>::new(), Vec::<Value>::new(), 0)));
@@ -232,6 +233,7 @@ fn elasticsearch_has_each_line_once() {
             let status = match pair[1]["message"].as_str().unwrap() {
                 "poison" => 400,
                 "busy" if seen.2 < 3 => 429,
+                "closed" if seen.2 < 4 => 403,
                 _ if !seen.0.insert(id) => 409,
                 _ => {
                     seen.1.push(pair[1].clone());
@@ -246,14 +248,14 @@ fn elasticsearch_has_each_line_once() {
         let answer = serde_json::json!({ "took": 1, "errors": true, "items": items });
         (Some(200), "", answer.to_string().into_bytes())
     });
-    let wire = pack(&["one", "poison", "busy", "two"]);
+    let wire = pack(&["one", "poison", "busy", "closed", "two"]);
     let (report, errors, refused) = send(&format!("{{elasticsearch: {{url: '{url}', index: logs}}}}"), &wire);
     // The first answer was lost with all that it said of.
-    assert_eq!((report.appended, report.duplicate, refused["mapper_parsing_exception"]), (1, 2, 1));
-    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert_eq!((report.appended, report.duplicate, refused["mapper_parsing_exception"]), (2, 2, 1));
+    assert!(errors.len() == 3 && errors[1].contains("status 403"), "{errors:?}");
     let seen = kept.lock().unwrap();
     let messages: Vec<&str> = seen.1.iter().map(|one| one["message"].as_str().unwrap()).collect();
-    assert_eq!(messages, ["one", "two", "busy"]);
+    assert_eq!(messages, ["one", "two", "busy", "closed"]);
     let want = serde_json::json!({
         "@timestamp": "2023-11-14T22:13:20.123456789Z",
         "message": "one",
