@@ -46,8 +46,13 @@ fn check_config(path: &Path) -> Result<String, String> {
     };
     let counted: usize = config.log_metrics.iter().map(|group| group.rules.len()).sum();
     let counted = if counted == 0 { String::new() } else { format!(", {counted} metrics of logs") };
+    let sent = config.send.logs.as_ref().map_or_else(String::new, |logs| format!(", logs to {logs}"));
+    let modules = match config.probes.as_ref().map_or(0, |probes| probes.modules()) {
+        0 => String::new(),
+        count => format!(", {count} modules of probes"),
+    };
     let (targets, groups) = (config.static_targets, config.groups.len());
-    Ok(format!("{targets} targets, {groups} rule groups{counted}{remotes}"))
+    Ok(format!("{targets} targets, {groups} rule groups{counted}{modules}{remotes}{sent}"))
 }
 
 fn check_alertmanager(path: &Path) -> Result<String, String> {

@@ -62,7 +62,7 @@ enum Command {
     Serve(ServeArgs),
     /// The whole product on this machine, with a small shop that has troubles of its own.
     Demo(DemoArgs),
-    /// The node agent: tails logs and scrapes, and sends to a store.
+    /// The node agent: tails logs and scrapes, and sends to a store, ours or others.
     Collect(CollectArgs),
     /// Check files: exit 0 if they are right, 1 if not.
     Check {
@@ -230,7 +230,7 @@ struct DemoArgs {
 
 #[derive(Debug, Clone, Args)]
 struct CollectArgs {
-    /// Binnacle's file: `store.url`, `logs`, `scrape_configs`.
+    /// Binnacle's file: `store.url` or `send`, `logs`, `scrape_configs`, `probes`.
     #[arg(long, required_unless_present = "file")]
     config: Option<PathBuf>,
     /// Tail these files instead of containers'; the last part may hold `*`.
@@ -239,9 +239,18 @@ struct CollectArgs {
     /// Label `service` of lines from --file.
     #[arg(long, default_value = "app")]
     service: String,
-    /// The store's URL; wins over the file's.
+    /// The URL of Binnacle's store; wins over the file's.
     #[arg(long)]
     store: Option<String>,
+    /// Send lines to Loki at this URL; wins over the file's `send.logs`.
+    #[arg(long, conflicts_with_all = ["otlp", "elasticsearch"])]
+    loki: Option<String>,
+    /// Send lines by OTLP over HTTP to this URL.
+    #[arg(long, conflicts_with = "elasticsearch")]
+    otlp: Option<String>,
+    /// Send lines to Elasticsearch at this URL, by `_bulk`.
+    #[arg(long)]
+    elasticsearch: Option<String>,
     /// Directory for checkpoints.
     #[arg(long, default_value = "/var/lib/binnacle")]
     state: PathBuf,

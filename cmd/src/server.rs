@@ -82,7 +82,7 @@ where
 pub(crate) fn own_site_only(doors: Router) -> Router {
     doors.layer(middleware::from_fn(|request: axum::extract::Request, next: Next| async move {
         if is_foreign(request.headers()) {
-            let reason = "a page of another site may not write here\n";
+            let reason = "a page of another site may not do this\n";
             return (StatusCode::FORBIDDEN, reason).into_response();
         }
         next.run(request).await

@@ -1,9 +1,10 @@
-//! Feeds it: scraping, host metrics, log tailing, intake and forwarding; and sends on what is stored.
+//! Feeds it: scraping, probes, host metrics, log tailing, intake and forwarding; and sends on what is stored.
 //!
 //! ```text
-//! discovery ► scrape ─┐                            ┌─ a store in this process
+//! discovery ► scrape ─┐ (a page, or a probe's)     ┌─ a store in this process
 //! this host ─► host ─┼─► Appender, LogAppender ───┤
-//! log files ─► tail ─┘                            └─ forward: a store across the network ─► intake
+//! log files ─► tail ─┘                            ├─ forward: a store across the network ─► intake
+//!                                                 └─ foreign, remote_write::Direct: stores of others
 //!
 //! the store's log ─► remote_write ─► other servers
 //! ```
@@ -11,6 +12,7 @@
 pub mod completeness;
 pub mod discovery;
 pub mod exposition;
+pub mod foreign;
 pub mod forward;
 pub mod host;
 pub mod http;
@@ -18,6 +20,7 @@ pub mod intake;
 pub mod journal;
 pub mod kubernetes;
 mod outgoing;
+pub mod probe;
 pub mod relabel;
 pub mod remote_write;
 pub mod scrape;

@@ -14,6 +14,12 @@ pub struct Telemetry {
     pub scrapes: Counter,
     /// Scrapes that failed, for whatever reason.
     pub scrapes_failed: Counter,
+    /// Probes made, whatever came of them.
+    pub probes: Counter,
+    /// Probes that found something wrong.
+    pub probes_failed: Counter,
+    /// Probes that somebody asked for, and that the configuration does not allow.
+    pub probes_refused: Counter,
     /// Samples that a page named twice; the first one was stored.
     pub scrape_doubles: Counter,
     /// Log lines read.
@@ -52,6 +58,10 @@ pub struct Telemetry {
     pub files_open: Gauge,
     /// What is counted of journals, in entries.
     pub journal: JournalTelemetry,
+    /// Lines that a store of others took.
+    pub lines_sent: Counter,
+    /// Lines that a store of others will never take, by reason.
+    pub lines_refused: Family<Vec<(&'static str, String)>, Counter>,
     /// Pushes that will be tried again.
     pub pushes_retried: Counter,
     /// Native histograms that came by remote write and were not kept.
@@ -117,11 +127,24 @@ impl Telemetry {
         }
     }
 
+    /// Counts a probe.
+    pub(crate) fn probed(&self, success: bool) {
+        self.probes.inc();
+        if !success {
+            self.probes_failed.inc();
+        }
+    }
+
     /// Counts a line that was left out.
     pub(crate) fn dropped(&self, namespace: &str, container: &str, reason: &str) -> Counter {
         let labels = [("namespace", namespace), ("container", container), ("reason", reason)];
         let labels = labels.map(|(name, value)| (name, value.to_owned())).to_vec();
         self.lines_dropped.get_or_create(&labels).clone()
+    }
+
+    /// Counts lines that a store of others refused for good.
+    pub(crate) fn refused(&self, reason: &str) -> Counter {
+        self.lines_refused.get_or_create(&vec![("reason", reason.to_owned())]).clone()
     }
 
     /// Metrics that `registry` will show.
@@ -130,6 +153,10 @@ impl Telemetry {
         let r = registry.sub_registry_with_prefix("collector");
         r.register("scrapes", "Scrapes made", new.scrapes.clone());
         r.register("scrapes_failed", "Scrapes that failed", new.scrapes_failed.clone());
+        r.register("probes", "Probes made", new.probes.clone());
+        r.register("probes_failed", "Probes with probe_success 0", new.probes_failed.clone());
+        let help = "Probes asked for over HTTP that the configuration does not allow";
+        r.register("probes_refused", help, new.probes_refused.clone());
         let help = "Samples whose series a page had named before";
         r.register("scrape_duplicate_samples", help, new.scrape_doubles.clone());
         r.register("log_lines_read", "Log lines read", new.lines_read.clone());
@@ -151,6 +178,9 @@ impl Telemetry {
         r.register("log_deleted_open_bytes", "Bytes of deleted files kept open", deleted);
         r.register("log_files_open", "Log files open", new.files_open.clone());
         r.register("log_pushes_retried", "Pushes tried again", new.pushes_retried.clone());
+        r.register("log_lines_sent", "Lines that a store of others took", new.lines_sent.clone());
+        let help = "Lines that a store of others refused for good";
+        r.register("log_lines_refused", help, new.lines_refused.clone());
         r.register("intake_histograms_dropped", "Native histograms not kept", new.histograms_dropped.clone());
         let help = "Attributes of log entries beyond the bounds, kept as text";
         r.register("intake_attributes_overflowed", help, new.attributes_over.clone());

@@ -10,8 +10,8 @@ use binnacle_model::storage::{
     LogAggregate, LogAppendReport, LogAppender, LogContext, LogDeletion, LogFeed, LogFields, LogGroups,
     LogKeeper, LogOrder, LogPage, LogPartition, LogPattern, LogPatterns, LogRequest, LogSearcher, LogSlices,
     LogStreams, LogSubscriber, LogVisit, Metadata, MetricFeed, MetricFollower, Names, PageRequest,
-    PodCatalog, PodMetadata, PodSink, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar, RawSeries,
-    SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
+    PodCatalog, PodMetadata, PodSink, PodVisit, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar,
+    RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
 };
 use binnacle_model::{Labels, LogTime, Matcher, TimeRange, Timestamp};
 
@@ -83,10 +83,7 @@ impl PodCatalog for Store {
         self.catalog.pod(uid)
     }
 
-    fn each_set(
-        &self,
-        visit: &mut dyn FnMut(&Labels, &mut dyn Iterator<Item = &str>) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+    fn each_set(&self, visit: PodVisit<'_>) -> Result<(), StorageError> {
         self.catalog.each_set_of_pods(visit)
     }
 }

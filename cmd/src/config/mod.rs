@@ -1,9 +1,10 @@
 //! The configuration file: Binnacle's own, or a plain `prometheus.yml`. They are one schema: ours adds
-//! `kubernetes`, `log_metric_files`, `logs`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
+//! `kubernetes`, `log_metric_files`, `logs`, `probes`, `send`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
 
 mod kubernetes;
 mod log_metrics;
 mod logs;
+mod probes;
 mod scrapes;
 mod tails;
 
@@ -16,7 +17,9 @@ use binnacle_alerting::log_metrics::LogMetricGroup;
 use binnacle_alerting::notify::{AlertmanagerConfig, parse_alertmanager};
 use binnacle_alerting::rules::{RuleGroup, parse_rules};
 use binnacle_alerting::slo::parse_slos;
+use binnacle_collector::foreign::{RawSend, Targets};
 use binnacle_collector::intake::OtlpOptions;
+use binnacle_collector::probe::{Probes, RawProbes};
 use binnacle_collector::remote_write::{RawRemoteWrite, RemoteConfig};
 use binnacle_collector::scrape::{Global, Pool, ScrapeConfig, Target};
 use binnacle_model::Labels;
@@ -60,11 +63,13 @@ struct RawConfig {
     log_metric_files: Vec<String>,
     #[serde(deserialize_with = "null_is_default")]
     logs: Vec<RawTail>,
+    probes: Option<RawProbes>,
     #[serde(deserialize_with = "null_is_default")]
     storage: RawStorage,
     #[serde(deserialize_with = "null_is_default")]
     store: RawStore,
     kubernetes: Option<RawKubernetes>,
+    send: Option<RawSend>,
     alerting: Option<IgnoredAny>,
     remote_write: Option<Vec<RawRemoteWrite>>,
     remote_read: Option<IgnoredAny>,
@@ -142,6 +147,8 @@ pub(crate) struct Config {
     pub(crate) targets: Vec<Target>,
     /// Its scrape configs.
     pub(crate) pools: Vec<Arc<Pool>>,
+    /// How targets are probed, and who may ask for it.
+    pub(crate) probes: Option<Arc<Probes>>,
     /// How many targets these name themselves.
     pub(crate) static_targets: usize,
     /// Changes with all of the file that a reload does not read again.
@@ -174,6 +181,8 @@ pub(crate) struct Config {
     pub(crate) kubernetes: Option<KubernetesConfig>,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
+    /// Where `collect` sends, beside our own store or without it.
+    pub(crate) send: Targets,
     /// Servers that are sent what is stored.
     pub(crate) remotes: Vec<RemoteConfig>,
     /// What the file says that changes nothing, or is unwise.
@@ -203,6 +212,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     let mut config = Config { warnings: unused(file, &raw), others, ..Config::default() };
     let sections = (raw.scrape_configs, &raw.scrape_config_files[..]);
     scrapes::read_scrapes(file, text, dir, sections, &raw.global, &mut config)?;
+    probes::read_probes(file, text, dir, raw.probes, &raw.global, &mut config)?;
     for (patterns, read) in
         [(&raw.rule_files, parse_rules as ReadGroups), (&raw.slo_files, parse_slos as ReadGroups)]
     {
@@ -241,6 +251,11 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     }
     read_logs(file, dir, raw.storage.logs, &mut config)?;
     (config.store_url, config.node) = (raw.store.url, raw.store.node);
+    if let Some(send) = raw.send {
+        let send = send.check(dir).map_err(|reason| anyhow::anyhow!("{file}: {reason}"))?;
+        config.warnings.extend(send.warnings.iter().map(|warning| format!("{file}: {warning}")));
+        config.send = send;
+    }
     add_remotes(file, raw.remote_write.unwrap_or_default(), dir, &mut config)?;
     Ok(config)
 }
@@ -436,6 +451,14 @@ scrape_configs:
         assert!(
             error("remote_write: [{url: 'http://a/', oauth2: {x: y}}]").contains("oauth2 is not supported")
         );
+    }
+
+    #[test]
+    fn stores_of_others_are_read() {
+        let config = parse("c.yml", "send: {logs: {loki: {url: 'http://l:3100'}}}", Path::new(".")).unwrap();
+        assert_eq!(config.send.logs.unwrap().to_string(), "http://l:3100/loki/api/v1/push");
+        assert!(error("send: {logs: {loki: {}}}").starts_with("c.yml: send.logs.loki.url is missing"));
+        assert!(error("send: {log: {}}").starts_with("c.yml:1:"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 
 use anyhow::Context;
-use binnacle_collector::scrape::{Global, ScrapeConfig};
+use binnacle_collector::scrape::{Global, ScrapeConfig, Section};
 use binnacle_model::yaml::null_is_default;
 use serde::Deserialize;
 use serde_json::Value;
@@ -71,26 +71,31 @@ fn add(
         if !jobs.insert(job.clone()) {
             return Err(told(&format!("found multiple scrape configs with job name {job:?}")));
         }
-        config.static_targets += section.targets.len();
-        config.pools.push(section.pool);
-        config.warnings.extend(section.warnings.into_iter().map(|warning| format!("{file}: {warning}")));
+        take(file, section, config);
     }
     Ok(())
 }
 
-fn hash(value: &impl Hash) -> u64 {
+/// Takes what a section came to.
+pub(super) fn take(file: &str, section: Section, config: &mut Config) {
+    config.static_targets += section.targets.len();
+    config.pools.push(section.pool);
+    config.warnings.extend(section.warnings.into_iter().map(|warning| format!("{file}: {warning}")));
+}
+
+pub(super) fn hash(value: &impl Hash) -> u64 {
     let mut hasher = DefaultHasher::new();
     value.hash(&mut hasher);
     hasher.finish()
 }
 
-fn parsed(text: &str) -> Value {
+pub(super) fn parsed(text: &str) -> Value {
     // A file that holds what JSON has no room for changes as a whole.
     serde_saphyr::from_str(text).unwrap_or_else(|_| Value::from(text))
 }
 
 /// Changes with the section `key` of a file.
-fn print_of(text: &str, key: &str) -> u64 {
+pub(super) fn print_of(text: &str, key: &str) -> u64 {
     hash(&parsed(text)[key].to_string())
 }
 
@@ -98,7 +103,8 @@ fn print_of(text: &str, key: &str) -> u64 {
 pub(super) fn others_of(text: &str) -> u64 {
     let mut written = parsed(text);
     if let Value::Object(sections) = &mut written {
-        sections.retain(|key, _| !matches!(key.as_str(), "scrape_configs" | "scrape_config_files"));
+        sections
+            .retain(|key, _| !matches!(key.as_str(), "scrape_configs" | "scrape_config_files" | "probes"));
         if let Some(Value::Object(global)) = sections.get_mut("global") {
             global.retain(|key, _| matches!(key.as_str(), "evaluation_interval" | "external_labels"));
         }

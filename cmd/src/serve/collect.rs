@@ -1,17 +1,18 @@
-//! `collect`: reads and scrapes on a node, and sends to a store.
+//! `collect`: reads and scrapes on a node, and sends to a store, ours or others.
 
 use std::sync::Arc;
 
 use anyhow::Context;
-use binnacle_collector::forward::RemoteStore;
+use binnacle_collector::http::probe_router;
+use binnacle_collector::probe::Endpoint;
 use binnacle_collector::scrape::Scraper;
-use binnacle_collector::tail::{Input, LogSink};
-use binnacle_model::storage::Appender;
+use binnacle_collector::tail::Input;
 use binnacle_model::time::Clock;
 use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::outlets::Outlets;
 use super::own_routes::own_routes;
 use super::reload::Reloader;
 use super::tailers::{Node, Tailers};
@@ -38,39 +39,36 @@ pub(crate) fn collect(args: CollectArgs) -> anyhow::Result<()> {
 }
 
 async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<()> {
-    let url = args.store.clone().or_else(|| config.store_url.clone());
-    let url = url.context("where is the store? Say --store URL, or store.url in the file")?;
     let listener = server::bind(args.listen).await?;
-    let remote = RemoteStore::new(&url, tokio::runtime::Handle::current()).map_err(anyhow::Error::msg)?;
-    let remote = Arc::new(remote);
     let mut registry = Registry::with_prefix("binnacle");
     let telemetry = binnacle_collector::Telemetry::new(&mut registry);
     register_build(&mut registry);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let outlets = Outlets::open(&args, &mut config, &clock, &mut registry, &telemetry)?;
     let stop = CancellationToken::new();
     let producers = TaskTracker::new();
-    let pods = kubernetes::watch_node(&config, remote.clone(), &mut registry, (&producers, &stop));
+    let pods = kubernetes::watch_node(&config, Arc::clone(&outlets.pods), &mut registry, (&producers, &stop));
     let registry = Arc::new(registry);
     let node = config.node.clone().unwrap_or_else(hostname);
-    if args.file.is_none() {
+    if args.file.is_none() && outlets.takes_samples {
         let own_url = format!("http://{node}");
         config.targets.extend(own(SELF_INTERVAL, &own_url, &registry));
     }
     let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
-    let appender: Arc<dyn Appender> = remote.clone();
-    scraper.start(&appender, &clock, &telemetry, &producers, &stop);
+    scraper.start(&outlets.appender, &clock, &telemetry, &producers, &stop);
     let tails = match args.file {
         Some(pattern) => vec![TailConfig::of(Input::Files { pattern, service: args.service })],
         None => std::mem::take(&mut config.tails),
     };
-    let sink: Arc<dyn LogSink> = remote;
     let node = Node { name: node, state_dir: args.state.clone(), pods };
-    let tailers = Tailers::start(tails, &node, &sink, &clock, &telemetry)?;
-    let reloader = Arc::new(Reloader::of_collect(args.config.clone(), &config, &scraper));
+    let tailers = Tailers::start(tails, &node, &outlets.sink, &clock, &telemetry)?;
+    let endpoint = Endpoint::new(config.probes.take(), telemetry.clone());
+    let reloader = Arc::new(Reloader::of_collect(args.config.clone(), &config, (&scraper, &endpoint)));
     reloader.listen(&producers, &stop);
-    let router =
-        own_routes(None, registry, reloader).merge(binnacle_collector::http::router(&scraper, read_selector));
-    println!("Binnacle collects for {url}");
+    let router = own_routes(None, registry, reloader)
+        .merge(server::own_site_only(probe_router(endpoint)))
+        .merge(binnacle_collector::http::router(&scraper, read_selector));
+    println!("Binnacle collects for {}", outlets.shown);
     let signalled = stop.clone();
     let signals = TaskTracker::new();
     signals.spawn(async move {
@@ -81,5 +79,6 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     producers.close();
     producers.wait().await;
     tokio::task::spawn_blocking(move || tailers.stop()).await.context("tailers")?;
+    outlets.close().await;
     Ok(())
 }

@@ -2,6 +2,7 @@
 
 mod collect;
 mod kubernetes;
+mod outlets;
 mod own_routes;
 mod reload;
 mod tailers;
@@ -14,7 +15,9 @@ use axum::Router;
 use binnacle_alerting::notify::{AlertSink, Dispatcher, Sender, SentAlert};
 use binnacle_alerting::rules::{Evaluator, Settings};
 use binnacle_alerting::{AlertDb, http as alert_http};
-use binnacle_collector::intake::{Intake, Stores, SyslogListeners, grpc_router};
+use binnacle_collector::http::probe_router;
+use binnacle_collector::intake::{self, Intake, Stores, SyslogListeners, grpc_router};
+use binnacle_collector::probe::Endpoint;
 use binnacle_collector::remote_write::{RemoteWrite, Telemetry as RemoteTelemetry};
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
 use binnacle_collector::tail::{LocalSink, LogSink};
@@ -59,6 +62,9 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         Some(path) => config::load(path)?,
         None => Config::default(),
     };
+    if config.send.logs.is_some() || !config.send.metrics.is_empty() {
+        tracing::warn!("send is for `collect` alone; what is stored here is sent on by remote_write");
+    }
     let alertmanager = args.alertmanager_config.as_deref().map(config::load_alertmanager).transpose()?;
     let plan = Plan { args, config, alertmanager, own_targets: None };
     let stop = CancellationToken::new();
@@ -167,7 +173,8 @@ pub(crate) async fn start(
     let appender: Arc<dyn Appender> = store.clone();
     scraper.start(&appender, &clock, &collector, &producers, &produce);
     let log_store: Arc<dyn LogAppender> = store.clone();
-    let reloader = Reloader::of_serve(&args, &config, &scraper, &status);
+    let endpoint = Endpoint::new(config.probes.take(), collector.clone());
+    let reloader = Reloader::of_serve(&args, &config, (&scraper, &endpoint), &status);
     reloader.listen(&producers, &produce);
 
     let (evaluator, db) =
@@ -187,7 +194,7 @@ pub(crate) async fn start(
         .merge(alert_http::router(Arc::new(alert_http::AlertApi { evaluator, db })))
         .merge(log_metrics::routes(counted, &store, &clock, args.enable_admin_api))
         .merge(binnacle_collector::http::router(&scraper, read_selector))
-        .merge(server::own_site_only(binnacle_collector::intake::router(intake)))
+        .merge(server::own_site_only(probe_router(endpoint).merge(intake::router(intake))))
         .merge(web::router());
     stage.set_ready(server::wrap(router));
     ready(&url);

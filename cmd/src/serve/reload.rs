@@ -1,4 +1,4 @@
-//! `POST /-/reload` and SIGHUP: the file's scrape configs are read again.
+//! `POST /-/reload` and SIGHUP: the file's scrape configs and probes are read again.
 //!
 //! All of the file is checked, and one that is wrong changes nothing. What else than scraping changed in it waits for a
 //! restart, and is said.
@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use binnacle_collector::probe::Endpoint;
 use binnacle_collector::scrape::Scraper;
 use binnacle_model::time::Clock;
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,12 +20,13 @@ use crate::clock::SystemClock;
 use crate::config::{self, Config};
 use crate::status::{InForce, Status};
 
-const OTHERS: &str = "sections other than scrape_configs changed, too: these wait for a restart";
+const OTHERS: &str = "sections other than scrape_configs and probes changed, too: these wait for a restart";
 
 /// Reads the file again.
 pub(super) struct Reloader {
     path: Option<PathBuf>,
     scraper: Arc<Scraper>,
+    endpoint: Arc<Endpoint>,
     status: Option<Arc<Status>>,
     /// Of the file that this process was started with.
     others: u64,
@@ -38,16 +40,20 @@ impl Reloader {
     pub(super) fn of_serve(
         args: &ServeArgs,
         config: &Config,
-        scraper: &Arc<Scraper>,
+        (scraper, endpoint): (&Arc<Scraper>, &Arc<Endpoint>),
         status: &Arc<Status>,
     ) -> Arc<Self> {
-        let collector = Self::of_collect(args.config.clone(), config, scraper);
+        let collector = Self::of_collect(args.config.clone(), config, (scraper, endpoint));
         Arc::new(Self { status: Some(Arc::clone(status)), is_open: args.enable_lifecycle, ..collector })
     }
 
-    pub(super) fn of_collect(path: Option<PathBuf>, config: &Config, scraper: &Arc<Scraper>) -> Self {
-        let (scraper, turn) = (Arc::clone(scraper), Mutex::default());
-        Self { path, scraper, status: None, others: config.others, is_open: false, turn }
+    pub(super) fn of_collect(
+        path: Option<PathBuf>,
+        config: &Config,
+        (scraper, endpoint): (&Arc<Scraper>, &Arc<Endpoint>),
+    ) -> Self {
+        let (scraper, endpoint, turn) = (Arc::clone(scraper), Arc::clone(endpoint), Mutex::default());
+        Self { path, scraper, endpoint, status: None, others: config.others, is_open: false, turn }
     }
 
     /// Answers what is still to be done, or why nothing was.
@@ -61,6 +67,7 @@ impl Reloader {
         let config = read?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.scraper.reload(config.pools);
+        self.endpoint.reload(config.probes);
         if let Some(status) = &self.status {
             *status.in_force() = InForce { yaml: config.shown, at: SystemClock.now(), is_good: true };
         }

@@ -7,7 +7,12 @@ use serde_json::{Value, json};
 
 use crate::support::{Server, binnacle, get, poll};
 
-#[allow(dead_code, unreachable_pub, reason = "the collector's own tests play more with it")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "the collector's own tests play more with it"
+)]
 #[path = "../../../collector/src/kubernetes/testing.rs"]
 mod testing;
 
@@ -30,12 +35,13 @@ fn write(dir: &Path, lines: &[&str]) {
     let path = dir.join(format!("pods/shop_cart-6cd8d99884-tggnr_{UID}/app/0.log"));
     let mut file = fs::OpenOptions::new().create(true).append(true).open(path).unwrap();
     for line in lines {
-        let now = chrono_now();
+        let now = now();
         writeln!(file, "{now} stdout F {line}").unwrap();
     }
 }
 
-fn chrono_now() -> String {
+#[allow(clippy::disallowed_methods, reason = "the server under test runs on the machine's clock")]
+fn now() -> String {
     chrono::Utc::now().to_rfc3339_opts(chrono::SecondsFormat::Nanos, true)
 }
 
@@ -182,6 +188,12 @@ fn objects(api: &FakeApi) {
     api.put("pods", of_pod("cart-1", "127.0.1.1", "Running"));
     api.put("pods", of_pod("cart-2", "fd00::1", "Succeeded"));
     api.put("pods", of_pod("pending", "", "Pending"));
+}
+
+/// Services, and what leads to their pods.
+fn services(api: &FakeApi) {
+    let labels = json!({"app.kubernetes.io/name": "cart", "tier": "web"});
+    let annotations = json!({"prometheus.io/scrape": "true", "e": ""});
     let meta =
         |name: &str| json!({"name": name, "namespace": "shop", "labels": labels, "annotations": annotations});
     let port = json!([{"name": "web", "port": 80, "protocol": "TCP", "targetPort": 8080}]);
@@ -264,6 +276,7 @@ async fn discovered(url: &str, jobs: usize) -> Vec<String> {
 async fn objects_become_the_targets_that_prometheus_makes_of_them() {
     let api = FakeApi::start().await;
     objects(&api);
+    services(&api);
     let dir = tempfile::tempdir().unwrap();
     let roles = ["node", "pod", "service", "endpoints", "endpointslice", "ingress"];
     let mut text = "global: {scrape_interval: 30s, scrape_timeout: 1s}\nscrape_configs:\n".to_owned();

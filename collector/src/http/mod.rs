@@ -1,5 +1,6 @@
-//! `/api/v1/targets`, `/api/v1/targets/{metadata,relabel_steps}` and `/api/v1/scrape_pools`.
+//! `/api/v1/targets`, `/api/v1/targets/{metadata,relabel_steps}`, `/api/v1/scrape_pools` and `/probe`.
 
+mod probe;
 mod steps;
 
 use std::collections::BTreeSet;
@@ -16,6 +17,8 @@ use binnacle_model::{Labels, Matcher};
 use futures_util::stream;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
+
+pub use probe::probe_router;
 
 use crate::scrape::{Described, Health, Pool, Scraper, Target};
 

@@ -42,6 +42,7 @@ use crate::completeness::Reports;
 pub use elastic::try_read as try_read_bulk;
 pub use loki::try_read as try_read_loki;
 pub use ndjson::try_read as try_read_ndjson;
+pub(crate) use otlp::message as otlp_messages;
 pub use otlp::{
     OtlpOptions, TranslationStrategy, grpc_router, try_read as try_read_otlp,
     try_read_logs as try_read_otlp_logs,

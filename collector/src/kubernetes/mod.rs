@@ -17,7 +17,12 @@ pub(crate) mod views;
 pub(crate) mod watch;
 
 #[cfg(test)]
-#[allow(dead_code, unreachable_pub, reason = "tests of the whole program play with it, too")]
+#[allow(
+    dead_code,
+    unreachable_pub,
+    clippy::disallowed_methods,
+    reason = "tests of the whole program play with it, too"
+)]
 mod testing;
 #[cfg(test)]
 mod tests;

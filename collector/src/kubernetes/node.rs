@@ -1,6 +1,6 @@
 //! This node's pods: what is known of them goes to the store, what their annotations say to the tailer.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -75,6 +75,9 @@ impl NodeWatch {
     }
 }
 
+/// A message to the store, and what it came to.
+type Sent = (Vec<PodMetadata>, Result<(), AppendError>);
+
 struct Watching {
     of: NodeWatch,
     pods: Watch<Pod>,
@@ -88,7 +91,7 @@ struct Watching {
     /// The identities of pods that are there, for when they are gone; and those that are, with the time to forget them.
     identities: HashMap<Key, String>,
     gone: Vec<(Instant, String)>,
-    sending: Option<JoinHandle<(Vec<PodMetadata>, Result<(), AppendError>)>>,
+    sending: Option<JoinHandle<Sent>>,
     tell_at: Instant,
     backoff: Duration,
 }
@@ -161,17 +164,13 @@ impl Watching {
 
     fn pods_changed(&mut self, keys: Vec<Key>) {
         for key in &keys {
-            match self.pods.objects().get(key) {
-                Some(pod) => {
-                    self.identities.insert(Arc::clone(key), pod.log_uid().to_owned());
-                    let none = std::collections::BTreeMap::new();
-                    let annotations = pod.metadata.annotations.as_ref().unwrap_or(&none);
-                    self.of.rules.set(pod.log_uid(), annotations);
-                }
-                None => {
-                    let uid = self.identities.remove(key);
-                    self.gone.extend(uid.map(|uid| (Instant::now() + REMEMBER, uid)));
-                }
+            if let Some(pod) = self.pods.objects().get(key) {
+                self.identities.insert(Arc::clone(key), pod.log_uid().to_owned());
+                let none = BTreeMap::new();
+                self.of.rules.set(pod.log_uid(), pod.metadata.annotations.as_ref().unwrap_or(&none));
+            } else {
+                let uid = self.identities.remove(key);
+                self.gone.extend(uid.map(|uid| (Instant::now() + REMEMBER, uid)));
             }
         }
         self.of.telemetry.pods.set(self.pods.objects().iter().count() as i64);
@@ -236,7 +235,7 @@ impl Watching {
         }));
     }
 
-    fn sent(&mut self, sent: (Vec<PodMetadata>, Result<(), AppendError>)) {
+    fn sent(&mut self, sent: Sent) {
         self.sending = None;
         let (batch, result) = sent;
         match result {
@@ -257,9 +256,7 @@ impl Watching {
 }
 
 /// What a message to the store came to; waits for ever if none is under way.
-async fn join(
-    sending: &mut Option<JoinHandle<(Vec<PodMetadata>, Result<(), AppendError>)>>,
-) -> (Vec<PodMetadata>, Result<(), AppendError>) {
+async fn join(sending: &mut Option<JoinHandle<Sent>>) -> Sent {
     let Some(handle) = sending else { return std::future::pending().await };
     handle.await.unwrap_or_else(|error| (Vec::new(), Err(AppendError::Unavailable(error.to_string()))))
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use binnacle_model::storage::{AppendError, PodMetadata, PodSink};
 use serde_json::{Value, json};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use super::testing::FakeApi;
 use super::{Access, KubernetesTelemetry, NodeWatch};
@@ -87,7 +88,8 @@ async fn setup() -> Setup {
         rules: rules.clone(),
         telemetry: KubernetesTelemetry::default(),
     };
-    tokio::spawn(node.run(stop.clone()));
+    let tasks = TaskTracker::new();
+    tasks.spawn(node.run(stop.clone()));
     Setup { api, told, rules, stop, _dir: dir }
 }
 

@@ -85,7 +85,7 @@ fields! { PodSpec { node_name: String, containers: Vec<Container>, init_containe
 
 fields! { Container { name: String, image: String, ports: Vec<ContainerPort>, restart_policy: String, } }
 
-fields! { ContainerPort { name: String, container_port: u16, protocol: String, } }
+fields! { ContainerPort { name: String, #[serde(rename = "containerPort")] number: u16, protocol: String, } }
 
 fields! {
     PodStatus {

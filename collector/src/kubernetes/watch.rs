@@ -213,7 +213,7 @@ mod tests {
     #[test]
     fn a_new_list_takes_away_what_it_does_not_name() {
         let mut objects = Objects::default();
-        let mut changed = |event| objects.apply(event).iter().map(|key| key.to_string()).collect::<Vec<_>>();
+        let mut changed = |event| objects.apply(event).iter().map(ToString::to_string).collect::<Vec<_>>();
         assert!(changed(Event::Init).is_empty());
         assert_eq!(changed(Event::InitApply(namespace("a", "1"))), ["a"]);
         assert_eq!(changed(Event::InitApply(namespace("b", "1"))), ["b"]);

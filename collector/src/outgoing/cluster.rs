@@ -24,6 +24,9 @@ impl Way {
         };
         cluster.insert("server".to_owned(), json!(server));
         cluster.insert("insecure-skip-tls-verify".to_owned(), json!(self.tls.insecure_skip_verify));
+        if let Some(name) = &self.tls.server_name {
+            cluster.insert("tls-server-name".to_owned(), json!(name));
+        }
         if let Some(ca) = &self.tls.ca {
             put(&mut cluster, "certificate-authority", ca);
         }

@@ -10,7 +10,8 @@ use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 const METADATA_6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254);
 const METADATA_4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(192, 0, 0, 192)];
 
-fn is_guarded_address(address: IpAddr) -> bool {
+/// Whether an address is link-local, or that of a metadata service.
+pub(crate) fn is_guarded_address(address: IpAddr) -> bool {
     match address.to_canonical() {
         IpAddr::V4(address) => address.is_link_local() || METADATA_4.contains(&address),
         IpAddr::V6(address) => address.is_unicast_link_local() || address == METADATA_6,

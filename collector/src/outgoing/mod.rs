@@ -9,6 +9,7 @@
 mod auth;
 mod cluster;
 mod guard;
+mod handshake;
 mod transport;
 
 use std::collections::BTreeMap;
@@ -21,7 +22,8 @@ use serde::de::IgnoredAny;
 
 use auth::Auth;
 pub(crate) use auth::{RawAuthorization, RawBasicAuth};
-pub(crate) use guard::is_guarded;
+pub(crate) use guard::{is_guarded, is_guarded_address};
+pub(crate) use handshake::Trust;
 pub(crate) use transport::{ClientOptions, RawHeader, RawTls, Redirects};
 use transport::{ProxyChoice, Tls};
 
@@ -135,13 +137,18 @@ impl RawWay {
 
     /// The first of its keys that this release cannot follow.
     pub(crate) fn unsupported(&self) -> Option<&'static str> {
-        let RawTls { server_name, ca_ref, cert_ref, key_ref, .. } = &self.tls_config;
+        let server_name = self.tls_config.server_name.is_some().then_some("tls_config.server_name");
+        self.unknown().or(server_name)
+    }
+
+    /// As [`Self::unsupported`], where the handshake is our own.
+    pub(crate) fn unknown(&self) -> Option<&'static str> {
+        let RawTls { ca_ref, cert_ref, key_ref, .. } = &self.tls_config;
         let basic = self.basic_auth.as_ref();
         let authorization = self.authorization.as_ref();
         let keys = [
             ("oauth2", &self.oauth2),
             ("proxy_connect_header", &self.proxy_connect_header),
-            ("tls_config.server_name", server_name),
             ("tls_config.ca_ref", ca_ref),
             ("tls_config.cert_ref", cert_ref),
             ("tls_config.key_ref", key_ref),
@@ -162,6 +169,14 @@ impl Way {
     /// Changes with what the files of TLS hold, so that clients made before it are of no use; `None` if there are none.
     pub(crate) async fn tls_print(&self) -> Option<u64> {
         self.tls.print().await
+    }
+
+    /// The proxy's URL, if one is named; nothing is known of `but` there.
+    pub(crate) fn proxy_url(&self) -> Option<&Secret> {
+        match &self.proxy {
+            ProxyChoice::At { url, .. } => Some(url),
+            ProxyChoice::None | ProxyChoice::Environment => None,
+        }
     }
 
     /// Whether there are headers beside credentials.

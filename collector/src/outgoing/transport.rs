@@ -27,7 +27,7 @@ pub(crate) struct RawTls {
     insecure_skip_verify: bool,
     min_version: Option<String>,
     max_version: Option<String>,
-    pub(super) server_name: Option<IgnoredAny>,
+    pub(super) server_name: Option<String>,
     pub(super) ca_ref: Option<IgnoredAny>,
     pub(super) cert_ref: Option<IgnoredAny>,
     pub(super) key_ref: Option<IgnoredAny>,
@@ -51,8 +51,10 @@ pub(super) struct Tls {
     /// Certificate and key.
     pub(super) identity: Option<(Source, Source)>,
     pub(super) insecure_skip_verify: bool,
-    min_version: Option<Version>,
-    max_version: Option<Version>,
+    pub(super) min_version: Option<Version>,
+    pub(super) max_version: Option<Version>,
+    /// Only where the handshake is our own.
+    pub(super) server_name: Option<String>,
 }
 
 impl Tls {
@@ -183,6 +185,23 @@ pub(super) fn proxy(
 }
 
 impl RawTls {
+    /// Whether nothing is said of TLS.
+    pub(crate) fn is_empty(&self) -> bool {
+        let said = [
+            self.ca.is_some(),
+            self.ca_file.is_some(),
+            self.cert.is_some(),
+            self.cert_file.is_some(),
+            self.key.is_some(),
+            self.key_file.is_some(),
+            self.insecure_skip_verify,
+            self.min_version.is_some(),
+            self.max_version.is_some(),
+            self.server_name.is_some(),
+        ];
+        !said.contains(&true)
+    }
+
     pub(super) fn check(&self, dir: &Path) -> Result<Tls, String> {
         let one = |key: &str, text: Option<Secret>, file: Option<&PathBuf>| match (text, file) {
             (Some(_), Some(_)) => Err(format!("tls_config: {key} and {key}_file must not both be there")),
@@ -203,7 +222,8 @@ impl RawTls {
             return Err("tls_config: min_version is above max_version".to_owned());
         }
         let insecure_skip_verify = self.insecure_skip_verify;
-        Ok(Tls { ca, identity, insecure_skip_verify, min_version, max_version })
+        let server_name = self.server_name.clone().filter(|name| !name.is_empty());
+        Ok(Tls { ca, identity, insecure_skip_verify, min_version, max_version, server_name })
     }
 }
 
@@ -237,7 +257,7 @@ fn same_host() -> redirect::Policy {
 }
 
 /// What a key of TLS holds, and what to call it.
-fn pem(source: &Source) -> Result<(Vec<u8>, String), String> {
+pub(super) fn pem(source: &Source) -> Result<(Vec<u8>, String), String> {
     match source {
         Source::Text(text) => Ok((text.reveal().as_bytes().to_vec(), "tls_config".to_owned())),
         Source::File(path) => {

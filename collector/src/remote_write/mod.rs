@@ -14,9 +14,12 @@
 //! - A series is always the business of one shard. Their number changes only when all of them have nothing left to do.
 //! - No secret is in a log, a metric or an error.
 //!
+//! A collector without a store has no log: [`Direct`] has nothing but the queues, and drops what finds them full.
+//!
 //! Follows Prometheus's `storage/remote` and the specifications of remote write 1.0 and 2.0.
 
 mod config;
+mod direct;
 mod encode;
 mod metadata;
 mod post;
@@ -34,6 +37,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use config::{RawRemoteWrite, RemoteConfig};
+pub use direct::Direct;
 pub use post::ClientError;
 pub use telemetry::Telemetry;
 

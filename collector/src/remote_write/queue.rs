@@ -269,21 +269,31 @@ impl Shards {
 impl Remote {
     /// What a series is sent as, if it is.
     fn sent_series(&self, labels: &Labels, shared: &mut Interner) -> Option<Arc<SentSeries>> {
+        let labels = self.sent_labels(labels)?;
+        Some(Arc::new(SentSeries { hash: hash_of(&labels), labels: shared.intern_labels(&labels) }))
+    }
+
+    /// The labels that a series is sent with; `None` if rules drop it.
+    pub(super) fn sent_labels(&self, labels: &Labels) -> Option<Labels> {
         let mut all = labels.clone();
         for label in &self.external_labels {
             if labels.get(&label.name).is_none() {
                 all = all.with(&label.name, &label.value);
             }
         }
-        let labels = relabel(&all, &self.config.rules).filter(|labels| !labels.is_empty())?;
-        let mut hasher = Xxh3::new();
-        for text in labels.iter().flat_map(|label| [&label.name, &label.value]) {
-            hasher.update(text.as_bytes());
-            // Never part of a text.
-            hasher.update(&[0xff]);
-        }
-        Some(Arc::new(SentSeries { labels: shared.intern_labels(&labels), hash: hasher.digest() }))
+        relabel(&all, &self.config.rules).filter(|labels| !labels.is_empty())
     }
+}
+
+/// Decides which shard has a series.
+pub(super) fn hash_of(labels: &Labels) -> u64 {
+    let mut hasher = Xxh3::new();
+    for text in labels.iter().flat_map(|label| [&label.name, &label.value]) {
+        hasher.update(text.as_bytes());
+        // Never part of a text.
+        hasher.update(&[0xff]);
+    }
+    hasher.digest()
 }
 
 /// Runs what waits for the disk where it may; the follower comes back unless that ended by a panic.

@@ -211,7 +211,7 @@ impl Delivery {
             *last = Some(now);
             tracing::warn!(
                 remote = self.remote.config.name(), url = %self.remote.config.url, reason,
-                "receiver takes nothing for now; samples wait in the log and are sent again"
+                "receiver takes nothing for now; samples wait and are sent again"
             );
         }
     }

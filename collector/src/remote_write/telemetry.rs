@@ -81,6 +81,8 @@ impl Telemetry {
             dropped_series: dropped("dropped_series"),
             dropped_histogram: dropped("native_histograms_not_sent"),
             too_old: dropped("too_old"),
+            queue_full: dropped("queue_full"),
+            shutdown: dropped("shutdown"),
             unknown_series: dropped("unintentionally_dropped_series"),
             lost_records: self.lost_records.get_or_create(&receiver).clone(),
             metadata: self.metadata.get_or_create(&receiver).clone(),
@@ -104,6 +106,9 @@ pub(super) struct Counters {
     /// The receiver is not to have histograms.
     pub(super) dropped_histogram: Counter,
     pub(super) too_old: Counter,
+    /// Without a log: nothing takes them up again.
+    pub(super) queue_full: Counter,
+    pub(super) shutdown: Counter,
     /// Damage took the labels.
     pub(super) unknown_series: Counter,
     pub(super) lost_records: Counter,

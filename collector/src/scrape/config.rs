@@ -19,6 +19,7 @@ use super::target::Target;
 use crate::discovery::{ADDRESS, Discovery, RawDnsSd, RawFileSd, RawHttpSd, RawKubernetesSd, TargetGroup};
 use crate::exposition::protobuf::Wanted;
 use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
+use crate::probe::Probes;
 use crate::relabel::{RawRule, read_rules};
 
 /// `global:` as Prometheus has it.
@@ -59,7 +60,14 @@ pub struct Global {
 /// Bytes as Prometheus writes them, such as `10MB`: a unit is 1,024 of the one before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
-struct Size(usize);
+pub(crate) struct Size(usize);
+
+impl Size {
+    /// Zero is no bound.
+    pub(crate) fn bytes(self) -> usize {
+        self.0
+    }
+}
 
 impl TryFrom<String> for Size {
     type Error = String;
@@ -99,6 +107,8 @@ macro_rules! scrape_config {
         pub struct ScrapeConfig {
             /// Label `job` of all its series, unless a rule changes it.
             pub job_name: String,
+            /// How targets are probed; only in `probes.jobs`.
+            module: Option<String>,
             #[serde(with = "optional_duration")]
             scrape_interval: Option<Duration>,
             #[serde(with = "optional_duration")]
@@ -212,14 +222,77 @@ impl ScrapeConfig {
     /// # Errors
     /// A sentence that names the job and what is wrong with it.
     pub fn check(self, global: &Global, dir: &Path, print: u64) -> Result<Section, String> {
-        if self.job_name.is_empty() {
-            return Err("scrape config without a job_name".to_owned());
+        if self.module.is_some() {
+            return Err(format!("scrape config {:?}: module belongs into probes.jobs", self.job_name));
         }
-        let place = format!("scrape config {:?}", self.job_name);
+        self.check_as("scrape config", global, dir, print, None)
+    }
+
+    /// Checks the section as a job of `probes`: its targets are probed by the module that it names, and all else is as for
+    /// those that are scraped.
+    ///
+    /// # Errors
+    /// A sentence that names the job and what is wrong with it.
+    pub fn check_probe(
+        mut self,
+        global: &Global,
+        dir: &Path,
+        print: u64,
+        probes: &Arc<Probes>,
+    ) -> Result<Section, String> {
+        let told = |reason: &str| format!("probe job {:?}: {reason}", self.job_name);
+        let Some(module) = self.module.take().filter(|module| !module.is_empty()) else {
+            return Err(told("module is missing: say which of probes.modules it is probed by"));
+        };
+        probes.probe(&module, "").map_err(|reason| told(&reason))?;
+        if let Some(key) = self.of_pages() {
+            return Err(told(&format!("{key} is for pages that are scraped; the module says how to probe")));
+        }
+        self.check_as("probe job", global, dir, print, Some((Arc::clone(probes), module)))
+    }
+
+    /// The first of the keys that say how a page is fetched, if one is there.
+    fn of_pages(&self) -> Option<&'static str> {
+        let keys = [
+            ("metrics_path", self.metrics_path.is_some()),
+            ("scheme", self.scheme.is_some()),
+            ("params", !self.params.is_empty()),
+            ("enable_compression", self.enable_compression.is_some()),
+            ("enable_http2", self.enable_http2.is_some()),
+            ("scrape_protocols", self.scrape_protocols.is_some()),
+            ("fallback_scrape_protocol", self.fallback_scrape_protocol.is_some()),
+            ("follow_redirects", self.follow_redirects.is_some()),
+            ("basic_auth", self.basic_auth.is_some()),
+            ("authorization", self.authorization.is_some()),
+            ("bearer_token", self.bearer_token.is_some()),
+            ("bearer_token_file", self.bearer_token_file.is_some()),
+            ("tls_config", !self.tls_config.is_empty()),
+            ("proxy_url", self.proxy_url.is_some()),
+            ("no_proxy", self.no_proxy.is_some()),
+            ("proxy_from_environment", self.proxy_from_environment),
+            ("http_headers", !self.http_headers.is_empty()),
+            ("oauth2", self.oauth2.is_some()),
+            ("proxy_connect_header", self.proxy_connect_header.is_some()),
+        ];
+        keys.into_iter().find(|(_, is_there)| *is_there).map(|(key, _)| key)
+    }
+
+    fn check_as(
+        self,
+        kind: &str,
+        global: &Global,
+        dir: &Path,
+        print: u64,
+        probe: Option<(Arc<Probes>, String)>,
+    ) -> Result<Section, String> {
+        if self.job_name.is_empty() {
+            return Err(format!("{kind} without a job_name"));
+        }
+        let place = format!("{kind} {:?}", self.job_name);
         let told = |reason: String| format!("{place}: {reason}");
         let mut warnings = self.unused();
         let static_configs = &self.static_configs;
-        if self.relabel_configs.is_empty() {
+        if self.relabel_configs.is_empty() && probe.is_none() {
             for address in static_configs.iter().flat_map(|group| &group.targets) {
                 check_address(address).map_err(|reason| told(format!("target {reason}")))?;
             }
@@ -227,7 +300,7 @@ impl ScrapeConfig {
         if self.converts(global) {
             warnings.push("convert_classic_histograms_to_nhcb is not used by this release".to_owned());
         }
-        let pool = Arc::new(self.pool(global, dir, print).map_err(told)?);
+        let pool = Arc::new(Pool { probe, ..self.pool(global, dir, print).map_err(told)? });
         if let Some(key) = pool.unsupported {
             warnings.push(format!("{key} is not supported by this release: its targets are not scraped"));
         }

@@ -7,6 +7,7 @@ use reqwest::{Response, StatusCode, Url};
 
 use super::protocol::{Media, media};
 use super::target::{PageSource, Target};
+use crate::Telemetry;
 use crate::exposition::Format;
 use crate::outgoing::{chain, is_guarded};
 
@@ -41,11 +42,21 @@ impl From<String> for FetchError {
 
 /// The target's page within its timeout, which is for connection, headers and body together; `expected_bytes` is the
 /// length of the one before.
-pub(super) async fn fetch(target: &Target, expected_bytes: usize) -> Result<Page, FetchError> {
+pub(super) async fn fetch(
+    target: &Target,
+    expected_bytes: usize,
+    telemetry: &Telemetry,
+) -> Result<Page, FetchError> {
     match &target.source {
         PageSource::Http(url) => {
             let fetched = tokio::time::timeout(target.timeout, by_http(target, url, expected_bytes)).await;
             fetched.unwrap_or_else(|_| Err("context deadline exceeded".to_owned().into()))
+        }
+        PageSource::Probe(probe) => {
+            // Its time is a little shorter than ours.
+            let (page, success) = probe.page(target.timeout).await?;
+            telemetry.probed(success);
+            Ok(Page { bytes: page.into_bytes(), media: Ok(Media::Text(Format::Text)) })
         }
         PageSource::Local(_, page) => {
             let page = Arc::clone(page);

@@ -38,6 +38,7 @@ use binnacle_model::time::Clock;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+pub(crate) use config::Size;
 pub use config::{Global, ScrapeConfig, Section};
 use manager::{Engine, Runner};
 pub use pool::Pool;

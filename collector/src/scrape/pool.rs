@@ -16,6 +16,7 @@ use super::target::{PageSource, Target};
 use crate::discovery::{ADDRESS, Discovery, TargetGroup};
 use crate::exposition::protobuf::Wanted;
 use crate::outgoing::{ClientOptions, Redirects, Way};
+use crate::probe::Probes;
 use crate::relabel::{Rule, relabel};
 
 const INTERVAL: &str = "__scrape_interval__";
@@ -23,6 +24,8 @@ const TIMEOUT: &str = "__scrape_timeout__";
 const PATH: &str = "__metrics_path__";
 const SCHEME: &str = "__scheme__";
 const PARAM: &str = "__param_";
+const PROBED_TARGET: &str = "__param_target";
+const PROBED_BY: &str = "__param_module";
 const META: &str = "__meta_";
 const INSTANCE: &str = "instance";
 /// For a connection, at least: targets that no configuration names have no timeout for all.
@@ -64,6 +67,8 @@ pub struct Pool {
     /// A key that would decide how targets are reached, and which this release does not follow.
     pub(super) unsupported: Option<&'static str>,
     pub(super) follow_redirects: bool,
+    /// By which module targets are probed, if they are not scraped.
+    pub(super) probe: Option<(Arc<Probes>, String)>,
     /// Groups that are there from the start.
     pub(super) statics: Vec<TargetGroup>,
     /// Where others are found.
@@ -120,6 +125,7 @@ impl Default for Pool {
             way: Way::default(),
             unsupported: None,
             follow_redirects: false,
+            probe: None,
             statics: Vec::new(),
             discovery: Vec::new(),
             failures: None,
@@ -253,7 +259,9 @@ impl Pool {
         if address.is_empty() {
             return Err("no address".to_owned());
         }
-        check_address(&address)?;
+        if self.probe.is_none() {
+            check_address(&address)?;
+        }
         let interval = span(&labels, INTERVAL, "scrape interval")?;
         let timeout = span(&labels, TIMEOUT, "scrape timeout")?;
         if timeout > interval {
@@ -263,10 +271,20 @@ impl Pool {
             ));
         }
         let mut labels = labels.filtered(|label| !label.name.starts_with(META));
+        let (source, instance) = match &self.probe {
+            None => (PageSource::Http(self.url(&address, &labels)?), address),
+            Some((probes, module)) => {
+                // Rules that were written for blackbox exporter name target and module as parameters.
+                let named = |label: &str, or: &str| {
+                    Some(labels.value(label)).filter(|text| !text.is_empty()).unwrap_or(or).to_owned()
+                };
+                let target = named(PROBED_TARGET, &address);
+                (PageSource::Probe(probes.probe(&named(PROBED_BY, module), &target)?), target)
+            }
+        };
         if labels.get(INSTANCE).is_none() {
-            labels = labels.with(INSTANCE, &address);
+            labels = labels.with(INSTANCE, &instance);
         }
-        let source = PageSource::Http(self.url(&address, &labels)?);
         Ok(Some(Target {
             labels: labels.filtered(|label| !label.name.starts_with(INTERNAL)),
             discovered: discovered.clone(),

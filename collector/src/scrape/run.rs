@@ -162,7 +162,7 @@ impl Run {
         let started = Instant::now();
         let page = match self.target.pool.forced() {
             Some(reason) => Err(reason.into()),
-            None => fetch(&self.target, memory.page_bytes).await,
+            None => fetch(&self.target, memory.page_bytes, &self.tools.telemetry).await,
         };
         let scrape = Scrape { began, duration: started.elapsed(), page };
         let duration = scrape.duration;

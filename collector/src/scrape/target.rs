@@ -9,12 +9,15 @@ use binnacle_model::{Labels, Timestamp};
 
 use super::pool::Pool;
 use crate::discovery::ADDRESS;
+use crate::probe::Probe;
 
 /// Where a page comes from.
 #[derive(Clone)]
 pub enum PageSource {
     /// Another process.
     Http(reqwest::Url),
+    /// What a probe of this process finds.
+    Probe(Probe),
     /// This process: itself, or the host it runs on. Answers a page in OpenMetrics or text.
     Local(&'static str, Arc<dyn Fn() -> Result<String, String> + Send + Sync>),
 }
@@ -29,6 +32,7 @@ impl fmt::Display for PageSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Http(url) => write!(f, "{url}"),
+            Self::Probe(probe) => write!(f, "{probe}"),
             Self::Local(name, _) => write!(f, "internal://{name}"),
         }
     }

@@ -23,6 +23,9 @@ use crate::completeness::{NodeReport, Reports};
 const BACKOFF_MIN: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 250 });
 const BACKOFF_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
 
+/// A store may not send us away for longer.
+const RETRY_AFTER_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 60_000 });
+
 /// Where lines go.
 pub trait LogSink: Send + Sync {
     /// Sends a `LogPush` in protobuf; when it returns, the lines and their files' marks survive a power loss.
@@ -30,6 +33,11 @@ pub trait LogSink: Send + Sync {
 
     /// Of each file, the first byte that the store does not have.
     fn marks(&self, files: &[String]) -> Result<Vec<u64>, AppendError>;
+
+    /// Whether [`Self::marks`] knows anything: if not, nothing but the checkpoint says how far files were taken.
+    fn keeps_marks(&self) -> bool {
+        true
+    }
 
     /// Tells how much stands in files. It is said again soon, so that nobody waits for an answer.
     fn report(&self, report: &NodeReport) -> Result<(), AppendError>;
@@ -268,7 +276,7 @@ impl Work {
             self.telemetry.pushes_retried.inc();
             let (least, is_away) = match &error {
                 // The store knows best when it will have room.
-                AppendError::Full { retry_after, .. } => ((*retry_after).min(BACKOFF_MAX), false),
+                AppendError::Full { retry_after, .. } => ((*retry_after).min(RETRY_AFTER_MAX), false),
                 _ => (Duration::ZERO, true),
             };
             self.is_away.store(is_away, Ordering::Relaxed);

@@ -27,7 +27,9 @@ pub use logs::{
     LogRequest, LogSearcher, LogSlices, LogStream, LogStreams, LogSubscriber, LogVisit, PageRequest,
 };
 pub use naive::NaiveLogs;
-pub use pods::{POD_FIELDS, POD_LABEL_PREFIX, POD_UID, PodCatalog, PodMetadata, PodSink, pod_label};
+pub use pods::{
+    POD_FIELDS, POD_LABEL_PREFIX, POD_UID, PodCatalog, PodMetadata, PodSink, PodVisit, pod_label,
+};
 
 /// Why storage did not answer.
 #[derive(Debug, thiserror::Error)]

@@ -86,6 +86,10 @@ pub fn pod_label(name: &str) -> String {
     format!("{POD_LABEL_PREFIX}{}", crate::log::loki_name(name))
 }
 
+/// Told of each set of metadata, and of the pods that have it.
+pub type PodVisit<'a> =
+    &'a mut dyn FnMut(&Labels, &mut dyn Iterator<Item = &str>) -> Result<(), StorageError>;
+
 /// What is known of all pods whose lines may be stored.
 pub trait PodCatalog: Send + Sync {
     /// Another number once something is known that was not before.
@@ -98,10 +102,7 @@ pub trait PodCatalog: Send + Sync {
     ///
     /// # Errors
     /// The visitor's.
-    fn each_set(
-        &self,
-        visit: &mut dyn FnMut(&Labels, &mut dyn Iterator<Item = &str>) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError>;
+    fn each_set(&self, visit: PodVisit<'_>) -> Result<(), StorageError>;
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, MutexGuard, PoisonError};
 
-use binnacle_model::storage::{PodMetadata, StorageError};
+use binnacle_model::storage::{PodMetadata, PodVisit, StorageError};
 use binnacle_model::{Labels, LogTime};
 use rusqlite::{Connection, Transaction, params};
 
@@ -55,7 +55,7 @@ impl KnownPods {
         let mut rows = pods.query([])?;
         while let Some(row) = rows.next()? {
             let (uid, set, seen): (String, i64, i64) = (row.get(0)?, row.get(1)?, row.get(2)?);
-            known.put(uid.into(), Known { set, seen });
+            known.put(&uid.into(), Known { set, seen });
         }
         Ok(known)
     }
@@ -78,7 +78,7 @@ impl KnownPods {
         if self.pods.get(&*pod.uid).is_none_or(|before| before.set != one.set) {
             self.generation += 1;
         }
-        self.put(pod.uid.as_str().into(), one);
+        self.put(&pod.uid.as_str().into(), one);
     }
 
     fn forget(&mut self, gone: Vec<Arc<str>>) {
@@ -92,14 +92,14 @@ impl KnownPods {
         self.generation += 1;
     }
 
-    fn put(&mut self, uid: Arc<str>, pod: Known) {
+    fn put(&mut self, uid: &Arc<str>, pod: Known) {
         let Some(set) = self.sets.get_mut(&pod.set) else { return };
-        set.pods.insert(Arc::clone(&uid));
-        let before = self.pods.insert(Arc::clone(&uid), pod);
+        set.pods.insert(Arc::clone(uid));
+        let before = self.pods.insert(Arc::clone(uid), pod);
         if let Some(before) = before.filter(|before| before.set != pod.set)
             && let Some(set) = self.sets.get_mut(&before.set)
         {
-            set.pods.remove(&uid);
+            set.pods.remove(uid);
         }
     }
 
@@ -168,10 +168,7 @@ impl Catalog {
     }
 
     /// Visits all different sets of labels, with their pods.
-    pub(crate) fn each_set_of_pods(
-        &self,
-        visit: &mut dyn FnMut(&Labels, &mut dyn Iterator<Item = &str>) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+    pub(crate) fn each_set_of_pods(&self, visit: PodVisit<'_>) -> Result<(), StorageError> {
         let known = self.known_pods();
         for set in known.sets.values().filter(|set| !set.pods.is_empty()) {
             visit(&set.labels, &mut set.pods.iter().map(|uid| &**uid))?;
@@ -182,10 +179,8 @@ impl Catalog {
 
 /// The row of a set of labels that is not known yet; it may stand in the file without a pod.
 fn number_of(change: &Transaction<'_>, labels: &Labels) -> rusqlite::Result<i64> {
-    let text = serde_json::Value::from_iter(
-        labels.iter().map(|label| (label.name.to_string(), label.value.to_string())),
-    );
-    let text = text.to_string();
+    let pairs = labels.iter().map(|label| (label.name.to_string(), label.value.to_string()));
+    let text = pairs.collect::<serde_json::Value>().to_string();
     change.execute("INSERT OR IGNORE INTO pod_labels (labels) VALUES (?1)", params![text])?;
     change.query_row("SELECT id FROM pod_labels WHERE labels = ?1", params![text], |row| row.get(0))
 }

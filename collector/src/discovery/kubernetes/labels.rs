@@ -174,7 +174,7 @@ pub(super) fn of_pod(pod: &Pod, beside: &dyn Neighbours) -> TargetGroup {
         }
         for port in &container.ports {
             let mut target = of_container.clone();
-            target.address(joined(&pod.status.pod_ip, port.container_port));
+            target.address(joined(&pod.status.pod_ip, port.number));
             container_port(&mut target, port);
             targets.push(target);
         }
@@ -183,7 +183,7 @@ pub(super) fn of_pod(pod: &Pod, beside: &dyn Neighbours) -> TargetGroup {
 }
 
 fn container_port(target: &mut Pairs, port: &ContainerPort) {
-    target.set("pod_container_port_number", port.container_port.to_string());
+    target.set("pod_container_port_number", port.number.to_string());
     target.set("pod_container_port_name", &port.name);
     target.set("pod_container_port_protocol", &port.protocol);
 }
@@ -249,7 +249,7 @@ impl<'p> Seen<'p> {
         });
         self.0[at].1.extend(port);
         let mut pairs = pod_labels(pod);
-        let matching = ports_of(pod).find(|(_, known, _)| Some(known.container_port) == port);
+        let matching = ports_of(pod).find(|(_, known, _)| Some(known.number) == port);
         if let Some((container, port, is_init)) = matching {
             of_container_port(&mut pairs, container, port, is_init);
         }
@@ -264,10 +264,10 @@ impl<'p> Seen<'p> {
                 continue;
             }
             for (container, port, is_init) in
-                ports_of(pod).filter(|(_, port, _)| !ports.contains(&port.container_port))
+                ports_of(pod).filter(|(_, port, _)| !ports.contains(&port.number))
             {
                 let mut target = pod_labels(pod);
-                target.address(joined(&pod.status.pod_ip, port.container_port));
+                target.address(joined(&pod.status.pod_ip, port.number));
                 of_container_port(&mut target, container, port, is_init);
                 targets.push(target);
             }

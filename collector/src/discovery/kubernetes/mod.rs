@@ -189,7 +189,7 @@ impl RawKubernetesSd {
 
     fn access(&mut self, dir: &Path) -> Result<Access, String> {
         let way: RawWay = way_of!(self);
-        if let Some(key) = way.unsupported() {
+        if let Some(key) = way.unknown() {
             return Err(format!("{key} is not supported by this release"));
         }
         let way = way.check(&BTreeMap::new(), dir)?;

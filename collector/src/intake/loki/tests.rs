@@ -3,10 +3,7 @@ use std::sync::Mutex;
 
 use axum::body::Body;
 use binnacle_model::LogTime;
-use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, LogAppendReport, LogAppender, Metadata, RawSeries, SeriesDecoder,
-};
-use binnacle_model::time::Clock;
+use binnacle_model::storage::{AppendError, LogAppendReport, LogAppender};
 use proptest::prelude::*;
 
 use super::super::wire::{put_bytes, put_varint};

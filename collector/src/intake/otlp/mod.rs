@@ -13,7 +13,7 @@
 mod convert;
 mod grpc;
 mod logs;
-mod message;
+pub(crate) mod message;
 mod names;
 mod options;
 #[cfg(test)]

@@ -41,6 +41,9 @@ const IDLE_NS: i64 = 10_000_000_000;
 /// Checkpoints are a cache of what the store knows, so that they need not be written at each batch.
 const CHECKPOINT_EVERY: Duration = Duration::from_secs(5);
 
+/// Where the store does not know it, they are all there is: what came since is sent again after a crash.
+const CHECKPOINT_ALONE_EVERY: Duration = Duration::from_secs(1);
+
 /// After a start, so long until files that are not there count as gone: their directory may be mounted late.
 const FIND_LOST_AFTER: Duration = Duration::from_secs(if cfg!(test) { 0 } else { 5 });
 
@@ -65,6 +68,8 @@ pub struct Tailer {
     clock: Arc<dyn Clock>,
     telemetry: Telemetry,
     sender: Sender,
+    /// Whether the store says how far it has files; otherwise the checkpoint does.
+    keeps_marks: bool,
     scanner: Scanner,
     checkpoints: Checkpoints,
     spool: Spool,
@@ -105,6 +110,7 @@ impl Tailer {
         let is_journal = matches!(options.input, Input::Journal { .. });
         let telemetry = if is_journal { telemetry.of_journal() } else { telemetry };
         let mut tailer = Self {
+            keeps_marks: sink.keeps_marks(),
             sender: Sender::start(sink, telemetry.clone())?,
             scanner: Scanner::new(options.input.clone(), &options.node),
             checkpoints: Checkpoints::open(&options.state_dir),
@@ -139,6 +145,7 @@ impl Tailer {
         let mut report_at = Instant::now() + SCAN_MAX;
         let lost_at = Instant::now() + FIND_LOST_AFTER;
         let mut has_found_lost = false;
+        let checkpoint_every = if self.keeps_marks { CHECKPOINT_EVERY } else { CHECKPOINT_ALONE_EVERY };
         while !stop.load(Ordering::Relaxed) {
             let now = Instant::now();
             if now >= scan_at {
@@ -160,7 +167,7 @@ impl Tailer {
             self.ask();
             let has_more = self.fill();
             self.send();
-            if saved.elapsed() >= CHECKPOINT_EVERY {
+            if saved.elapsed() >= checkpoint_every {
                 self.save();
                 saved = Instant::now();
             }
@@ -169,6 +176,11 @@ impl Tailer {
             let wait = if has_more && !is_blocked { Duration::ZERO } else { POLL };
             self.hear(wait.min(scan_at.saturating_duration_since(Instant::now())));
         }
+        self.finish();
+    }
+
+    /// Waits for what is on its way, and remembers what came of it.
+    pub(super) fn finish(&mut self) {
         self.sender.stop();
         while let Some(answer) = self.sender.answer(Duration::ZERO) {
             self.take(answer);
@@ -345,6 +357,15 @@ impl Tailer {
         }
         let rest = self.to_ask.split_off(self.to_ask.len().min(ASK_MAX));
         let files = std::mem::replace(&mut self.to_ask, rest);
+        if !self.keeps_marks {
+            let mark = |key: String| {
+                let mark = self.checkpoints.get(&key).map_or(0, |known| known.offset);
+                (key, mark)
+            };
+            let marks = files.into_iter().map(mark).collect();
+            self.take(Answer::Marks(marks));
+            return;
+        }
         if let Some(back) = self.sender.ask(files) {
             self.to_ask.extend(back);
         }

@@ -34,6 +34,8 @@ impl Clock for TestClock {
 struct TestStore {
     state: Mutex<(BTreeMap<String, u64>, Vec<PushEntry>)>,
     refuses: AtomicBool,
+    /// Whether it says of no file how far it has it.
+    has_no_marks: AtomicBool,
     report: Mutex<crate::completeness::NodeReport>,
 }
 
@@ -71,7 +73,12 @@ impl LogSink for TestStore {
         Ok(report)
     }
 
+    fn keeps_marks(&self) -> bool {
+        !self.has_no_marks.load(Ordering::Relaxed)
+    }
+
     fn marks(&self, files: &[String]) -> Result<Vec<u64>, AppendError> {
+        assert!(self.keeps_marks(), "nobody asks a store that does not know");
         if self.refuses.load(Ordering::Relaxed) {
             return Err(AppendError::Unavailable("test".into()));
         }

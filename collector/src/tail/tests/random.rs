@@ -43,7 +43,19 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
     proptest::collection::vec(act, 1..40)
 }
 
+/// What the store knows, and how the collector ends.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Mode {
+    /// The store says how far it has files.
+    Marks,
+    /// It does not, and the collector dies.
+    Crashes,
+    /// It does not, and the collector is stopped as it should be.
+    Stops,
+}
+
 struct World {
+    mode: Mode,
     bed: Bed,
     want: Vec<String>,
     rotations: usize,
@@ -121,11 +133,15 @@ impl World {
             }
             Act::Away(away) => self.bed.store.refuses.store(*away, Ordering::Relaxed),
             Act::Kill { saved } => {
-                if *saved {
+                if self.mode == Mode::Stops {
+                    tailer.finish();
+                } else if *saved {
                     tailer.save();
                 }
                 *tailer = self.bed.tailer();
             }
+            // There it is all that is known.
+            Act::LoseCheckpoint if self.mode != Mode::Marks => {}
             Act::LoseCheckpoint => {
                 let _ = fs::remove_file(self.bed.dir.path().join("state/checkpoints.json"));
             }
@@ -134,29 +150,51 @@ impl World {
     }
 }
 
+/// Plays, and then lets the collector read what is left. Answers how many lines the store was sent twice.
+fn play(acts: &[Act], mode: Mode) -> Result<u64, TestCaseError> {
+    let (bed, want, rotated) = (Bed::new(), Vec::new(), Vec::new());
+    bed.store.has_no_marks.store(mode != Mode::Marks, Ordering::Relaxed);
+    let mut world = World { mode, bed, want, rotations: 0, rotated, half: None };
+    let mut tailer = world.bed.tailer();
+    for act in acts {
+        world.act(act, &mut tailer);
+    }
+    world.bed.store.refuses.store(false, Ordering::Relaxed);
+    if let Some(rest) = world.half.take() {
+        world.bed.raw(&rest);
+    }
+    if mode == Mode::Stops {
+        tailer.finish();
+    }
+    // Another one, so that no test waits for a sender that waits.
+    tailer = world.bed.tailer();
+    for _ in 0..20 {
+        round(&mut tailer);
+        if world.bed.store.count() >= world.want.len() {
+            break;
+        }
+    }
+    prop_assert_eq!(world.bed.store.lines(), world.want);
+    prop_assert_eq!(world.bed.telemetry.lost_bytes.get(), 0);
+    Ok(world.bed.telemetry.duplicates.get())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn nothing_is_lost_or_doubled(acts in acts()) {
-        let mut world = World { bed: Bed::new(), want: Vec::new(), rotations: 0, rotated: Vec::new(), half: None };
-        let mut tailer = world.bed.tailer();
-        for act in &acts {
-            world.act(act, &mut tailer);
-        }
-        world.bed.store.refuses.store(false, Ordering::Relaxed);
-        if let Some(rest) = world.half.take() {
-            world.bed.raw(&rest);
-        }
-        // Another one, so that no test waits for a sender that waits.
-        tailer = world.bed.tailer();
-        for _ in 0..20 {
-            round(&mut tailer);
-            if world.bed.store.count() >= world.want.len() {
-                break;
-            }
-        }
-        prop_assert_eq!(world.bed.store.lines(), world.want);
-        prop_assert_eq!(world.bed.telemetry.lost_bytes.get(), 0);
+        play(&acts, Mode::Marks)?;
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 16, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Where the checkpoint is all that is known, it is enough; only what was taken since it was written comes again.
+    #[test]
+    fn without_marks_nothing_is_lost(acts in acts()) {
+        play(&acts, Mode::Crashes)?;
+        prop_assert_eq!(play(&acts, Mode::Stops)?, 0);
     }
 }

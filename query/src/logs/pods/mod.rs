@@ -252,7 +252,7 @@ impl LogSearcher for WithPods {
                     found.fields[at].text = true;
                 }
                 Err(at) => {
-                    found.fields.insert(at, LogField { name, entries, text: true, ..LogField::default() })
+                    found.fields.insert(at, LogField { name, entries, text: true, ..LogField::default() });
                 }
             }
         }

@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 
 use binnacle_model::log::Origin;
 use binnacle_model::log_query::Test;
-use binnacle_model::storage::NaiveLogs;
+use binnacle_model::storage::{NaiveLogs, PodVisit};
 use proptest::prelude::*;
 
 use super::*;
@@ -19,10 +19,7 @@ impl PodCatalog for Known {
         self.0.get(uid).cloned()
     }
 
-    fn each_set(
-        &self,
-        visit: &mut dyn FnMut(&Labels, &mut dyn Iterator<Item = &str>) -> Result<(), StorageError>,
-    ) -> Result<(), StorageError> {
+    fn each_set(&self, visit: PodVisit<'_>) -> Result<(), StorageError> {
         self.0.iter().try_for_each(|(uid, labels)| visit(labels, &mut [uid.as_str()].into_iter()))
     }
 }

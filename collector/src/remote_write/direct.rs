@@ -1,0 +1,258 @@
+//! Remote write without a store: what is scraped is sent at once, and waits in memory while a receiver takes nothing.
+//!
+//! There is no log to read again from. A queue of a bounded length is all there is; samples that find it full are
+//! dropped and counted, and so is what waits when the process ends.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+
+use binnacle_model::Labels;
+use binnacle_model::storage::{
+    AppendError, AppendReport, Appender, FeedValue, Metadata, RawSeries, SeriesDecoder,
+};
+use binnacle_model::time::Clock;
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{Sender, channel};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use super::config::RemoteConfig;
+use super::post::Poster;
+use super::queue::hash_of;
+use super::shard::{Delivery, Item, SentSeries};
+use super::telemetry::Telemetry;
+use super::{ClientError, Remote};
+
+/// Shards of a receiver, unless its configuration wants more or fewer: their number does not follow the load here.
+const SHARDS: usize = 4;
+
+/// Sends samples to all receivers.
+pub struct Direct {
+    remotes: Vec<Queues>,
+}
+
+/// The queues of one receiver.
+struct Queues {
+    remote: Arc<Remote>,
+    shards: Mutex<Vec<Sender<Item>>>,
+    /// Series that are sent, as long as somebody has them.
+    known: Mutex<HashMap<u64, Known>>,
+}
+
+/// Labels as they are sent; without any, rules have dropped the series.
+#[derive(Clone)]
+enum Known {
+    Dropped,
+    Sent(Weak<SentSeries>),
+}
+
+impl Direct {
+    /// Starts the senders of all receivers. Once `stop` fires and nobody appends any more, call [`Self::close`]: what waits
+    /// is sent if the receiver takes it, and the tasks end.
+    ///
+    /// # Errors
+    /// A receiver's certificates or keys.
+    pub fn start(
+        configs: Vec<RemoteConfig>,
+        external_labels: &Labels,
+        clock: &Arc<dyn Clock>,
+        telemetry: &Telemetry,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Result<Self, ClientError> {
+        let mut remotes = Vec::new();
+        for config in configs {
+            let poster = Poster::new(&config)?;
+            let counters = telemetry.of(&config);
+            let queue = config.queue.clone();
+            let remote = Remote {
+                config,
+                external_labels: external_labels.clone(),
+                poster,
+                counters,
+                clock: Arc::clone(clock),
+            };
+            let remote = Arc::new(remote);
+            let delivery = Delivery::new(Arc::clone(&remote), stop.clone());
+            let count = SHARDS.clamp(queue.min_shards, queue.max_shards);
+            // As many samples as Prometheus's shards would have, all of them together.
+            let capacity = (queue.capacity * queue.max_shards / count).max(queue.max_samples_per_send);
+            remote.counters.shards.set(count as i64);
+            let mut shards = Vec::new();
+            for _ in 0..count {
+                let (tx, rx) = channel(capacity);
+                shards.push(tx);
+                tasks.spawn(Arc::clone(&delivery).run_shard(rx));
+            }
+            remotes.push(Queues { remote, shards: Mutex::new(shards), known: Mutex::default() });
+        }
+        Ok(Self { remotes })
+    }
+
+    /// Takes no more samples, so that the senders end with what they have.
+    pub fn close(&self) {
+        for queues in &self.remotes {
+            queues.shards.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+
+    /// Counts what was never delivered, once the senders have ended.
+    pub fn count_lost(&self) {
+        for queues in &self.remotes {
+            let lost = queues.remote.counters.pending.get();
+            if lost > 0 {
+                queues.remote.counters.shutdown.inc_by(lost as u64);
+                let remote = queues.remote.config.name();
+                tracing::error!(
+                    remote,
+                    samples = lost,
+                    "samples were not delivered before the process ended"
+                );
+            }
+        }
+    }
+}
+
+impl Appender for Direct {
+    fn append(
+        &self,
+        batch: &[RawSeries<'_>],
+        decoder: &dyn SeriesDecoder,
+    ) -> Result<AppendReport, AppendError> {
+        let mut report = AppendReport::default();
+        for one in batch {
+            let labels = decoder.decode(one.labels);
+            let labels = labels.map_err(|error| AppendError::Invalid(error.to_string()))?;
+            report.appended += one.samples.len() + one.histograms.len();
+            self.remotes.iter().for_each(|queues| queues.push(&labels, one));
+        }
+        Ok(report)
+    }
+
+    /// Descriptions are not sent.
+    fn append_metadata(&self, _: &[(String, Metadata)]) {}
+}
+
+impl Queues {
+    fn push(&self, labels: &Labels, one: &RawSeries<'_>) {
+        let counters = &self.remote.counters;
+        let count = (one.samples.len() + one.histograms.len()) as u64;
+        let Some(series) = self.series(labels) else {
+            counters.dropped_series.inc_by(count);
+            return;
+        };
+        let floats = one.samples.iter().map(|sample| FeedValue::Float(*sample));
+        let mut histograms = one.histograms;
+        if !self.remote.config.histograms {
+            counters.dropped_histogram.inc_by(histograms.len() as u64);
+            histograms = &[];
+        }
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        if shards.is_empty() {
+            counters.shutdown.inc_by(count);
+            return;
+        }
+        let shard = &shards[(series.hash % shards.len() as u64) as usize];
+        for value in floats.chain(histograms.iter().cloned().map(FeedValue::Histogram)) {
+            counters.pending.inc();
+            let item = Item { series: Arc::clone(&series), value, ticket: None };
+            if let Err(TrySendError::Full(_) | TrySendError::Closed(_)) = shard.try_send(item) {
+                counters.pending.dec();
+                counters.queue_full.inc();
+            }
+        }
+    }
+
+    /// The series as it is sent; `None` if rules drop it.
+    fn series(&self, labels: &Labels) -> Option<Arc<SentSeries>> {
+        let hash = hash_of(labels);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        match known.get(&hash) {
+            Some(Known::Dropped) => return None,
+            Some(Known::Sent(series)) => {
+                if let Some(series) = series.upgrade() {
+                    return Some(series);
+                }
+            }
+            None => {}
+        }
+        if known.len() >= KNOWN_MAX {
+            known.retain(|_, one| matches!(one, Known::Sent(series) if series.strong_count() > 0));
+        }
+        let sent = self.remote.sent_labels(labels);
+        let series = sent.map(|labels| Arc::new(SentSeries { hash: hash_of(&labels), labels }));
+        let one = series.as_ref().map_or(Known::Dropped, |series| Known::Sent(Arc::downgrade(series)));
+        known.insert(hash, one);
+        series
+    }
+}
+
+/// Series of which it is known how they are sent; beyond it those of which nothing waits are forgotten.
+const KNOWN_MAX: usize = 1_000_000;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use binnacle_model::labels::LabelsError;
+    use binnacle_model::{LogTime, Sample, Timestamp};
+    use prometheus_client::registry::Registry;
+
+    use super::*;
+    use crate::remote_write::RawRemoteWrite;
+
+    struct Names;
+
+    impl SeriesDecoder for Names {
+        fn salt(&self) -> u64 {
+            0
+        }
+
+        fn decode(&self, labels: &[u8]) -> Result<Labels, LabelsError> {
+            let name = String::from_utf8(labels.to_vec()).unwrap();
+            Ok(Labels::new([("__name__", name.as_str())]).unwrap())
+        }
+    }
+
+    struct Standing;
+
+    impl Clock for Standing {
+        fn now_ns(&self) -> LogTime {
+            LogTime(0)
+        }
+    }
+
+    /// Nobody answers: each sample waits, was counted as dropped by a rule or because the queue was full, or is counted at
+    /// the end.
+    #[tokio::test]
+    async fn nothing_is_lost_without_being_counted() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let dead = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let yaml = format!(
+            "{{url: 'http://{dead}/w', queue_config: {{capacity: 2, max_shards: 2, max_samples_per_send: 2, batch_send_deadline: 1ms}}, write_relabel_configs: [{{source_labels: [__name__], regex: gone, action: drop}}]}}"
+        );
+        let raw: RawRemoteWrite = serde_saphyr::from_str(&yaml).unwrap();
+        let (config, _) = raw.check(Path::new(".")).unwrap();
+        let telemetry = Telemetry::new(&mut Registry::default());
+        let counters = telemetry.of(&config);
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let clock: Arc<dyn Clock> = Arc::new(Standing);
+        let direct =
+            Direct::start(vec![config], &Labels::default(), &clock, &telemetry, &tasks, &stop).unwrap();
+        let samples = [Sample { timestamp: Timestamp(1), value: 1.0 }];
+        for name in [&b"kept"[..], b"gone"].repeat(100) {
+            let one = RawSeries { labels: name, samples: &samples, histograms: &[] };
+            assert_eq!(direct.append(&[one], &Names).unwrap().appended, 1);
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(counters.dropped_series.get(), 100);
+        let (waiting, full) = (counters.pending.get() as u64, counters.queue_full.get());
+        assert!(full > 80 && waiting + full == 100, "{waiting} wait, {full} found no room");
+        direct.close();
+        stop.cancel();
+        tasks.close();
+        tasks.wait().await;
+        direct.count_lost();
+        assert_eq!(counters.shutdown.get() + counters.queue_full.get(), 100);
+    }
+}
