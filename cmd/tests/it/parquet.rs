@@ -25,10 +25,14 @@ async fn fill(server: &Server) {
     }
     let sent = client().post(format!("{}/api/logs/ndjson", server.url)).body(body).send().await.unwrap();
     assert_eq!(sent.status().as_u16(), 200);
-    let (_, answer) = get(&format!("{}/api/logs/search?limit=1&q=*", server.url)).await;
-    let time = answer["data"]["entries"][0]["time_ns"].as_str().and_then(|time| time.parse().ok());
+    // Durable comes before found.
+    let time = poll("a line", async || {
+        let (_, answer) = get(&format!("{}/api/logs/search?limit=1&q=*", server.url)).await;
+        answer["data"]["entries"][0]["time_ns"].as_str()?.parse::<i64>().ok()
+    })
+    .await;
     let message = b"\xffno text\xfe".to_vec();
-    let entry = PushEntry { time_ns: time.unwrap_or(0) + 7, message, ..PushEntry::default() };
+    let entry = PushEntry { time_ns: time + 7, message, ..PushEntry::default() };
     let stream = vec![Pair { name: "pod".to_owned(), value: "raw".to_owned() }];
     let batch =
         FileBatch { file: "f".to_owned(), from: 0, to: 1, stream, entries: vec![entry], shared: Vec::new() };
