@@ -29,6 +29,11 @@ impl Inode {
         Self { device: metadata.dev(), number: metadata.ino(), born_ns }
     }
 
+    #[cfg(test)]
+    pub(super) fn numbered(number: u64) -> Self {
+        Self { number, ..Self::default() }
+    }
+
     /// Its number on its device.
     pub(super) fn number(self) -> u64 {
         self.number

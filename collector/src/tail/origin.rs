@@ -121,6 +121,13 @@ impl Origin {
         self.files[at].order = Order { restart, is_live: false, stamp };
     }
 
+    /// Whether a file has another one's place that is it, compressed: so it was listed, but gone before it could be opened.
+    pub(super) fn was_compressed(&self, at: usize) -> bool {
+        let mut name = self.files[at].path.clone().into_os_string();
+        name.push(".gz");
+        self.files.iter().any(|other| other.is_compressed() && !other.is_spooled() && *other.path == *name)
+    }
+
     pub(super) fn sort(&mut self) {
         self.files.sort_by(|a, b| (&a.order, a.number).cmp(&(&b.order, b.number)));
     }
@@ -287,5 +294,43 @@ impl Origin {
         let saved = saved.filter(|known| known.inode == inode.number() && known.origin == self.name);
         let saved = saved.map(|known| known.generation).max();
         saved.max(self.generations.get(&inode).copied()).filter(|generation| *generation > 0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::file::Kind;
+    use super::super::listing::Listed;
+    use super::*;
+
+    #[test]
+    fn what_was_compressed_before_it_could_be_opened_is_not_lost() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Arc::new(Root::open(dir.path()).unwrap());
+        let listed = |name: &str, stamp: &str, inode: u64, kind| Listed {
+            path: dir.path().join(name),
+            inode: Inode::numbered(inode),
+            order: Order { restart: 0, is_live: stamp.is_empty(), stamp: stamp.to_owned() },
+            size: 10,
+            kind,
+        };
+        let listing = |files| Listing {
+            name: "o".to_owned(),
+            root: Arc::clone(&root),
+            stream: Vec::new().into(),
+            format: LineFormat::Container,
+            files,
+        };
+        let plain = |stamp: &str, inode| listed(&format!("0.log.{stamp}"), stamp, inode, Kind::Plain);
+        let first = listing(vec![plain("1", 1), plain("2", 2), listed("0.log", "", 3, Kind::Plain)]);
+        let mut origin = Origin::new(&first);
+        let mut number = 0;
+        origin.update(&first, LogTime(1), &mut number);
+        let then = listing(vec![listed("0.log.1.gz", "1", 4, Kind::Gzip), plain("3", 5)]);
+        origin.update(&then, LogTime(2), &mut number);
+        let named = |name: &str| origin.files.iter().position(|file| file.path.ends_with(name)).unwrap();
+        let found = ["0.log.1", "0.log.2", "0.log"].map(|name| origin.was_compressed(named(name)));
+        assert_eq!(found, [true, false, false]);
+        assert!(origin.files[named("0.log.1")].gone.is_some());
     }
 }

@@ -34,7 +34,11 @@ impl Tailer {
             }
             file.look_at_last_size();
             if file.identity.is_none() && file.source.is_none() && file.size > 0 {
-                lose(origin, at, &self.telemetry);
+                if origin.was_compressed(at) {
+                    origin.files[at].size = 0;
+                } else {
+                    lose(origin, at, &self.telemetry);
+                }
             }
             let file = &mut origin.files[at];
             let is_done = (file.identity.is_none() && file.size == 0) || file.is_copy() || file.lag() == 0;
