@@ -37,7 +37,9 @@ impl PodMetadata {
     /// # Errors
     /// A sentence about what is too long, or has a name that nobody gave it.
     pub fn check(&self) -> Result<(), String> {
-        if self.uid.is_empty() || self.uid.len() > 128 || self.uid.contains(['|', '.', '*', '\\']) {
+        // Queries join identities to a regular expression: no character of theirs may mean anything there.
+        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        if self.uid.is_empty() || self.uid.len() > 128 || !self.uid.bytes().all(is_plain) {
             return Err(format!(
                 "{:?} is no identity of a pod",
                 self.uid.chars().take(200).collect::<String>()
@@ -122,6 +124,7 @@ mod tests {
         for wrong in [
             r#"{"uid":"","labels":{}}"#,
             r#"{"uid":".*","labels":{}}"#,
+            r#"{"uid":"a(b","labels":{}}"#,
             r#"{"uid":"a","labels":{"namespace":"other"}}"#,
             r#"{"uid":"a"}"#,
             &long,
