@@ -121,11 +121,28 @@ impl Origin {
         self.files[at].order = Order { restart, is_live: false, stamp };
     }
 
-    /// Whether a file has another one's place that is it, compressed: so it was listed, but gone before it could be opened.
+    /// Whether a file that was listed, but gone before it could be opened, is there still, compressed.
     pub(super) fn was_compressed(&self, at: usize) -> bool {
-        let mut name = self.files[at].path.clone().into_os_string();
+        let file = &self.files[at];
+        let mut name = file.path.clone().into_os_string();
         name.push(".gz");
-        self.files.iter().any(|other| other.is_compressed() && !other.is_spooled() && *other.path == *name)
+        let compressed = || self.files.iter().filter(|other| other.is_compressed() && !other.is_spooled());
+        if compressed().any(|other| *other.path == *name) {
+            return true;
+        }
+        if self.format != LineFormat::Container || file.path.extension().is_none_or(|end| end != "log") {
+            return false;
+        }
+        // It had the live name: it is the first one that was rotated after those that were known then. If all of these are
+        // gone, so may be itself: the kubelet deletes the oldest first.
+        let is_older = |other: &Order| other.stamp <= file.order.stamp;
+        let rotated = || {
+            let there = self.files.iter().filter(|other| !other.order.is_live && other.gone.is_none());
+            there.filter(|other| other.order.restart == file.order.restart && !other.is_spooled())
+        };
+        let next = rotated().filter(|other| !is_older(&other.order)).min_by_key(|other| &other.order.stamp);
+        let is_sure = file.order.stamp.is_empty() || rotated().any(|other| is_older(&other.order));
+        is_sure && next.is_some_and(LogFile::is_compressed)
     }
 
     pub(super) fn sort(&mut self) {
@@ -326,11 +343,19 @@ mod tests {
         let mut origin = Origin::new(&first);
         let mut number = 0;
         origin.update(&first, LogTime(1), &mut number);
-        let then = listing(vec![listed("0.log.1.gz", "1", 4, Kind::Gzip), plain("3", 5)]);
-        origin.update(&then, LogTime(2), &mut number);
+        let packed = |stamp: &str, inode| listed(&format!("0.log.{stamp}.gz"), stamp, inode, Kind::Gzip);
+        let live = |inode| listed("0.log", "", inode, Kind::Plain);
+        let mut look = |files| {
+            origin.update(&listing(files), LogTime(2), &mut number);
+            let named = |name: &str| origin.files.iter().position(|file| file.path.ends_with(name)).unwrap();
+            ["0.log.1", "0.log.2", "0.log"].map(|name| origin.was_compressed(named(name)))
+        };
+        assert_eq!(look(vec![packed("1", 4), plain("3", 5)]), [true, false, false]);
+        // The live one is the first that was rotated since.
+        assert_eq!(look(vec![packed("1", 4), packed("3", 6), plain("4", 7), live(8)]), [true, false, true]);
+        // Nothing says that it was not deleted.
+        assert_eq!(look(vec![packed("4", 9), live(8)]), [true, false, false]);
         let named = |name: &str| origin.files.iter().position(|file| file.path.ends_with(name)).unwrap();
-        let found = ["0.log.1", "0.log.2", "0.log"].map(|name| origin.was_compressed(named(name)));
-        assert_eq!(found, [true, false, false]);
         assert!(origin.files[named("0.log.1")].gone.is_some());
     }
 }

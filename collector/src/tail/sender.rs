@@ -23,7 +23,7 @@ use crate::completeness::{NodeReport, Reports};
 const BACKOFF_MIN: Duration = Duration::from_millis(if cfg!(test) { 2 } else { 250 });
 const BACKOFF_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 5_000 });
 
-/// A store may not send us away for longer.
+/// A store of others may not send us away for longer.
 const RETRY_AFTER_MAX: Duration = Duration::from_millis(if cfg!(test) { 20 } else { 60_000 });
 
 /// Where lines go.
@@ -276,7 +276,11 @@ impl Work {
             self.telemetry.pushes_retried.inc();
             let (least, is_away) = match &error {
                 // The store knows best when it will have room.
-                AppendError::Full { retry_after, .. } => ((*retry_after).min(RETRY_AFTER_MAX), false),
+                AppendError::Full { retry_after, .. } => {
+                    // Ours has room again soon, and files are deleted meanwhile.
+                    let most = if self.sink.keeps_marks() { BACKOFF_MAX } else { RETRY_AFTER_MAX };
+                    ((*retry_after).min(most), false)
+                }
                 _ => (Duration::ZERO, true),
             };
             self.is_away.store(is_away, Ordering::Relaxed);
