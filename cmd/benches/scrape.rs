@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use binnacle_collector::Telemetry;
+use binnacle_collector::kubernetes::Share;
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
 use binnacle_model::LogTime;
 use binnacle_model::storage::Appender;
@@ -88,7 +89,7 @@ fn main() {
     runtime.block_on(async {
         let appender: Arc<dyn Appender> = Arc::clone(&store) as Arc<dyn Appender>;
         let clock: Arc<dyn Clock> = Arc::new(Machine);
-        scraper.start(&appender, &clock, &Telemetry::default(), &tasks, &stop);
+        scraper.start(&appender, &clock, &Telemetry::default(), Share::All, (&tasks, &stop));
         let reached = async |wanted: u64| {
             while count.load(Ordering::Relaxed) < wanted {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -29,6 +29,12 @@ mod telemetry;
 
 pub use telemetry::Telemetry;
 
+/// From 0 to 1: so that not all agents of a cluster do the same at once.
+fn random() -> f64 {
+    use std::hash::BuildHasher;
+    (std::hash::RandomState::new().hash_one(0) >> 11) as f64 / (1u64 << 53) as f64
+}
+
 /// An HTTP client with our bounds: no redirects unless asked, no proxies from the environment.
 ///
 /// A machine without CA certificates still gets a client; it can then reach plain HTTP only.

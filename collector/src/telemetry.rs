@@ -7,6 +7,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::kubernetes::KubernetesTelemetry;
+
 /// The collector's metrics. Clones share their values.
 #[derive(Debug, Clone, Default)]
 pub struct Telemetry {
@@ -56,6 +58,8 @@ pub struct Telemetry {
     pub deleted_open_bytes: Gauge,
     /// Log files open.
     pub files_open: Gauge,
+    /// What is read from Kubernetes.
+    pub kubernetes: KubernetesTelemetry,
     /// What is counted of journals, in entries.
     pub journal: JournalTelemetry,
     /// Lines that a store of others took.
@@ -149,7 +153,7 @@ impl Telemetry {
 
     /// Metrics that `registry` will show.
     pub fn new(registry: &mut Registry) -> Self {
-        let new = Self::default();
+        let new = Self { kubernetes: KubernetesTelemetry::new(registry), ..Self::default() };
         let r = registry.sub_registry_with_prefix("collector");
         r.register("scrapes", "Scrapes made", new.scrapes.clone());
         r.register("scrapes_failed", "Scrapes that failed", new.scrapes_failed.clone());

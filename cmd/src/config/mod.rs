@@ -30,8 +30,8 @@ use binnacle_store::{LogOptions, MetricOptions, ShortRetention};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-pub(crate) use kubernetes::KubernetesConfig;
 use kubernetes::RawKubernetes;
+pub(crate) use kubernetes::{KubernetesConfig, ShareMode};
 use log_metrics::read_log_metrics;
 pub(crate) use logs::Archives;
 use logs::{RawLogStorage, read_logs};
@@ -229,7 +229,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         .extend(raw.otlp.unused().map(|key| format!("{file}: otlp.{key} is not used by this release")));
     config.otlp = raw.otlp;
     config.evaluation_interval = Some(raw.global.evaluation_interval());
-    let mut external_labels = raw.global.external_labels;
+    let mut external_labels = raw.global.external_labels.clone();
     for (name, value) in &mut external_labels {
         let mut missing = Vec::new();
         *value = expand(value, |variable| std::env::var(variable).ok(), &mut missing);
@@ -244,7 +244,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     for (at, tail) in raw.logs.into_iter().enumerate() {
         config.tails.push(tail.check(&format!("{file}: logs[{at}]"), dir)?);
     }
-    config.kubernetes = raw.kubernetes.map(|raw| raw.check(file, dir)).transpose()?;
+    kubernetes::read_kubernetes(file, dir, raw.kubernetes, &raw.global, &mut config)?;
     read_tsdb(file, &raw.storage.tsdb, &mut config)?;
     if config.metric_retention.is_some_and(|retention| retention < RETENTION_MIN) {
         bail!("{file}: storage.tsdb.retention.time must be 2h at least, the span of one block");

@@ -104,7 +104,7 @@ struct RawSample {
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
-enum RawRedaction {
+pub(super) enum RawRedaction {
     Builtin(String),
     Rule { regex: String, replacement: Option<String> },
 }
@@ -284,7 +284,7 @@ impl RawSample {
     }
 }
 
-fn redactor(raw: Vec<RawRedaction>, place: &str) -> anyhow::Result<Redactor> {
+pub(super) fn redactor(raw: Vec<RawRedaction>, place: &str) -> anyhow::Result<Redactor> {
     let mut rules = Vec::new();
     for (at, one) in raw.into_iter().enumerate() {
         let place = format!("{place}.redact[{at}]");

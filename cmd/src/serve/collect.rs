@@ -12,15 +12,14 @@ use prometheus_client::registry::Registry;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::kubernetes::Cluster;
 use super::outlets::Outlets;
 use super::own_routes::own_routes;
 use super::reload::Reloader;
 use super::tailers::{Node, Tailers};
-use super::{
-    SELF_INTERVAL, hostname, kubernetes, own, read_selector, register_build, runtime, wait_for_signal,
-};
+use super::{SELF_INTERVAL, hostname, own, read_selector, register_build, runtime, wait_for_signal};
 use crate::clock::SystemClock;
-use crate::config::{self, Config, TailConfig};
+use crate::config::{self, Config, ShareMode, TailConfig};
 use crate::stage::Stage;
 use crate::{CollectArgs, server};
 
@@ -47,7 +46,10 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     let outlets = Outlets::open(&args, &mut config, &clock, &mut registry, &telemetry)?;
     let stop = CancellationToken::new();
     let producers = TaskTracker::new();
-    let pods = kubernetes::watch_node(&config, Arc::clone(&outlets.pods), &mut registry, (&producers, &stop));
+    let cluster = Cluster { config: &config, telemetry: &telemetry, tasks: &producers, stop: &stop };
+    let pods = cluster.watch_node(Arc::clone(&outlets.pods));
+    let share = cluster.share(ShareMode::Elect, &clock);
+    cluster.read_events(share.clone(), Arc::clone(&outlets.sink));
     let registry = Arc::new(registry);
     let node = config.node.clone().unwrap_or_else(hostname);
     if args.file.is_none() && outlets.takes_samples {
@@ -55,7 +57,7 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
         config.targets.extend(own(SELF_INTERVAL, &own_url, &registry));
     }
     let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
-    scraper.start(&outlets.appender, &clock, &telemetry, &producers, &stop);
+    scraper.start(&outlets.appender, &clock, &telemetry, share, (&producers, &stop));
     let tails = match args.file {
         Some(pattern) => vec![TailConfig::of(Input::Files { pattern, service: args.service })],
         None => std::mem::take(&mut config.tails),

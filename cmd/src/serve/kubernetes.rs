@@ -2,33 +2,81 @@
 
 use std::sync::Arc;
 
-use binnacle_collector::kubernetes::{KubernetesTelemetry, NodeWatch};
+use binnacle_collector::Telemetry;
+use binnacle_collector::kubernetes::{Election, EventWatch, NodeWatch, Share, Timing};
+use binnacle_collector::tail::LogSink;
 use binnacle_collector::tail::edge::PodRules;
 use binnacle_model::storage::PodSink;
-use prometheus_client::registry::Registry;
+use binnacle_model::time::Clock;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hostname;
-use crate::config::Config;
+use crate::config::{Config, KubernetesConfig, ShareMode};
 
-/// Starts to watch this node's pods, if the file says so. Answers what their annotations say, for whoever reads their lines.
-pub(super) fn watch_node(
-    config: &Config,
-    sink: Arc<dyn PodSink>,
-    registry: &mut Registry,
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-) -> Option<Arc<PodRules>> {
-    let kubernetes = config.kubernetes.clone()?;
-    let rules = Arc::<PodRules>::default();
-    let node = kubernetes.node.or_else(|| config.node.clone()).or_else(|| std::env::var("NODE_NAME").ok());
-    let node = NodeWatch {
-        access: kubernetes.access,
-        node: node.unwrap_or_else(hostname),
-        sink,
-        rules: Arc::clone(&rules),
-        telemetry: KubernetesTelemetry::new(registry),
-    };
-    tasks.spawn(node.run(stop.clone()));
-    Some(rules)
+/// What the parts that ask need to run.
+#[derive(Clone, Copy)]
+pub(super) struct Cluster<'a> {
+    pub(super) config: &'a Config,
+    pub(super) telemetry: &'a Telemetry,
+    pub(super) tasks: &'a TaskTracker,
+    pub(super) stop: &'a CancellationToken,
+}
+
+impl Cluster<'_> {
+    /// Starts to watch this node's pods, if the file says so. Answers what their annotations say, for whoever reads their lines.
+    pub(super) fn watch_node(&self, sink: Arc<dyn PodSink>) -> Option<Arc<PodRules>> {
+        let kubernetes = self.config.kubernetes.as_ref()?;
+        let rules = Arc::<PodRules>::default();
+        let node = NodeWatch {
+            access: kubernetes.access.clone(),
+            node: self.node(kubernetes),
+            sink,
+            rules: Arc::clone(&rules),
+            telemetry: self.telemetry.kubernetes.clone(),
+        };
+        self.tasks.spawn(node.run(self.stop.clone()));
+        Some(rules)
+    }
+
+    /// Which targets are scraped here; takes part in an election, if that decides.
+    pub(super) fn share(&self, default: ShareMode, clock: &Arc<dyn Clock>) -> Share {
+        let Some(kubernetes) = &self.config.kubernetes else { return Share::All };
+        let node = self.node(kubernetes);
+        match kubernetes.share.unwrap_or(default) {
+            ShareMode::All => Share::All,
+            ShareMode::Node => Share::part(Some(&node), watch::channel(false).1),
+            ShareMode::Cluster => Share::part(None, watch::channel(true).1),
+            ShareMode::Elect => {
+                let (leads, leading) = watch::channel(false);
+                let (namespace, name) = kubernetes.lease.clone();
+                let election = Election {
+                    access: kubernetes.access.clone(),
+                    namespace,
+                    name,
+                    holder: hostname(),
+                    clock: Arc::clone(clock),
+                    timing: Timing::default(),
+                    telemetry: self.telemetry.kubernetes.clone(),
+                };
+                self.tasks.spawn(election.run(leads, self.stop.clone()));
+                Share::part(Some(&node), leading)
+            }
+        }
+    }
+
+    /// Starts to read the events of the cluster, if the file does not say otherwise.
+    pub(super) fn read_events(&self, share: Share, sink: Arc<dyn LogSink>) {
+        let Some(kubernetes) = &self.config.kubernetes else { return };
+        let Some(redactor) = kubernetes.events.clone() else { return };
+        let (access, telemetry) = (kubernetes.access.clone(), self.telemetry.clone());
+        let events = EventWatch { access, share, sink, redactor, telemetry };
+        self.tasks.spawn(events.run(self.stop.clone()));
+    }
+
+    fn node(&self, kubernetes: &KubernetesConfig) -> String {
+        let said = kubernetes.node.clone().or_else(|| self.config.node.clone());
+        said.or_else(|| std::env::var("NODE_NAME").ok()).unwrap_or_else(hostname)
+    }
 }

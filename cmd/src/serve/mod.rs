@@ -35,11 +35,12 @@ use tokio_util::task::TaskTracker;
 use tower_http::catch_panic::CatchPanicLayer;
 
 pub(crate) use self::collect::collect;
+use self::kubernetes::Cluster;
 use self::own_routes::own_routes;
 use self::reload::Reloader;
 use self::tailers::Tailers;
 use crate::clock::SystemClock;
-use crate::config::{self, Config};
+use crate::config::{self, Config, ShareMode};
 use crate::notifications::Notifications;
 use crate::stage::Stage;
 use crate::status::{self, InForce, Status};
@@ -162,16 +163,14 @@ pub(crate) async fn start(
     // Producers stop first, then rules, then what they write to.
     let (produce, evaluate) = (CancellationToken::new(), CancellationToken::new());
     let (producers, rules) = (TaskTracker::new(), TaskTracker::new());
-    let pods = kubernetes::watch_node(&config, store.clone(), &mut registry, (&producers, &produce));
+    let cluster = Cluster { config: &config, telemetry: &collector, tasks: &producers, stop: &produce };
+    let (pods, share) = (cluster.watch_node(store.clone()), cluster.share(ShareMode::All, &clock));
     let registry = Arc::new(registry);
     let evaluating = (&rules, &evaluate);
     let counted = log_metrics::start(&config, &store, &clock, alerting.clone(), evaluating).await?;
-    if let Some(interval) = own_targets {
-        config.targets.extend(own(interval, &url, &registry));
-    }
-    let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
+    let scraper = scraper_of(&mut config, own_targets.map(|interval| own(interval, &url, &registry)));
     let appender: Arc<dyn Appender> = store.clone();
-    scraper.start(&appender, &clock, &collector, &producers, &produce);
+    scraper.start(&appender, &clock, &collector, share.clone(), (&producers, &produce));
     let log_store: Arc<dyn LogAppender> = store.clone();
     let endpoint = Endpoint::new(config.probes.take(), collector.clone());
     let reloader = Reloader::of_serve(&args, &config, (&scraper, &endpoint), &status);
@@ -184,6 +183,8 @@ pub(crate) async fn start(
     let intake = Intake::new(stores_of(&store), Arc::clone(&clock), collector.clone(), config.otlp.clone());
     let sink = LocalSink::new(log_store.clone(), Arc::clone(&clock), intake.reports());
     let sink: Arc<dyn LogSink> = Arc::new(sink);
+    Cluster { config: &config, telemetry: &collector, tasks: &producers, stop: &produce }
+        .read_events(share, Arc::clone(&sink));
     let tailers = Tailers::of_config(&config, &args.data, &sink, &clock, &collector, pods)?;
     doors.syslog.start(&log_store, &clock, &collector, &producers, &produce);
     start_grpc(doors.grpc, &intake, &producers, &produce);
@@ -208,6 +209,12 @@ pub(crate) async fn start(
     rules.wait().await;
     remotes.stop().await;
     close(maintenance, store).await
+}
+
+/// Of what the file names, and of `own` targets.
+fn scraper_of(config: &mut Config, own: Option<impl IntoIterator<Item = Target>>) -> Arc<Scraper> {
+    config.targets.extend(own.into_iter().flatten());
+    Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools))
 }
 
 fn stores_of(store: &Arc<Store>) -> Stores {

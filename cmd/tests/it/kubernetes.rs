@@ -323,3 +323,97 @@ async fn objects_become_the_targets_that_prometheus_makes_of_them() {
     })
     .await;
 }
+
+/// A node agent that shares its cluster with others, and where it listens.
+fn agent(dir: &Path, node: &str, store: &str) -> (Server, String) {
+    let config = dir.join(format!("{node}.yml"));
+    let text = format!(
+        "global: {{scrape_interval: 1s}}\nstore: {{node: {node}}}\n\
+         scrape_configs: [{{job_name: outside, static_configs: [{{targets: ['localhost.localdomain:1']}}]}}]\n\
+         kubernetes: {{kubeconfig: kubeconfig, node: {node}, scrape: [annotations], lease: monitoring/binnacle}}\n",
+    );
+    fs::write(&config, text).unwrap();
+    let listen = format!("127.0.0.1:{}", crate::support::free_port());
+    let child = binnacle()
+        .args(["collect", "--store", store, "--listen", &listen, "--log-level", "error"])
+        .args(["--config".as_ref(), config.as_os_str()])
+        .args(["--state".as_ref(), dir.join(node).as_os_str()])
+        .spawn()
+        .unwrap();
+    (Server { child, url: String::new() }, format!("http://{listen}"))
+}
+
+/// Jobs and pods of an agent's targets, but for itself.
+async fn scraped(url: &str) -> Option<Vec<String>> {
+    let answer = crate::support::client().get(format!("{url}/api/v1/targets")).send().await.ok()?;
+    let body: Value = answer.json().await.ok()?;
+    let targets = body["data"]["activeTargets"].as_array()?;
+    let name = |target: &Value| {
+        let labels = &target["labels"];
+        format!("{}/{}", labels["job"].as_str().unwrap_or_default(), labels["pod"].as_str().unwrap_or("-"))
+    };
+    let mut names: Vec<String> =
+        targets.iter().map(name).filter(|name| !name.starts_with("binnacle/")).collect();
+    names.sort();
+    Some(names)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn agents_share_the_targets_of_a_cluster_and_one_reads_its_events() {
+    let api = FakeApi::start().await;
+    let dir = tempfile::tempdir().unwrap();
+    fs::write(dir.path().join("kubeconfig"), api.kubeconfig()).unwrap();
+    let server = Server::start(&dir.path().join("store"), &[]);
+    let port = server.url.rsplit(':').next().unwrap().to_owned();
+    api.put("namespaces", json!({"metadata": {"name": "kube-system", "uid": "c1"}}));
+    for (name, node) in [("a", "n1"), ("b", "n2"), ("c", "n2")] {
+        api.put("pods", json!({
+            "metadata": {"name": name, "namespace": "shop", "uid": if name == "a" { UID.to_owned() } else { format!("uid-{name}") },
+                "annotations": {"prometheus.io/scrape": "true", "prometheus.io/port": port},
+                "labels": {"app": name, "team": "pay"}},
+            "spec": {"nodeName": node, "containers": [{"name": "app", "image": "i"}]},
+            "status": {"podIP": "127.0.0.1", "phase": "Running"},
+        }));
+    }
+    let event = |name: &str, reason: &str| {
+        json!({
+            "metadata": {"name": format!("{name}.{reason}"), "namespace": "shop"}, "reason": reason, "type": "Warning",
+            "message": "of a pod", "lastTimestamp": now(), "source": {"component": "kubelet", "host": "n1"},
+            "involvedObject": {"kind": "Pod", "namespace": "shop", "name": name, "uid": UID},
+        })
+    };
+    api.put("events", event("a", "BackOff"));
+    let agents = [agent(dir.path(), "n1", &server.url), agent(dir.path(), "n2", &server.url)];
+    let both = poll("each target at one agent", async || {
+        let (one, other) = (scraped(&agents[0].1).await?, scraped(&agents[1].1).await?);
+        (one.len() + other.len() == 4).then_some([one, other])
+    })
+    .await;
+    let has = |names: &[String], wanted: &str| names.iter().any(|name| name == wanted);
+    assert!(has(&both[0], "kubernetes-pods/a") && has(&both[1], "kubernetes-pods/b"), "{both:?}");
+    assert!(has(&both[1], "kubernetes-pods/c"), "{both:?}");
+    assert_ne!(has(&both[0], "outside/-"), has(&both[1], "outside/-"), "{both:?}");
+    // An event is a line of its pod, with what is known of that.
+    let line = "BackOff Pod/a: of a pod";
+    assert_eq!(found(&server, "service:kubernetes-events", 1).await, [line]);
+    assert_eq!(found(&server, "namespace:shop AND pod:a AND reason:BackOff AND level:warn", 1).await, [line]);
+    assert_eq!(found(&server, "team:pay AND kind:Pod", 1).await, [line]);
+    // When the agent that has the rest stops, the other one takes it, and goes on with the events.
+    let leader = usize::from(has(&both[1], "outside/-"));
+    let mut agents = agents;
+    stop_gently(&mut agents[leader].0);
+    api.put("events", event("a", "Killing"));
+    poll("the other agent has it", async || {
+        let names = scraped(&agents[1 - leader].1).await?;
+        has(&names, "outside/-").then_some(())
+    })
+    .await;
+    found(&server, "service:kubernetes-events", 2).await;
+}
+
+/// Ends a process as Kubernetes does, and waits for it.
+fn stop_gently(server: &mut Server) {
+    let pid = server.child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    server.child.wait().unwrap();
+}

@@ -15,7 +15,7 @@ use hickory_resolver::proto::rr::{RData, RecordType};
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{ADDRESS, Discoverer, Discovery, Running, TARGETS_MAX, TargetGroup, Updates};
+use super::{ADDRESS, Context, Discoverer, Discovery, Running, TARGETS_MAX, TargetGroup, Updates};
 
 const REFRESH_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -77,7 +77,7 @@ impl RawDnsSd {
 }
 
 impl Discovery for DnsDiscovery {
-    fn discoverer(&self) -> Box<dyn Discoverer> {
+    fn discoverer(&self, _: &Context) -> Box<dyn Discoverer> {
         Box::new(DnsDiscoverer { discovery: self.clone(), resolver: None })
     }
 }

@@ -9,7 +9,7 @@ use binnacle_model::time::optional_duration;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use super::{Discoverer, Discovery, RawGroup, Running, TargetGroup, Updates, groups_of};
+use super::{Context, Discoverer, Discovery, RawGroup, Running, TargetGroup, Updates, groups_of};
 
 /// One file at most.
 const FILE_MAX_BYTES: u64 = 64 * 1024 * 1024;
@@ -62,7 +62,7 @@ impl RawFileSd {
 }
 
 impl Discovery for FileDiscovery {
-    fn discoverer(&self) -> Box<dyn Discoverer> {
+    fn discoverer(&self, _: &Context) -> Box<dyn Discoverer> {
         Box::new(FileDiscoverer { discovery: self.clone(), known: BTreeMap::new() })
     }
 }

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use tokio_util::sync::CancellationToken;
 
-use super::{Discoverer, Discovery, RawGroup, Running, TargetGroup, Updates, groups_of};
+use super::{Context, Discoverer, Discovery, RawGroup, Running, TargetGroup, Updates, groups_of};
 use crate::outgoing::{
     ClientOptions, RawAuthorization, RawBasicAuth, RawHeader, RawTls, Redirects, Secret, Way, chain, way_of,
 };
@@ -88,7 +88,7 @@ impl RawHttpSd {
 }
 
 impl Discovery for HttpDiscovery {
-    fn discoverer(&self) -> Box<dyn Discoverer> {
+    fn discoverer(&self, _: &Context) -> Box<dyn Discoverer> {
         Box::new(self.clone())
     }
 }

@@ -32,6 +32,8 @@ use serde::Deserialize;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
+use crate::kubernetes::{KubernetesTelemetry, Share};
+
 pub(crate) use dns::RawDnsSd;
 pub(crate) use file::RawFileSd;
 pub(crate) use http::RawHttpSd;
@@ -81,6 +83,15 @@ fn groups_of(raw: Vec<RawGroup>, source: &str, label: &str) -> Result<Vec<Target
 /// The label that says where a target is.
 pub const ADDRESS: &str = "__address__";
 
+/// What a discoverer knows of the agent that it runs in.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// Which targets of a cluster are scraped here; others need not be found.
+    pub share: Share,
+    /// Where is counted.
+    pub kubernetes: KubernetesTelemetry,
+}
+
 /// Says which targets there are, until it is stopped.
 pub trait Discoverer: Send + fmt::Debug {
     /// Says to `found` what there is now, and again whenever that changes; ends once `stop` fires.
@@ -93,7 +104,7 @@ pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 /// What is known of discovery: a section of the configuration that can be started, again and again.
 pub trait Discovery: Send + Sync + fmt::Debug {
     /// One that runs for itself.
-    fn discoverer(&self) -> Box<dyn Discoverer>;
+    fn discoverer(&self, context: &Context) -> Box<dyn Discoverer>;
 }
 
 /// The groups of all discoverers of a scrape config.

@@ -4,14 +4,19 @@
 //! views   the fields that are read of each kind of object
 //! watch   all objects of a kind, kept up to date ─► node    pods of this node ─┬─► facts ─► PodSink: what is known of each
 //!                                                   owners  whose they are     └─► PodRules: what their annotations say
+//! events  what happens in the cluster, as log entries
+//! share   whose a target is, of many agents                lease   which of them has what is on no node
 //! ```
 //!
 //! Nothing here is waited for: lines and samples go their way while the API is away, and what is known of a pod is told when
 //! it is known. One agent per node asks for its own pods only; namespaces and the node itself are small.
 
+mod events;
 mod facts;
+mod lease;
 mod node;
 mod owners;
+mod share;
 pub(crate) mod telemetry;
 pub(crate) mod views;
 pub(crate) mod watch;
@@ -33,7 +38,10 @@ use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+pub use events::EventWatch;
+pub use lease::{Election, Timing};
 pub use node::NodeWatch;
+pub use share::Share;
 pub use telemetry::KubernetesTelemetry;
 
 /// For a connection, and for the first bytes of an answer. A watch that is silent ends by itself.

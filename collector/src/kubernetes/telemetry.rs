@@ -27,6 +27,12 @@ pub struct KubernetesTelemetry {
     pub(crate) owners_asked: Counter,
     /// Of these, the ones that did not answer.
     pub(crate) owners_failed: Counter,
+    /// Whether this agent has what is on no node.
+    pub(crate) leads: Gauge,
+    /// Events that were stored.
+    pub(crate) events: Counter,
+    /// Events that the store refused.
+    pub(crate) events_refused: Counter,
 }
 
 impl KubernetesTelemetry {
@@ -39,6 +45,13 @@ impl KubernetesTelemetry {
         r.register("pods_unsent", "Pods of which the store knows less", new.pods_unsent.clone());
         r.register("owner_requests", "Owners of pods asked for", new.owners_asked.clone());
         r.register("owner_failures", "Owners of pods that were not answered", new.owners_failed.clone());
+        r.register("leads", "Whether this agent holds the lease of its cluster", new.leads.clone());
+        r.register("events", "Events of the cluster stored", new.events.clone());
+        r.register(
+            "events_refused",
+            "Events of the cluster that the store refused",
+            new.events_refused.clone(),
+        );
         new
     }
 }

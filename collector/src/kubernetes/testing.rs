@@ -11,7 +11,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, Bytes};
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{Method, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch};
@@ -121,6 +121,43 @@ impl FakeApi {
         self.cluster().delay = delay;
     }
 
+    /// Versions begin again, as after a restore: the next change has this one.
+    pub fn set_version(&self, version: u64) {
+        let mut cluster = self.cluster();
+        cluster.version = version - 1;
+        cluster.gone_before = 0;
+        cluster.log.clear();
+    }
+
+    /// What is there of a resource.
+    pub fn get(&self, resource: &str, key: &str) -> Option<Value> {
+        self.cluster().objects.get(resource)?.get(key).cloned()
+    }
+
+    /// Writes an object as a client does; refused if it is based on another version than the one that is there.
+    fn write(&self, asked: &Asked, object: Value) -> Response {
+        let key = asked.namespace.as_ref().map_or_else(
+            || key_of(&object),
+            |namespace| format!("{namespace}/{}", object["metadata"]["name"].as_str().unwrap_or_default()),
+        );
+        let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
+        let known = self.get(&asked.resource, &key);
+        let is_based = match (&known, &asked.name) {
+            (None, None) => true,
+            (Some(known), Some(_)) => version(known) == version(&object),
+            _ => false,
+        };
+        if !is_based {
+            return failure(StatusCode::CONFLICT, "the object has been modified");
+        }
+        let mut object = object;
+        if let Some(namespace) = &asked.namespace {
+            object["metadata"]["namespace"] = json!(namespace);
+        }
+        self.put(&asked.resource, object);
+        axum::Json(self.get(&asked.resource, &key)).into_response()
+    }
+
     /// Paths and queries that were asked for.
     pub fn requests(&self) -> Vec<String> {
         self.cluster().requests.clone()
@@ -144,6 +181,8 @@ fn kind_of(resource: &str) -> (&'static str, &'static str) {
         "services" => ("v1", "Service"),
         "endpoints" => ("v1", "Endpoints"),
         "endpointslices.discovery.k8s.io" => ("discovery.k8s.io/v1", "EndpointSlice"),
+        "events" => ("v1", "Event"),
+        "leases.coordination.k8s.io" => ("coordination.k8s.io/v1", "Lease"),
         "ingresses.networking.k8s.io" => ("networking.k8s.io/v1", "Ingress"),
         _ => ("v1", "Object"),
     }
@@ -233,6 +272,10 @@ async fn answer(State(api): State<FakeApi>, request: Request) -> Response {
         return axum::Json(json!({"major": "1", "minor": "36", "gitVersion": "v1.36.0"})).into_response();
     }
     let Some(asked) = asked else { return failure(StatusCode::NOT_FOUND, "no such path") };
+    if request.method() != Method::GET {
+        let body = axum::body::to_bytes(request.into_body(), 1 << 20).await.unwrap();
+        return api.write(&asked, serde_json::from_slice(&body).unwrap());
+    }
     if asked.query.get("watch").is_some_and(|value| value == "true" || value == "1") {
         return watching(&api, asked);
     }
@@ -307,10 +350,15 @@ async fn follow(
     loop {
         let events: Vec<Value> = {
             let cluster = api.cluster();
-            if from < cluster.gone_before {
-                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": 410,
-                    "reason": "Expired", "message": "too old resource version"});
+            let refused = |code: u16, reason: &str| {
+                let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code,
+                    "reason": reason, "message": reason});
                 vec![json!({"type": "ERROR", "object": status})]
+            };
+            if from < cluster.gone_before {
+                refused(410, "Expired")
+            } else if from > cluster.version {
+                refused(504, "Too large resource version")
             } else {
                 let new = cluster.log.iter().filter(|(version, resource, _, object)| {
                     *version > from && *resource == asked.resource && asked.wants(object)
@@ -318,7 +366,7 @@ async fn follow(
                 new.map(|(_, _, kind, object)| json!({"type": kind, "object": asked.shown(object)})).collect()
             }
         };
-        from = from.max(api.cluster().version);
+        from = if events.iter().any(|event| event["type"] == "ERROR") { from } else { api.cluster().version };
         for event in events {
             let is_last = event["type"] == "ERROR";
             if lines.send(Ok(Bytes::from(format!("{event}\n")))).await.is_err() || is_last {
@@ -336,7 +384,11 @@ async fn follow(
 }
 
 fn failure(code: StatusCode, message: &str) -> Response {
-    let reason = if code == StatusCode::NOT_FOUND { "NotFound" } else { "ServiceUnavailable" };
+    let reason = match code {
+        StatusCode::NOT_FOUND => "NotFound",
+        StatusCode::CONFLICT => "Conflict",
+        _ => "ServiceUnavailable",
+    };
     let status = json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "code": code.as_u16(),
         "reason": reason, "message": message});
     (code, axum::Json(status)).into_response()

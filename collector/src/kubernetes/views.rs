@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use binnacle_model::yaml::null_is_default;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, Time};
 use kube::Resource;
 use kube::core::DynamicResourceScope;
 use serde::Deserialize;
@@ -149,7 +149,7 @@ fields! {
     EndpointAddress { ip: String, hostname: String, node_name: String, target_ref: Option<ObjectReference>, }
 }
 
-fields! { ObjectReference { kind: String, namespace: String, name: String, } }
+fields! { ObjectReference { kind: String, namespace: String, name: String, uid: String, field_path: String, } }
 
 fields! { EndpointPort { name: String, port: Option<u16>, protocol: String, app_protocol: String, } }
 
@@ -189,6 +189,31 @@ fields! { IngressRule { host: String, http: Option<IngressHttp>, } }
 fields! { IngressHttp { paths: Vec<IngressPath>, } }
 
 fields! { IngressPath { path: String, } }
+
+fields! {
+    Event {
+        metadata: ObjectMeta,
+        involved_object: ObjectReference,
+        reason: String,
+        message: String,
+        #[serde(rename = "type")]
+        kind: String,
+        source: EventSource,
+        count: i64,
+        series: Option<EventSeries>,
+        first_timestamp: Option<Time>,
+        last_timestamp: Option<Time>,
+        #[serde(rename = "eventTime")]
+        time: Option<MicroTime>,
+        action: String,
+        reporting_component: String,
+    }
+}
+view!(Event, "", "v1", "Event", "events");
+
+fields! { EventSource { component: String, host: String, } }
+
+fields! { EventSeries { count: i64, last_observed_time: Option<MicroTime>, } }
 
 impl Pod {
     /// The identity under which the kubelet keeps its logs: of a pod from a file on the node, the API shows a mirror with

@@ -19,7 +19,7 @@ use super::views::View;
 const OBJECTS_MAX: usize = 500_000;
 
 /// Seconds after which the server ends a watch, which then goes on.
-const WATCH_SECONDS: u32 = 240;
+pub(super) const WATCH_SECONDS: u32 = 240;
 
 /// `NAMESPACE/NAME`, or the name alone.
 pub(crate) type Key = Arc<str>;

@@ -18,6 +18,7 @@ use super::protocol::{Protocol, accept, protocols};
 use super::target::Target;
 use crate::discovery::{ADDRESS, Discovery, RawDnsSd, RawFileSd, RawHttpSd, RawKubernetesSd, TargetGroup};
 use crate::exposition::protobuf::Wanted;
+use crate::kubernetes::Access;
 use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
 use crate::probe::Probes;
 use crate::relabel::{RawRule, read_rules};
@@ -249,6 +250,11 @@ impl ScrapeConfig {
             return Err(told(&format!("{key} is for pages that are scraped; the module says how to probe")));
         }
         self.check_as("probe job", global, dir, print, Some((Arc::clone(probes), module)))
+    }
+
+    /// Asks a cluster's API by `access`, where the section does not say how.
+    pub(super) fn ask(&mut self, access: &Access) {
+        self.kubernetes_sd_configs.iter_mut().for_each(|discovery| discovery.ask(access));
     }
 
     /// The first of the keys that say how a page is fetched, if one is there.

@@ -20,7 +20,8 @@ use super::life::Life;
 use super::pool::Pool;
 use super::run::{Memory, Run, Tools};
 use super::target::Target;
-use crate::discovery::{Found, Updates};
+use crate::discovery::{Context, Found, Updates};
+use crate::kubernetes::Share;
 
 /// Changes are taken together for so long: a source that says one thing after the other costs little.
 const SETTLE: Duration = Duration::from_millis(500);
@@ -45,6 +46,8 @@ struct Loop {
 #[derive(Clone)]
 pub(super) struct Engine {
     pub(super) tools: Tools,
+    /// Of which discoverers hear.
+    pub(super) context: Context,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -107,7 +110,7 @@ impl Runner {
         for (at, discovery) in self.pool.discovery.iter().enumerate() {
             let updates = Updates::new(Arc::clone(&self.found), at);
             let stop = self.stop.clone();
-            let running = discovery.discoverer().run(updates, stop.clone());
+            let running = discovery.discoverer(&engine.context).run(updates, stop.clone());
             engine.tasks.spawn(running);
         }
         let stopped = engine.stop.clone();
@@ -119,8 +122,9 @@ impl Runner {
             self.sync(engine);
             self.bury(engine);
         }
-        if !self.pool.discovery.is_empty() {
-            engine.tasks.spawn(Arc::clone(self).watch(engine.clone()));
+        let share = engine.context.share.clone();
+        if !self.pool.discovery.is_empty() || matches!(share, Share::Part { .. }) {
+            engine.tasks.spawn(Arc::clone(self).watch(engine.clone(), share));
         }
     }
 
@@ -130,13 +134,14 @@ impl Runner {
         self.lock().by_key.values().for_each(|one| one.life.leave());
     }
 
-    async fn watch(self: Arc<Self>, engine: Engine) {
+    async fn watch(self: Arc<Self>, engine: Engine, mut share: Share) {
         let until = Instant::now() + TAKE_OVER;
         loop {
             tokio::select! {
                 biased;
                 () = self.stop.cancelled() => return,
                 () = self.found.changed() => {}
+                () = share.changed() => {}
                 () = sleep_until(until), if !self.lock().inherited.is_empty() => {}
             }
             let is_settled = timeout(SETTLE, self.stop.cancelled()).await.is_err();
@@ -170,10 +175,11 @@ impl Runner {
         let mut loops = self.lock();
         loops.leaving.retain(|_, one| !one.handle.is_finished());
         let mut gone = std::mem::take(&mut loops.by_key);
-        let mut labels = HashSet::new();
-        for target in targets {
+        // Those of other agents, too: what they go on with has not ended.
+        let labels: HashSet<Labels> = targets.iter().map(|target| target.labels.clone()).collect();
+        let share = &engine.context.share;
+        for target in targets.into_iter().filter(|target| share.takes(&target.discovered, &target.source)) {
             let key = target.key();
-            labels.insert(target.labels.clone());
             let known = gone.remove(&key);
             let back = || loops_back(&mut loops.leaving, &key);
             let one = if let Some(one) = known.or_else(back) {

@@ -27,6 +27,7 @@ mod limits;
 mod manager;
 mod page;
 mod pool;
+mod presets;
 mod protocol;
 mod run;
 mod target;
@@ -42,10 +43,13 @@ pub(crate) use config::Size;
 pub use config::{Global, ScrapeConfig, Section};
 use manager::{Engine, Runner};
 pub use pool::Pool;
+pub use presets::preset;
 use run::Tools;
 pub use target::{Described, Health, PageSource, Target, TargetStatus};
 
 use crate::Telemetry;
+use crate::discovery::Context;
+use crate::kubernetes::Share;
 
 /// All targets and their loops.
 pub struct Scraper {
@@ -93,22 +97,24 @@ impl Scraper {
         pools
     }
 
-    /// Starts discovery and a loop per target on `tasks`; each ends after its scrape under way once `stop` fires.
+    /// Starts discovery and a loop per target that `share` gives this agent on `tasks`; each ends after its scrape under way
+    /// once `stop` fires.
     pub fn start(
         &self,
         appender: &Arc<dyn Appender>,
         clock: &Arc<dyn Clock>,
         telemetry: &Telemetry,
-        tasks: &TaskTracker,
-        stop: &CancellationToken,
+        share: Share,
+        (tasks, stop): (&TaskTracker, &CancellationToken),
     ) {
+        let context = Context { share, kubernetes: telemetry.kubernetes.clone() };
         let tools = Tools {
             appender: Arc::clone(appender),
             clock: Arc::clone(clock),
             telemetry: telemetry.clone(),
             descriptions: Arc::default(),
         };
-        let engine = Engine { tools, tasks: tasks.clone(), stop: stop.clone() };
+        let engine = Engine { tools, context, tasks: tasks.clone(), stop: stop.clone() };
         self.fixed.iter().for_each(|target| engine.start_fixed(target));
         let mut state = self.lock();
         state.runners.iter().for_each(|runner| runner.start(&engine, None));

@@ -3,7 +3,6 @@
 //! While one is on its way the next is being read: the tailer never waits for the network, and a store that is away
 //! does not keep it from looking at directories.
 
-use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
@@ -285,7 +284,7 @@ impl Work {
             };
             self.is_away.store(is_away, Ordering::Relaxed);
             // Not all collectors of a cluster at once.
-            let retry_in = least + backoff.mul_f64(0.5 + random() / 2.0);
+            let retry_in = least + backoff.mul_f64(0.5 + crate::random() / 2.0);
             tracing::warn!(%error, ?retry_in, "log lines were not taken; the files keep them");
             if !self.pause(retry_in) {
                 return None;
@@ -308,9 +307,4 @@ impl Work {
             std::thread::sleep(left.min(Duration::from_millis(50)));
         }
     }
-}
-
-/// From 0 to 1.
-fn random() -> f64 {
-    (RandomState::new().hash_one(0) >> 11) as f64 / (1u64 << 53) as f64
 }

@@ -22,9 +22,8 @@ use serde::de::IgnoredAny;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Discoverer, Discovery, Running, TargetGroup, Updates};
+use super::{Context, Discoverer, Discovery, Running, TargetGroup, Updates};
 use crate::kubernetes::Access;
-use crate::kubernetes::telemetry::WatchTelemetry;
 use crate::kubernetes::views::{EndpointSlice, Endpoints, Ingress, Namespace, Node, Pod, Service, View};
 use crate::kubernetes::watch::{Key, Selection, Watch};
 use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, RawWay, Secret, way_of};
@@ -187,6 +186,13 @@ impl RawKubernetesSd {
         }))
     }
 
+    /// Asks by `access`, unless it says how itself.
+    pub(crate) fn ask(&mut self, access: &Access) {
+        if let (Access::Kubeconfig(path), None, None) = (access, &self.api_server, &self.kubeconfig_file) {
+            self.kubeconfig_file = Some(path.clone());
+        }
+    }
+
     fn access(&mut self, dir: &Path) -> Result<Access, String> {
         let way: RawWay = way_of!(self);
         if let Some(key) = way.unknown() {
@@ -209,17 +215,48 @@ impl RawKubernetesSd {
 }
 
 impl Discovery for KubernetesDiscovery {
-    fn discoverer(&self) -> Box<dyn Discoverer> {
-        Box::new(self.clone())
+    fn discoverer(&self, context: &Context) -> Box<dyn Discoverer> {
+        Box::new(Narrowed { of: self.clone(), context: context.clone() })
     }
 }
 
-impl Discoverer for KubernetesDiscovery {
+/// Discovery of what one agent has of a cluster.
+#[derive(Debug)]
+struct Narrowed {
+    of: KubernetesDiscovery,
+    context: Context,
+}
+
+impl Narrowed {
+    /// Whether nothing that is found could be this agent's.
+    fn is_idle(&self) -> bool {
+        matches!(self.of.role, Role::Pod | Role::Node) && self.context.share.node() == Some("")
+    }
+
+    /// What is watched of a kind in a namespace: of pods and nodes, only what is on the agent's own node.
+    fn selection<K: View>(&self, role: Option<Role>, namespace: Option<&String>) -> Selection {
+        let (label, field) = role.and_then(|role| self.of.selectors.get(&role)).cloned().unwrap_or_default();
+        let own = match (K::RESOURCE, self.context.share.node()) {
+            ("pods", Some(node)) => format!("spec.nodeName={node}"),
+            ("nodes", Some(node)) => format!("metadata.name={node}"),
+            _ => String::new(),
+        };
+        let given = |text: String| Some(text).filter(|text| !text.is_empty());
+        let fields: Vec<String> = [field, own].into_iter().filter_map(given).collect();
+        Selection { namespace: namespace.cloned(), labels: given(label), fields: given(fields.join(",")) }
+    }
+}
+
+impl Discoverer for Narrowed {
     fn run(self: Box<Self>, found: Updates, stop: CancellationToken) -> Running {
         Box::pin(async move {
+            if self.is_idle() {
+                found.set(Vec::new());
+                return;
+            }
             let mut has_said = false;
             let client = loop {
-                match self.access.client().await {
+                match self.of.access.client().await {
                     Ok(client) => break client,
                     Err(reason) => {
                         if !std::mem::replace(&mut has_said, true) {
@@ -248,21 +285,15 @@ impl Discoverer for KubernetesDiscovery {
 struct Kind<K: View>(Vec<Watch<K>>);
 
 impl<K: View> Kind<K> {
-    fn new(of: &KubernetesDiscovery, client: &Client, role: Option<Role>, is_wanted: bool) -> Self {
-        let selector = role.and_then(|role| of.selectors.get(&role));
-        let part = |part: fn(&(String, String)) -> &String| {
-            selector.map(part).filter(|text| !text.is_empty()).cloned()
-        };
-        let selection = |namespace: Option<&String>| Selection {
-            namespace: namespace.cloned(),
-            labels: part(|(label, _)| label),
-            fields: part(|(_, field)| field),
-        };
-        let telemetry = WatchTelemetry::default();
-        let watch = |namespace| Watch::new(client.clone(), &selection(namespace), &telemetry);
+    fn new(narrowed: &Narrowed, client: &Client, role: Option<Role>, is_wanted: bool) -> Self {
+        let (of, context) = (&narrowed.of, &narrowed.context);
+        let telemetry = &context.kubernetes.watches;
+        let watch =
+            |namespace| Watch::new(client.clone(), &narrowed.selection::<K>(role, namespace), telemetry);
         // Nodes and namespaces are in none.
         let is_in_one = !matches!(K::RESOURCE, "nodes" | "namespaces");
-        Self(match is_wanted {
+        let is_elsewhere = matches!(K::RESOURCE, "pods" | "nodes") && context.share.node() == Some("");
+        Self(match is_wanted && !is_elsewhere {
             false => Vec::new(),
             true if of.namespaces.is_empty() || !is_in_one => vec![watch(None)],
             true => of.namespaces.iter().map(|namespace| watch(Some(namespace))).collect(),
@@ -311,17 +342,18 @@ struct Changed {
 }
 
 impl Cluster {
-    fn new(of: &KubernetesDiscovery, client: &Client) -> Self {
+    fn new(narrowed: &Narrowed, client: &Client) -> Self {
+        let of = &narrowed.of;
         let needs = |role: Role| of.role.needs().contains(&role);
         Self {
             role: of.role,
-            nodes: Kind::new(of, client, Some(Role::Node), needs(Role::Node) || of.attach.node),
-            namespaces: Kind::new(of, client, None, of.attach.namespace),
-            pods: Kind::new(of, client, Some(Role::Pod), needs(Role::Pod)),
-            services: Kind::new(of, client, Some(Role::Service), needs(Role::Service)),
-            endpoints: Kind::new(of, client, Some(Role::Endpoints), needs(Role::Endpoints)),
-            slices: Kind::new(of, client, Some(Role::EndpointSlice), needs(Role::EndpointSlice)),
-            ingresses: Kind::new(of, client, Some(Role::Ingress), needs(Role::Ingress)),
+            nodes: Kind::new(narrowed, client, Some(Role::Node), needs(Role::Node) || of.attach.node),
+            namespaces: Kind::new(narrowed, client, None, of.attach.namespace),
+            pods: Kind::new(narrowed, client, Some(Role::Pod), needs(Role::Pod)),
+            services: Kind::new(narrowed, client, Some(Role::Service), needs(Role::Service)),
+            endpoints: Kind::new(narrowed, client, Some(Role::Endpoints), needs(Role::Endpoints)),
+            slices: Kind::new(narrowed, client, Some(Role::EndpointSlice), needs(Role::EndpointSlice)),
+            ingresses: Kind::new(narrowed, client, Some(Role::Ingress), needs(Role::Ingress)),
         }
     }
 
