@@ -55,7 +55,8 @@ impl Cluster<'_> {
                     access: kubernetes.access.clone(),
                     namespace,
                     name,
-                    holder: hostname(),
+                    // A container that starts again is the same one, and need not wait.
+                    holder: format!("{node}/{}", hostname()),
                     clock: Arc::clone(clock),
                     timing: Timing::default(),
                     telemetry: self.telemetry.kubernetes.clone(),

@@ -343,7 +343,7 @@ fn agent(dir: &Path, node: &str, store: &str) -> (Server, String) {
     (Server { child, url: String::new() }, format!("http://{listen}"))
 }
 
-/// Jobs and pods of an agent's targets, but for itself.
+/// Jobs and pods of an agent's targets, but for itself and its host.
 async fn scraped(url: &str) -> Option<Vec<String>> {
     let answer = crate::support::client().get(format!("{url}/api/v1/targets")).send().await.ok()?;
     let body: Value = answer.json().await.ok()?;
@@ -352,8 +352,11 @@ async fn scraped(url: &str) -> Option<Vec<String>> {
         let labels = &target["labels"];
         format!("{}/{}", labels["job"].as_str().unwrap_or_default(), labels["pod"].as_str().unwrap_or("-"))
     };
-    let mut names: Vec<String> =
-        targets.iter().map(name).filter(|name| !name.starts_with("binnacle/")).collect();
+    let mut names: Vec<String> = targets
+        .iter()
+        .map(name)
+        .filter(|name| name.starts_with("kubernetes-pods/") || name.starts_with("outside/"))
+        .collect();
     names.sort();
     Some(names)
 }
@@ -395,7 +398,7 @@ async fn agents_share_the_targets_of_a_cluster_and_one_reads_its_events() {
     assert_ne!(has(&both[0], "outside/-"), has(&both[1], "outside/-"), "{both:?}");
     // An event is a line of its pod, with what is known of that.
     let line = "BackOff Pod/a: of a pod";
-    assert_eq!(found(&server, "service:kubernetes-events", 1).await, [line]);
+    assert_eq!(found(&server, "source:kubernetes-events", 1).await, [line]);
     assert_eq!(found(&server, "namespace:shop AND pod:a AND reason:BackOff AND level:warn", 1).await, [line]);
     assert_eq!(found(&server, "team:pay AND kind:Pod", 1).await, [line]);
     // When the agent that has the rest stops, the other one takes it, and goes on with the events.
@@ -408,7 +411,7 @@ async fn agents_share_the_targets_of_a_cluster_and_one_reads_its_events() {
         has(&names, "outside/-").then_some(())
     })
     .await;
-    found(&server, "service:kubernetes-events", 2).await;
+    found(&server, "source:kubernetes-events", 2).await;
 }
 
 /// Ends a process as Kubernetes does, and waits for it.

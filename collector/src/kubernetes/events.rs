@@ -56,8 +56,8 @@ const FAILURES_MAX: u32 = 3;
 const RETRY_MIN: Duration = Duration::from_millis(500);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// Label `service` of their entries.
-const SERVICE: &str = "kubernetes-events";
+/// Label `source` of their entries; a pod's service is that of the pod.
+const SOURCE: &str = "kubernetes-events";
 
 /// Reads the events of a cluster.
 pub struct EventWatch {
@@ -92,7 +92,10 @@ impl EventWatch {
             let reason = tokio::select! {
                 () = stop.cancelled() => return,
                 // Somebody else reads them; what is on its way is in the store, or its to send.
-                () = share.changed() => continue,
+                () = share.changed() => {
+                    self.share = share;
+                    continue;
+                }
                 reason = self.read() => reason,
             };
             if let Err(reason) = reason {
@@ -269,7 +272,7 @@ impl Reading<'_> {
         let generation = self.generation + 1;
         tracing::warn!(generation, "the versions of the cluster began again: it came from a backup");
         let (file, from, to) = (file_of(&self.cluster, generation), 0, 1);
-        let stream = vec![Pair { name: "service".to_owned(), value: SERVICE.to_owned() }];
+        let stream = vec![Pair { name: "source".to_owned(), value: SOURCE.to_owned() }];
         let batch = FileBatch { file, from, to, stream, entries: Vec::new(), shared: Vec::new() };
         let (sink, wire) = (Arc::clone(&self.of.sink), LogPush { batches: vec![batch] }.encode_to_vec());
         let sent = blocking(move || sink.send(&wire)).await?;
@@ -370,7 +373,7 @@ fn stream_of(event: &Event) -> Vec<Pair> {
         (POD_UID, if is_pod { about.uid.as_str() } else { "" }),
         ("container", container.filter(|_| is_pod).unwrap_or_default()),
         ("node", node.as_str()),
-        ("service", SERVICE),
+        ("source", SOURCE),
     ];
     let there = pairs.into_iter().filter(|(_, value)| !value.is_empty());
     there.map(|(name, value)| Pair { name: name.to_owned(), value: value.to_owned() }).collect()
@@ -425,7 +428,7 @@ mod tests {
                 "involvedObject":{"kind":"Pod","namespace":"shop","name":"cart-1","uid":"u1","fieldPath":"spec.containers{cart}"},
                 "source":{"component":"kubelet","host":"n1"},"firstTimestamp":"2026-11-23T10:00:00Z","lastTimestamp":"2026-11-23T10:00:05Z","count":3,"eventTime":null}"#,
                 "BackOff Pod/cart-1: Back-off restarting",
-                "namespace=shop pod=cart-1 pod_uid=u1 container=cart node=n1 service=kubernetes-events",
+                "namespace=shop pod=cart-1 pod_uid=u1 container=cart node=n1 source=kubernetes-events",
                 "reason type kind object component count",
                 1_795_428_005_000_000_000,
             ),
@@ -434,7 +437,7 @@ mod tests {
                 "involvedObject":{"kind":"Node","name":"n2","uid":"n2"},"reportingComponent":"node-controller","action":"x",
                 "eventTime":"2026-11-23T10:00:00.000001Z","series":{"count":9,"lastObservedTime":"2026-11-23T10:00:01.5Z"},"source":null}"#,
                 "NodeNotReady Node/n2: Node n2 is not ready",
-                "node=n2 service=kubernetes-events",
+                "node=n2 source=kubernetes-events",
                 "reason type kind object component action count",
                 1_795_428_001_500_000_000,
             ),
@@ -442,7 +445,7 @@ mod tests {
                 r#"{"metadata":{"namespace":"shop","creationTimestamp":"2026-11-23T10:00:02Z"},"reason":"ScalingReplicaSet","message":"up",
                 "involvedObject":{"kind":"Deployment","name":"cart"},"series":null,"lastTimestamp":null}"#,
                 "ScalingReplicaSet Deployment/cart: up",
-                "namespace=shop service=kubernetes-events",
+                "namespace=shop source=kubernetes-events",
                 "reason kind object",
                 1_795_428_002_000_000_000,
             ),
