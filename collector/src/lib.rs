@@ -19,6 +19,7 @@ pub mod http;
 pub mod intake;
 pub mod journal;
 pub mod kubernetes;
+pub mod monitors;
 mod outgoing;
 pub mod probe;
 pub mod relabel;

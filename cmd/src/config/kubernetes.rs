@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use binnacle_collector::kubernetes::Access;
+use binnacle_collector::monitors::{MonitorOptions, RawMonitors};
 use binnacle_collector::scrape::{Global, preset};
 use binnacle_collector::tail::edge::Redactor;
 use binnacle_model::yaml::null_is_default;
@@ -36,6 +37,8 @@ pub(super) struct RawKubernetes {
     lease: Option<String>,
     /// The name under which Kubernetes knows this node. Default: `store.node`, `NODE_NAME` in the environment, or the host's name.
     node: Option<String>,
+    /// Whether ServiceMonitors, PodMonitors and Probes are read, and which. Default: `false`.
+    monitors: Option<RawMonitors>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -76,6 +79,7 @@ pub(crate) struct KubernetesConfig {
     pub(crate) share: Option<ShareMode>,
     /// Namespace, or an empty text, and name.
     pub(crate) lease: (String, String),
+    pub(crate) monitors: Option<MonitorOptions>,
 }
 
 /// Adds what the section says, and the scrape configs of its presets.
@@ -135,7 +139,9 @@ impl RawKubernetes {
             bail!("{file}: kubernetes.lease: {lease:?} is no name; write NAME or NAMESPACE/NAME");
         }
         let lease = (namespace.to_owned(), name.to_owned());
-        Ok(KubernetesConfig { access, node: self.node, events, share, lease })
+        let monitors = self.monitors.map(RawMonitors::check).transpose();
+        let monitors = monitors.map_err(|reason| anyhow::anyhow!("{file}: {reason}"))?.flatten();
+        Ok(KubernetesConfig { access, node: self.node, events, share, lease, monitors })
     }
 }
 
@@ -165,6 +171,10 @@ mod tests {
         for wrong in ["/b", "a/", "a/b/c", "''"] {
             assert!(lease(wrong).unwrap_err().contains("kubernetes.lease"), "{wrong}");
         }
+        assert!(check("{monitors: false}").unwrap().monitors.is_none());
+        assert!(check("{monitors: {kinds: [pod]}}").unwrap().monitors.is_some());
+        let error = check("{monitors: {kinds: [pods]}}").unwrap_err();
+        assert!(error.starts_with("c.yml: kubernetes.monitors.kinds[0]: \"pods\""), "{error}");
     }
 
     #[test]

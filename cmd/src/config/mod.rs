@@ -19,6 +19,7 @@ use binnacle_alerting::rules::{RuleGroup, parse_rules};
 use binnacle_alerting::slo::parse_slos;
 use binnacle_collector::foreign::{RawSend, Targets};
 use binnacle_collector::intake::OtlpOptions;
+use binnacle_collector::monitors::Defaults;
 use binnacle_collector::probe::{Probes, RawProbes};
 use binnacle_collector::remote_write::{RawRemoteWrite, RemoteConfig};
 use binnacle_collector::scrape::{Global, Pool, ScrapeConfig, Target};
@@ -179,6 +180,8 @@ pub(crate) struct Config {
     pub(crate) archives: Archives,
     /// What is read from the API of a cluster.
     pub(crate) kubernetes: Option<KubernetesConfig>,
+    /// What monitors of a cluster go by.
+    pub(crate) defaults: Defaults,
     pub(crate) store_url: Option<String>,
     pub(crate) node: Option<String>,
     /// Where `collect` sends, beside our own store or without it.
@@ -245,6 +248,8 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         config.tails.push(tail.check(&format!("{file}: logs[{at}]"), dir)?);
     }
     kubernetes::read_kubernetes(file, dir, raw.kubernetes, &raw.global, &mut config)?;
+    let (print, probes) = (scrapes::print_of(text, "global"), config.probes.clone());
+    config.defaults = Defaults { global: Arc::new(raw.global), print, probes };
     read_tsdb(file, &raw.storage.tsdb, &mut config)?;
     if config.metric_retention.is_some_and(|retention| retention < RETENTION_MIN) {
         bail!("{file}: storage.tsdb.retention.time must be 2h at least, the span of one block");

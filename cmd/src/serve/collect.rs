@@ -50,6 +50,7 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     let pods = cluster.watch_node(Arc::clone(&outlets.pods));
     let share = cluster.share(ShareMode::Elect, &clock);
     cluster.read_events(share.clone(), Arc::clone(&outlets.sink));
+    let (monitors, monitored) = super::kubernetes::monitors(&config, &mut registry);
     let registry = Arc::new(registry);
     let node = config.node.clone().unwrap_or_else(hostname);
     if args.file.is_none() && outlets.takes_samples {
@@ -58,6 +59,7 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     }
     let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
     scraper.start(&outlets.appender, &clock, &telemetry, share, (&producers, &stop));
+    super::kubernetes::follow_monitors(monitors, &scraper, (&producers, &stop));
     let tails = match args.file {
         Some(pattern) => vec![TailConfig::of(Input::Files { pattern, service: args.service })],
         None => std::mem::take(&mut config.tails),
@@ -65,7 +67,8 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     let node = Node { name: node, state_dir: args.state.clone(), pods };
     let tailers = Tailers::start(tails, &node, &outlets.sink, &clock, &telemetry)?;
     let endpoint = Endpoint::new(config.probes.take(), telemetry.clone());
-    let reloader = Arc::new(Reloader::of_collect(args.config.clone(), &config, (&scraper, &endpoint)));
+    let reloader = Reloader::of_collect(args.config.clone(), &config, (&scraper, &endpoint, monitored));
+    let reloader = Arc::new(reloader);
     reloader.listen(&producers, &stop);
     let router = own_routes(None, registry, reloader)
         .merge(server::own_site_only(probe_router(endpoint)))

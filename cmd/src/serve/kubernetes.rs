@@ -4,10 +4,13 @@ use std::sync::Arc;
 
 use binnacle_collector::Telemetry;
 use binnacle_collector::kubernetes::{Election, EventWatch, NodeWatch, Share, Timing};
+use binnacle_collector::monitors::{MonitorHandle, MonitorTelemetry, Monitors};
+use binnacle_collector::scrape::Scraper;
 use binnacle_collector::tail::LogSink;
 use binnacle_collector::tail::edge::PodRules;
 use binnacle_model::storage::PodSink;
 use binnacle_model::time::Clock;
+use prometheus_client::registry::Registry;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -79,5 +82,30 @@ impl Cluster<'_> {
     fn node(&self, kubernetes: &KubernetesConfig) -> String {
         let said = kubernetes.node.clone().or_else(|| self.config.node.clone());
         said.or_else(|| std::env::var("NODE_NAME").ok()).unwrap_or_else(hostname)
+    }
+}
+
+/// What reads ServiceMonitors, PodMonitors and Probes, if the file says so, and by what it hears of a file read again.
+pub(super) fn monitors(
+    config: &Config,
+    registry: &mut Registry,
+) -> (Option<Monitors>, Option<MonitorHandle>) {
+    let mut new = || {
+        let kubernetes = config.kubernetes.clone()?;
+        let options = kubernetes.monitors?;
+        let telemetry = MonitorTelemetry::new(registry);
+        Some(Monitors::new(options, kubernetes.access, config.defaults.clone(), telemetry))
+    };
+    new().unzip()
+}
+
+/// Has what they say scraped, beside what the file says.
+pub(super) fn follow_monitors(
+    monitors: Option<Monitors>,
+    scraper: &Arc<Scraper>,
+    (tasks, stop): (&TaskTracker, &CancellationToken),
+) {
+    if let Some(monitors) = monitors {
+        tasks.spawn(monitors.run(Arc::clone(scraper), tasks.clone(), stop.clone()));
     }
 }

@@ -17,6 +17,8 @@ use binnacle_alerting::rules::{Evaluator, Settings};
 use binnacle_alerting::{AlertDb, http as alert_http};
 use binnacle_collector::http::probe_router;
 use binnacle_collector::intake::{self, Intake, Stores, SyslogListeners, grpc_router};
+use binnacle_collector::kubernetes::Share;
+use binnacle_collector::monitors::Monitors;
 use binnacle_collector::probe::Endpoint;
 use binnacle_collector::remote_write::{RemoteWrite, Telemetry as RemoteTelemetry};
 use binnacle_collector::scrape::{PageSource, Scraper, Target};
@@ -165,15 +167,15 @@ pub(crate) async fn start(
     let (producers, rules) = (TaskTracker::new(), TaskTracker::new());
     let cluster = Cluster { config: &config, telemetry: &collector, tasks: &producers, stop: &produce };
     let (pods, share) = (cluster.watch_node(store.clone()), cluster.share(ShareMode::All, &clock));
+    let (monitors, monitored) = kubernetes::monitors(&config, &mut registry);
     let registry = Arc::new(registry);
     let evaluating = (&rules, &evaluate);
     let counted = log_metrics::start(&config, &store, &clock, alerting.clone(), evaluating).await?;
     let scraper = scraper_of(&mut config, own_targets.map(|interval| own(interval, &url, &registry)));
-    let appender: Arc<dyn Appender> = store.clone();
-    scraper.start(&appender, &clock, &collector, share.clone(), (&producers, &produce));
+    start_scraper(&scraper, monitors, (&store, &clock), &collector, share.clone(), (&producers, &produce));
     let log_store: Arc<dyn LogAppender> = store.clone();
     let endpoint = Endpoint::new(config.probes.take(), collector.clone());
-    let reloader = Reloader::of_serve(&args, &config, (&scraper, &endpoint), &status);
+    let reloader = Reloader::of_serve(&args, &config, (&scraper, &endpoint, monitored), &status);
     reloader.listen(&producers, &produce);
 
     let (evaluator, db) =
@@ -215,6 +217,20 @@ pub(crate) async fn start(
 fn scraper_of(config: &mut Config, own: Option<impl IntoIterator<Item = Target>>) -> Arc<Scraper> {
     config.targets.extend(own.into_iter().flatten());
     Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools))
+}
+
+/// Scrapes what the file and monitors say, into the store.
+fn start_scraper(
+    scraper: &Arc<Scraper>,
+    monitors: Option<Monitors>,
+    (store, clock): (&Arc<Store>, &Arc<dyn Clock>),
+    telemetry: &binnacle_collector::Telemetry,
+    share: Share,
+    running: (&TaskTracker, &CancellationToken),
+) {
+    let appender: Arc<dyn Appender> = store.clone();
+    scraper.start(&appender, clock, telemetry, share, running);
+    kubernetes::follow_monitors(monitors, scraper, running);
 }
 
 fn stores_of(store: &Arc<Store>) -> Stores {

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use binnacle_collector::monitors::MonitorHandle;
 use binnacle_collector::probe::Endpoint;
 use binnacle_collector::scrape::Scraper;
 use binnacle_model::time::Clock;
@@ -27,6 +28,7 @@ pub(super) struct Reloader {
     path: Option<PathBuf>,
     scraper: Arc<Scraper>,
     endpoint: Arc<Endpoint>,
+    monitors: Option<MonitorHandle>,
     status: Option<Arc<Status>>,
     /// Of the file that this process was started with.
     others: u64,
@@ -40,20 +42,21 @@ impl Reloader {
     pub(super) fn of_serve(
         args: &ServeArgs,
         config: &Config,
-        (scraper, endpoint): (&Arc<Scraper>, &Arc<Endpoint>),
+        parts: (&Arc<Scraper>, &Arc<Endpoint>, Option<MonitorHandle>),
         status: &Arc<Status>,
     ) -> Arc<Self> {
-        let collector = Self::of_collect(args.config.clone(), config, (scraper, endpoint));
+        let collector = Self::of_collect(args.config.clone(), config, parts);
         Arc::new(Self { status: Some(Arc::clone(status)), is_open: args.enable_lifecycle, ..collector })
     }
 
     pub(super) fn of_collect(
         path: Option<PathBuf>,
         config: &Config,
-        (scraper, endpoint): (&Arc<Scraper>, &Arc<Endpoint>),
+        (scraper, endpoint, monitors): (&Arc<Scraper>, &Arc<Endpoint>, Option<MonitorHandle>),
     ) -> Self {
         let (scraper, endpoint, turn) = (Arc::clone(scraper), Arc::clone(endpoint), Mutex::default());
-        Self { path, scraper, endpoint, status: None, others: config.others, is_open: false, turn }
+        let (status, others) = (None, config.others);
+        Self { path, scraper, endpoint, monitors, status, others, is_open: false, turn }
     }
 
     /// Answers what is still to be done, or why nothing was.
@@ -67,6 +70,9 @@ impl Reloader {
         let config = read?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         self.scraper.reload(config.pools);
+        if let Some(monitors) = &self.monitors {
+            monitors.set(config.defaults);
+        }
         self.endpoint.reload(config.probes);
         if let Some(status) = &self.status {
             *status.in_force() = InForce { yaml: config.shown, at: SystemClock.now(), is_good: true };

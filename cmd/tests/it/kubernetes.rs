@@ -14,7 +14,7 @@ use crate::support::{Server, binnacle, get, poll};
     reason = "the collector's own tests play more with it"
 )]
 #[path = "../../../collector/src/kubernetes/testing.rs"]
-mod testing;
+pub(crate) mod testing;
 
 use testing::FakeApi;
 

@@ -15,6 +15,7 @@ mod kubernetes;
 mod log_delete;
 mod log_metrics;
 mod logs;
+mod monitors;
 mod node_logs;
 mod openapi;
 mod oracle;

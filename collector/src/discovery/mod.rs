@@ -21,6 +21,7 @@ mod dns;
 mod file;
 mod http;
 mod kubernetes;
+mod shared;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -38,6 +39,7 @@ pub(crate) use dns::RawDnsSd;
 pub(crate) use file::RawFileSd;
 pub(crate) use http::RawHttpSd;
 pub(crate) use kubernetes::RawKubernetesSd;
+pub(crate) use shared::SharedDiscovery;
 
 /// Targets of one discoverer at most: more is a mistake, and each costs a task.
 const TARGETS_MAX: usize = 100_000;
@@ -151,23 +153,33 @@ impl Found {
 
 /// By which one discoverer says what it found.
 #[derive(Debug, Clone)]
-pub struct Updates {
-    found: Arc<Found>,
-    discoverer: usize,
+pub struct Updates(To);
+
+/// Who hears of it.
+#[derive(Debug, Clone)]
+enum To {
+    /// One scrape config.
+    One { found: Arc<Found>, discoverer: usize },
+    /// All that share the discoverer.
+    Many(Arc<shared::Hub>),
 }
 
 impl Updates {
     /// Of the discoverer with this number, below what [`Found::new`] heard.
     pub fn new(found: Arc<Found>, discoverer: usize) -> Self {
-        Self { found, discoverer }
+        Self(To::One { found, discoverer })
     }
 
     /// These sources give these groups now; others of this discoverer stay as they are.
     pub fn set(&self, groups: Vec<TargetGroup>) {
-        let mut known = self.found.lock();
-        let mut has_changed = !std::mem::replace(&mut known.answered[self.discoverer], true);
+        let (found, discoverer) = match &self.0 {
+            To::One { found, discoverer } => (found, *discoverer),
+            To::Many(hub) => return hub.set(groups),
+        };
+        let mut known = found.lock();
+        let mut has_changed = !std::mem::replace(&mut known.answered[discoverer], true);
         for group in groups {
-            let key = (self.discoverer, group.source.clone());
+            let key = (discoverer, group.source.clone());
             if group.targets.is_empty() {
                 has_changed |= known.by_source.remove(&key).is_some();
             } else if known.by_source.get(&key) != Some(&group) {
@@ -177,20 +189,22 @@ impl Updates {
         }
         drop(known);
         if has_changed {
-            self.found.changed.notify_one();
+            found.changed.notify_one();
         }
     }
 
     /// These are all groups of this discoverer now.
     pub fn replace(&self, mut groups: Vec<TargetGroup>) {
-        let gone: Vec<String> = {
-            let known = self.found.lock();
-            let own = known.by_source.keys().filter(|(discoverer, _)| *discoverer == self.discoverer);
-            own.map(|(_, source)| source)
-                .filter(|source| groups.iter().all(|group| group.source != **source))
-                .cloned()
-                .collect()
+        let known: Vec<String> = match &self.0 {
+            To::One { found, discoverer } => {
+                let known = found.lock();
+                let own = known.by_source.keys().filter(|(of, _)| of == discoverer);
+                own.map(|(_, source)| source.clone()).collect()
+            }
+            To::Many(hub) => hub.sources(),
         };
+        let gone = known.into_iter().filter(|source| groups.iter().all(|group| group.source != *source));
+        let gone: Vec<String> = gone.collect();
         groups.extend(gone.into_iter().map(|source| TargetGroup { source, ..TargetGroup::default() }));
         self.set(groups);
     }

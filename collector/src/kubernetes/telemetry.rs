@@ -13,6 +13,10 @@ impl WatchTelemetry {
     pub(crate) fn failed(&self, resource: &str) {
         self.0.get_or_create(&vec![("resource", resource.to_owned())]).inc();
     }
+
+    pub(crate) fn register(&self, registry: &mut Registry, name: &str, help: &str) {
+        registry.register(name, help, self.0.clone());
+    }
 }
 
 /// Metrics of what is read from Kubernetes. Clones share their values.

@@ -62,6 +62,7 @@ macro_rules! view {
         }
     };
 }
+pub(crate) use view;
 
 /// A type of the API of which fields are read; lists and maps may be `null`, as Go writes those that are empty.
 macro_rules! fields {
@@ -77,6 +78,7 @@ macro_rules! fields {
         }
     };
 }
+pub(crate) use fields;
 
 fields! { Pod { metadata: ObjectMeta, spec: PodSpec, status: PodStatus, } }
 view!(Pod, "", "v1", "Pod", "pods");

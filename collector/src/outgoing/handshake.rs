@@ -1,8 +1,10 @@
-//! TLS for connections that are no HTTP client's: the same keys of `tls_config`, as a configuration of rustls.
+//! TLS for connections that are no HTTP client's, and for servers whose certificate has another name than their address:
+//! the same keys of `tls_config`, as a configuration of rustls.
 
 use std::sync::Arc;
 
 use reqwest::tls::Version;
+use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
 use rustls::pki_types::pem::PemObject;
@@ -67,6 +69,25 @@ impl Tls {
         Ok(Trust { config: Arc::new(config), roots })
     }
 
+    /// For an HTTP client whose servers show certificates of `server_name`, if there is one. What a server is asked for is
+    /// its address all the same: reqwest has no say in that.
+    pub(super) fn named(&self) -> Result<Option<ClientConfig>, String> {
+        let Some(name) = &self.server_name else { return Ok(None) };
+        let name = ServerName::try_from(name.clone())
+            .map_err(|_| format!("tls_config.server_name: {name:?} is no name of a server"))?;
+        let Trust { config, roots } = self.trust(&[b"http/1.1"])?;
+        let mut config = ClientConfig::clone(&config);
+        if !self.insecure_skip_verify {
+            let mut store = RootCertStore::empty();
+            store.add_parsable_certificates(roots);
+            let provider = Arc::new(rustls::crypto::ring::default_provider());
+            let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(store), provider).build();
+            let verifier = verifier.map_err(|error| format!("cannot speak TLS: {error}"))?;
+            config.dangerous().set_certificate_verifier(Arc::new(Named { verifier, name }));
+        }
+        Ok(Some(config))
+    }
+
     fn versions(&self) -> Vec<&'static SupportedProtocolVersion> {
         let is_allowed = |version: Version| {
             self.min_version.is_none_or(|min| version >= min)
@@ -95,6 +116,48 @@ fn certificates(bytes: &[u8], place: &str) -> Result<Vec<CertificateDer<'static>
         return Err(format!("{place} holds no certificates"));
     }
     Ok(found)
+}
+
+/// Trusts who has a certificate of this name, wherever that is.
+#[derive(Debug)]
+struct Named {
+    verifier: Arc<WebPkiServerVerifier>,
+    name: ServerName<'static>,
+}
+
+impl ServerCertVerifier for Named {
+    fn verify_server_cert(
+        &self,
+        own: &CertificateDer<'_>,
+        others: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        self.verifier.verify_server_cert(own, others, &self.name, ocsp, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls12_signature(message, cert, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.verifier.verify_tls13_signature(message, cert, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.verifier.supported_verify_schemes()
+    }
 }
 
 /// Trusts whoever answers, as `insecure_skip_verify` says; that they have the key is checked all the same.

@@ -141,7 +141,7 @@ impl RawWay {
         self.unknown().or(server_name)
     }
 
-    /// As [`Self::unsupported`], where the handshake is our own.
+    /// As [`Self::unsupported`], where certificates may have another name than the server's address.
     pub(crate) fn unknown(&self) -> Option<&'static str> {
         let RawTls { ca_ref, cert_ref, key_ref, .. } = &self.tls_config;
         let basic = self.basic_auth.as_ref();

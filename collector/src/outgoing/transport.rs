@@ -53,7 +53,7 @@ pub(super) struct Tls {
     pub(super) insecure_skip_verify: bool,
     pub(super) min_version: Option<Version>,
     pub(super) max_version: Option<Version>,
-    /// Only where the handshake is our own.
+    /// Not for receivers of remote write.
     pub(super) server_name: Option<String>,
 }
 
@@ -289,6 +289,7 @@ pub(super) fn client(
                 .map_err(|error| format!("{place} and {key_place} are no certificate and key: {error}"))?,
         );
     }
+    let named = tls.named()?;
     let through = match proxy {
         ProxyChoice::At { url, but } => {
             let proxy = Proxy::all(url.reveal()).map_err(|error| format!("proxy_url: {}", chain(error)))?;
@@ -327,6 +328,9 @@ pub(super) fn client(
         }
         if let Some(identity) = identity.clone() {
             builder = builder.identity(identity);
+        }
+        if let Some(config) = &named {
+            builder = builder.tls_backend_preconfigured(config.clone());
         }
         match authorities {
             Some(authorities) => builder.tls_certs_only(authorities),

@@ -68,6 +68,8 @@ pub struct Probe {
     probes: Arc<Probes>,
     module: Arc<Module>,
     target: String,
+    /// Whether the target may not be a link-local or metadata address.
+    pub(crate) is_guarded: bool,
 }
 
 impl fmt::Display for Probe {
@@ -121,7 +123,8 @@ impl Probes {
             let names: Vec<&str> = self.modules.keys().map(String::as_str).collect();
             return Err(format!("unknown module {module:?}; probes.modules has: {}", names.join(", ")));
         };
-        Ok(Probe { probes: Arc::clone(self), module: Arc::clone(found), target: target.to_owned() })
+        let (probes, module, target) = (Arc::clone(self), Arc::clone(found), target.to_owned());
+        Ok(Probe { probes, module, target, is_guarded: false })
     }
 
     /// Waits for a place, and probes; all of it within `timeout`.
@@ -170,7 +173,8 @@ impl Probe {
     /// # Errors
     /// There was no place for it in time.
     pub(crate) async fn page(&self, timeout: Duration) -> Result<(String, bool), String> {
-        let outcome = self.probes.run(&self.module, &self.target, timeout, Run::default()).await?;
+        let run = Run { is_guarded: self.is_guarded, ..Run::default() };
+        let outcome = self.probes.run(&self.module, &self.target, timeout, run).await?;
         if !outcome.success {
             tracing::debug!(
                 target = self.target,

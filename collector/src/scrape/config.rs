@@ -170,6 +170,12 @@ macro_rules! scrape_config {
             http_headers: BTreeMap<String, RawHeader>,
             oauth2: Option<IgnoredAny>,
             proxy_connect_header: Option<IgnoredAny>,
+            /// Where targets are found beside what the section says.
+            #[serde(skip)]
+            discovery: Vec<Arc<dyn Discovery>>,
+            /// Whether it is written by somebody whom the operator need not trust.
+            #[serde(skip)]
+            is_foreign: bool,
             $($discovery: Option<IgnoredAny>,)*
         }
 
@@ -218,6 +224,12 @@ pub struct Section {
 }
 
 impl ScrapeConfig {
+    /// The section of somebody else than the operator, with targets that are found there: its targets, and where probes
+    /// are sent, are no link-local or metadata addresses.
+    pub(crate) fn of_somebody(self, discovery: Vec<Arc<dyn Discovery>>) -> Self {
+        Self { discovery, is_foreign: true, ..self }
+    }
+
     /// Checks the section; files are relative to `dir`. `print` changes with anything that was written for it.
     ///
     /// # Errors
@@ -334,7 +346,7 @@ impl ScrapeConfig {
         let limits = Limits { legacy_names, ..self.limits(global) };
         let (statics, discovery) = (self.statics()?, self.discovery(dir)?);
         let way = way_of!(self);
-        let unsupported = way.unsupported();
+        let unsupported = way.unknown();
         Ok(Pool {
             print,
             way: way.check(&BTreeMap::new(), dir)?,
@@ -352,6 +364,7 @@ impl ScrapeConfig {
             gzip: self.enable_compression.unwrap_or(true),
             http2: self.enable_http2.unwrap_or(true),
             follow_redirects: self.follow_redirects.unwrap_or(true),
+            is_foreign: self.is_foreign,
             defaults: Defaults { params: self.params, ..defaults },
             job: self.job_name,
             statics,
@@ -447,7 +460,7 @@ impl ScrapeConfig {
     }
 
     fn discovery(&mut self, dir: &Path) -> Result<Vec<Arc<dyn Discovery>>, String> {
-        let mut all = Vec::new();
+        let mut all = std::mem::take(&mut self.discovery);
         let mut add = |key: &str, at: usize, one: Result<Arc<dyn Discovery>, String>| {
             one.map(|one| all.push(one)).map_err(|reason| format!("{key}[{at}]: {reason}"))
         };

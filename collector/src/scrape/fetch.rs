@@ -106,9 +106,12 @@ async fn respond(target: &Target, url: &Url) -> Result<Response, FetchError> {
     own.insert(ACCEPT, header(&pool.accept)?);
     own.insert("x-prometheus-scrape-timeout-seconds", header(&target.timeout.as_secs_f64().to_string())?);
     let mut next = url.clone();
+    if pool.is_foreign && is_guarded(url) {
+        return Err("a link-local or metadata address".to_owned().into());
+    }
     for _ in 0..=REDIRECTS_MAX {
         let is_same = next.host() == url.host();
-        let client = if is_same { &clients.direct } else { &clients.guarded };
+        let client = if is_same && !pool.is_foreign { &clients.direct } else { &clients.guarded };
         let mut request = client.get(next.clone()).timeout(target.timeout).headers(own.clone());
         if is_same {
             request = request.headers(headers.clone());

@@ -32,6 +32,7 @@ mod protocol;
 mod run;
 mod target;
 
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use binnacle_model::storage::Appender;
@@ -60,8 +61,14 @@ pub struct Scraper {
 
 #[derive(Default)]
 struct State {
-    /// Ascending by job.
+    /// Of the configuration; ascending by job.
     runners: Vec<Arc<Runner>>,
+    /// Of what others say; ascending by job, none of which the configuration has.
+    monitored: Vec<Arc<Runner>>,
+    /// All that others say, also where the configuration has a job of that name.
+    said: Vec<Arc<Pool>>,
+    /// Jobs of these that the configuration has.
+    refused: BTreeSet<String>,
     /// Once it was started.
     engine: Option<Engine>,
 }
@@ -72,7 +79,7 @@ impl Scraper {
         let mut runners: Vec<Arc<Runner>> = pools.into_iter().map(Runner::new).collect();
         runners.sort_by(|a, b| a.pool.job.cmp(&b.pool.job));
         let fixed = fixed.into_iter().map(Arc::new).collect();
-        Arc::new(Self { fixed, state: Mutex::new(State { runners, engine: None }) })
+        Arc::new(Self { fixed, state: Mutex::new(State { runners, ..State::default() }) })
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -81,13 +88,13 @@ impl Scraper {
 
     /// The targets there are now, for whoever shows them.
     pub fn targets(&self) -> Vec<Arc<Target>> {
-        let of_configs: Vec<Arc<Target>> = self.lock().runners.iter().flat_map(|one| one.targets()).collect();
+        let of_configs: Vec<Arc<Target>> = self.lock().all().flat_map(|one| one.targets()).collect();
         of_configs.into_iter().chain(self.fixed.iter().cloned()).collect()
     }
 
     /// The scrape configs, ascending by job, each once.
     pub fn pools(&self) -> Vec<Arc<Pool>> {
-        let mut pools: Vec<Arc<Pool>> = self.lock().runners.iter().map(|one| Arc::clone(&one.pool)).collect();
+        let mut pools: Vec<Arc<Pool>> = self.lock().all().map(|one| Arc::clone(&one.pool)).collect();
         for target in &self.fixed {
             if pools.iter().all(|pool| pool.job != target.pool.job) {
                 pools.push(Arc::clone(&target.pool));
@@ -126,19 +133,54 @@ impl Scraper {
     pub fn reload(&self, pools: Vec<Arc<Pool>>) {
         let mut state = self.lock();
         let Some(engine) = state.engine.clone() else { return };
-        let mut before = std::mem::take(&mut state.runners);
-        for pool in pools {
-            let at = before.iter().position(|one| one.pool.job == pool.job);
-            let old = at.map(|at| before.swap_remove(at));
-            if let Some(same) = old.as_ref().filter(|old| old.pool.print == pool.print) {
-                state.runners.push(Arc::clone(same));
-                continue;
-            }
-            let runner = Runner::new(pool);
-            runner.start(&engine, old.as_deref());
-            state.runners.push(runner);
-        }
-        before.iter().for_each(|gone| gone.retire());
-        state.runners.sort_by(|a, b| a.pool.job.cmp(&b.pool.job));
+        replace(&mut state.runners, pools, &engine);
+        state.follow(&engine);
     }
+
+    /// As [`Self::reload`], for scrape configs that others say: neither takes away what the other has. Of a job of the
+    /// configuration none of these is taken; each of which that is new is said.
+    pub fn set_monitored(&self, pools: Vec<Arc<Pool>>) {
+        let mut state = self.lock();
+        let Some(engine) = state.engine.clone() else { return };
+        state.said = pools;
+        state.follow(&engine);
+    }
+}
+
+impl State {
+    fn all(&self) -> impl Iterator<Item = &Arc<Runner>> {
+        self.runners.iter().chain(&self.monitored)
+    }
+
+    /// Brings what others say up to date.
+    fn follow(&mut self, engine: &Engine) {
+        let is_ours = |pool: &Pool| self.runners.binary_search_by(|one| one.pool.job.cmp(&pool.job)).is_ok();
+        let (refused, wanted): (Vec<Arc<Pool>>, Vec<Arc<Pool>>) =
+            self.said.iter().cloned().partition(|pool| is_ours(pool));
+        let refused: BTreeSet<String> = refused.iter().map(|pool| pool.job.clone()).collect();
+        for job in refused.difference(&self.refused) {
+            tracing::warn!(job, "the configuration has a job of this name, which is scraped instead");
+        }
+        self.refused = refused;
+        replace(&mut self.monitored, wanted, engine);
+    }
+}
+
+/// Goes on with these scrape configs in the place of those before.
+fn replace(runners: &mut Vec<Arc<Runner>>, pools: Vec<Arc<Pool>>, engine: &Engine) {
+    let before = std::mem::take(runners);
+    let mut before: HashMap<String, Arc<Runner>> =
+        before.into_iter().map(|one| (one.pool.job.clone(), one)).collect();
+    for pool in pools {
+        let old = before.remove(&pool.job);
+        if let Some(same) = old.as_ref().filter(|old| old.pool.print == pool.print) {
+            runners.push(Arc::clone(same));
+            continue;
+        }
+        let runner = Runner::new(pool);
+        runner.start(engine, old.as_deref());
+        runners.push(runner);
+    }
+    before.values().for_each(|gone| gone.retire());
+    runners.sort_by(|a, b| a.pool.job.cmp(&b.pool.job));
 }

@@ -67,6 +67,8 @@ pub struct Pool {
     /// A key that would decide how targets are reached, and which this release does not follow.
     pub(super) unsupported: Option<&'static str>,
     pub(super) follow_redirects: bool,
+    /// Whether somebody else than the operator says what its targets are.
+    pub(super) is_foreign: bool,
     /// By which module targets are probed, if they are not scraped.
     pub(super) probe: Option<(Arc<Probes>, String)>,
     /// Groups that are there from the start.
@@ -125,6 +127,7 @@ impl Default for Pool {
             way: Way::default(),
             unsupported: None,
             follow_redirects: false,
+            is_foreign: false,
             probe: None,
             statics: Vec::new(),
             discovery: Vec::new(),
@@ -279,7 +282,13 @@ impl Pool {
                     Some(labels.value(label)).filter(|text| !text.is_empty()).unwrap_or(or).to_owned()
                 };
                 let target = named(PROBED_TARGET, &address);
-                (PageSource::Probe(probes.probe(&named(PROBED_BY, module), &target)?), target)
+                let by = named(PROBED_BY, module);
+                if self.is_foreign && by != *module {
+                    return Err(format!("rules may not choose another module than {module:?}"));
+                }
+                let mut probe = probes.probe(&by, &target)?;
+                probe.is_guarded = self.is_foreign;
+                (PageSource::Probe(probe), target)
             }
         };
         if labels.get(INSTANCE).is_none() {

@@ -524,3 +524,36 @@ async fn the_endpoint_is_closed_until_it_is_opened_and_leads_nowhere_else() {
     open.reload(None);
     assert_eq!(ask(&open, &ok).await.0, 403);
 }
+
+/// Clients of scrapes, beside servers that are there for probes.
+#[tokio::test]
+async fn a_certificate_may_have_another_name_than_the_address() {
+    use crate::outgoing::{ClientOptions, RawWay, Redirects};
+
+    let mut servers = Servers::default();
+    let identity = identity(&[b"http/1.1"]);
+    let address = servers.https(&identity).await;
+    let options = ClientOptions {
+        redirects: Redirects::None,
+        timeout: Duration::from_secs(20),
+        gzip: true,
+        http2: true,
+        guarded: false,
+    };
+    let ask = async |server_name: &str, skip: bool| {
+        let tls =
+            serde_json::json!({"ca": identity.ca, "server_name": server_name, "insecure_skip_verify": skip});
+        let raw = RawWay { tls_config: serde_json::from_value(tls).unwrap(), ..RawWay::default() };
+        let client = raw.check(&BTreeMap::new(), Path::new("/"))?.client(options)?;
+        let answer = client.get(format!("https://{address}/")).send().await;
+        answer.map(|_| ()).map_err(|error| format!("{:?}", error.without_url()))
+    };
+    ask("b.example", false).await.unwrap();
+    for other in ["a.example", ""] {
+        let error = ask(other, false).await.unwrap_err();
+        assert!(error.contains("NotValidForName"), "{other:?}: {error}");
+    }
+    ask("a.example", true).await.unwrap();
+    let error = ask("a b", false).await.unwrap_err();
+    assert!(error.contains("tls_config.server_name: \"a b\" is no name"), "{error}");
+}
