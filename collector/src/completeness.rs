@@ -34,7 +34,7 @@ pub struct NodeReport {
     pub started_ns: i64,
     /// Compressed bytes of deleted files that it keeps.
     pub spool_bytes: u64,
-    /// Ascending by namespace and container.
+    /// Ascending by namespace, pod and container.
     pub containers: Vec<ContainerReport>,
     /// Of an input that reads systemd's journals. Their files are counted in entries, so that they are in no sum of bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -56,12 +56,15 @@ pub struct JournalReport {
     pub behind_seconds: f64,
 }
 
-/// What stands in the files of a container, of all pods of the node.
+/// What stands in the files of a container.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct ContainerReport {
-    /// Of the pods.
+    /// Of the pod; empty of what is no container's.
     pub namespace: String,
-    /// Its name.
+    /// Empty of what is no container's, and of what was lost of pods that are gone.
+    #[serde(default)]
+    pub pod: String,
+    /// Its name; of what is no container's, the service.
     pub container: String,
     /// Files that are there, or still held.
     pub files: u64,
@@ -148,6 +151,7 @@ fn show_journal(journal: &JournalReport) -> Value {
 fn show_container(container: &ContainerReport) -> Value {
     json!({
         "namespace": container.namespace,
+        "pod": container.pod,
         "container": container.container,
         "files": container.files,
         "bytes": container.bytes,
@@ -194,6 +198,7 @@ mod tests {
         let reports = Reports::default();
         let container = |container: &str, bytes, acknowledged| ContainerReport {
             namespace: "shop".into(),
+            pod: "cart-0".into(),
             container: container.into(),
             files: 2,
             bytes,

@@ -76,6 +76,8 @@ pub struct Tailer {
     /// In the order in which they have their turns.
     origins: BTreeMap<u64, Origin>,
     by_name: HashMap<String, u64>,
+    /// What was lost of origins that are no more, by namespace and container.
+    lost_of_gone: BTreeMap<(String, String), u64>,
     by_file: HashMap<u64, u64>,
     /// The origin that was read last.
     turn: u64,
@@ -120,6 +122,7 @@ impl Tailer {
             telemetry,
             origins: BTreeMap::new(),
             by_name: HashMap::new(),
+            lost_of_gone: BTreeMap::new(),
             by_file: HashMap::new(),
             turn: 0,
             numbers: 0,
@@ -239,8 +242,7 @@ impl Tailer {
         for number in self.origins.keys().copied().collect::<Vec<_>>() {
             self.look_at(number, now);
         }
-        self.origins.retain(|_, origin| !origin.files.is_empty() || !origin.generations.is_empty());
-        self.by_name.retain(|_, number| self.origins.contains_key(number));
+        self.forget_gone();
         for path in self.spool.expired(now) {
             self.give_up_spooled(&path);
         }

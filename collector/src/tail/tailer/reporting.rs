@@ -17,9 +17,14 @@ impl Tailer {
             let journal = Some(self.report_journal(now));
             return NodeReport { journal, ..self.empty_report() };
         }
-        let mut containers: BTreeMap<(String, String), ContainerReport> = BTreeMap::new();
+        let mut containers: BTreeMap<(String, String, String), ContainerReport> = BTreeMap::new();
+        for ((namespace, container), lost) in &self.lost_of_gone {
+            let names = (namespace.clone(), String::new(), container.clone());
+            containers.entry(names).or_default().lost += lost;
+        }
         for origin in self.origins.values_mut() {
-            let names = (origin.label("namespace").to_owned(), origin.container().to_owned());
+            let [namespace, pod] = ["namespace", "pod"].map(|name| origin.label(name).to_owned());
+            let names = (namespace, pod, origin.container().to_owned());
             let report = containers.entry(names).or_default();
             report.lost += origin.lost_bytes;
             for file in origin.files.iter_mut().filter(|file| !file.is_copy()) {
@@ -29,7 +34,8 @@ impl Tailer {
                 report.behind_seconds = report.behind_seconds.max(file.behind_ns(now) as f64 / 1e9);
             }
         }
-        let named = |((namespace, container), report)| ContainerReport { namespace, container, ..report };
+        let named =
+            |((namespace, pod, container), report)| ContainerReport { namespace, pod, container, ..report };
         let containers = containers.into_iter().map(named).collect();
         NodeReport { containers, ..self.empty_report() }
     }
@@ -45,7 +51,7 @@ impl Tailer {
     }
 
     fn report_journal(&mut self, now: LogTime) -> JournalReport {
-        let mut report = JournalReport::default();
+        let mut report = JournalReport { lost: self.lost_of_gone.values().sum(), ..JournalReport::default() };
         for origin in self.origins.values_mut() {
             report.lost += origin.lost_bytes;
             for file in origin.files.iter_mut().filter(|file| !file.is_copy()) {

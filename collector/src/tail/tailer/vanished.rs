@@ -21,6 +21,9 @@ const GONE_NS: i64 = 2_000_000_000;
 /// What vanished is spooled after this long even if the store answers: it is too slow.
 const SLOW_NS: i64 = 3_000_000_000;
 
+/// Names under which losses of what is gone are remembered; those of all others are one sum.
+const LOST_NAMES_MAX: usize = 1000;
+
 impl Tailer {
     /// Of files that are no more in their directory: forgets what was acknowledged, spools or counts the rest.
     pub(super) fn let_go(&mut self, number: u64, now: LogTime) {
@@ -67,6 +70,25 @@ impl Tailer {
                 self.by_file.remove(&file.number);
             }
         }
+    }
+
+    /// Drops origins without files. What was lost of them stays in reports.
+    pub(super) fn forget_gone(&mut self) {
+        let is_gone = |origin: &Origin| origin.files.is_empty() && origin.generations.is_empty();
+        let gone = |origin: &Origin| (origin.label("namespace").to_owned(), origin.container().to_owned());
+        let lost = self.origins.values().filter(|origin| is_gone(origin) && origin.lost_bytes > 0);
+        let lost: Vec<_> = lost.map(|origin| (gone(origin), origin.lost_bytes)).collect();
+        for (names, bytes) in lost {
+            self.remember_lost(names, bytes);
+        }
+        self.origins.retain(|_, origin| !is_gone(origin));
+        self.by_name.retain(|_, number| self.origins.contains_key(number));
+    }
+
+    fn remember_lost(&mut self, names: (String, String), bytes: u64) {
+        let is_full = self.lost_of_gone.len() >= LOST_NAMES_MAX && !self.lost_of_gone.contains_key(&names);
+        let names = if is_full { <(String, String)>::default() } else { names };
+        *self.lost_of_gone.entry(names).or_default() += bytes;
     }
 
     /// Makes files of what an earlier process spooled.
@@ -142,11 +164,23 @@ impl Tailer {
         let bytes = checkpoint.size.saturating_sub(mark.max(checkpoint.offset));
         if bytes > 0 {
             self.telemetry.lost_bytes.inc_by(bytes);
-            let origin = checkpoint.origin;
+            let origin = &checkpoint.origin;
             // Of a journal they are entries.
             let missing = bytes;
             tracing::error!(origin, missing, "a log file was deleted while nobody read it; its rest is lost");
+            self.remember_lost(names_of(origin), bytes);
         }
+    }
+}
+
+/// Namespace and container of an origin of which nothing is left but its name.
+fn names_of(origin: &str) -> (String, String) {
+    // `NAMESPACE_POD_UID/CONTAINER`; that of plain files is a path.
+    let mut parts = origin.split('/');
+    let namespace = parts.next().and_then(|pod| pod.split_once('_'));
+    match namespace.zip(parts.next()) {
+        Some(((namespace, _), container)) => (namespace.to_owned(), container.to_owned()),
+        None => (String::new(), origin.to_owned()),
     }
 }
 

@@ -492,7 +492,8 @@ fn what_stands_in_files_and_what_was_acknowledged_is_reported() {
     let report = tailer.report();
     let [container] = &report.containers[..] else { panic!("{report:?}") };
     let line = "2026-11-21T20:50:57.000000001Z stdout F line 1\n".len() as u64;
-    assert_eq!((container.namespace.as_str(), container.container.as_str()), ("shop", "app"));
+    let names = [&container.namespace, &container.pod, &container.container];
+    assert_eq!(names, ["shop", "payment-7d9f8b6c5-x2x4z", "app"]);
     assert_eq!((container.files, container.lost), (2, 0));
     assert_eq!((container.acknowledged, container.bytes), (10 * line, 15 * line + 5));
 }
