@@ -165,7 +165,10 @@ impl Watching {
     fn pods_changed(&mut self, keys: Vec<Key>) {
         for key in &keys {
             if let Some(pod) = self.pods.objects().get(key) {
-                self.identities.insert(Arc::clone(key), pod.log_uid().to_owned());
+                let before = self.identities.insert(Arc::clone(key), pod.log_uid().to_owned());
+                // Another one of this name, whose end nobody saw.
+                let before = before.filter(|uid| uid != pod.log_uid());
+                self.gone.extend(before.map(|uid| (Instant::now() + REMEMBER, uid)));
                 let none = BTreeMap::new();
                 self.of.rules.set(pod.log_uid(), pod.metadata.annotations.as_ref().unwrap_or(&none));
             } else {
