@@ -162,7 +162,10 @@ fn attributes<'a>(entry: &'a Entry, unit: &'a str) -> Vec<(Cow<'a, str>, Value<'
     if !unit.is_empty() {
         found.push((Cow::Borrowed("unit"), Value::Text(Cow::Borrowed(unit))));
     }
-    for (name, value) in entry.fields() {
+    // What journald says itself comes first: a sender's fields do not push it out.
+    let is_trusted = |(name, _): &(&[u8], &[u8])| name.starts_with(b"_");
+    let fields = entry.fields().filter(is_trusted).chain(entry.fields().filter(|field| !is_trusted(field)));
+    for (name, value) in fields {
         if found.len() >= ATTRIBUTES_MAX {
             break;
         }

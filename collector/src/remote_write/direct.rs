@@ -4,7 +4,7 @@
 //! dropped and counted, and so is what waits when the process ends.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use binnacle_model::Labels;
 use binnacle_model::storage::{
@@ -36,15 +36,11 @@ struct Queues {
     remote: Arc<Remote>,
     shards: Mutex<Vec<Sender<Item>>>,
     /// Series that are sent, as long as somebody has them.
-    known: Mutex<HashMap<u64, Known>>,
+    known: Mutex<HashMap<Labels, Known>>,
 }
 
 /// Labels as they are sent; without any, rules have dropped the series.
-#[derive(Clone)]
-enum Known {
-    Dropped,
-    Sent(Weak<SentSeries>),
-}
+type Known = Option<Arc<SentSeries>>;
 
 impl Direct {
     /// Starts the senders of all receivers. Once `stop` fires and nobody appends any more, call [`Self::close`]: what waits
@@ -120,11 +116,12 @@ impl Appender for Direct {
         decoder: &dyn SeriesDecoder,
     ) -> Result<AppendReport, AppendError> {
         let mut report = AppendReport::default();
-        for one in batch {
-            let labels = decoder.decode(one.labels);
-            let labels = labels.map_err(|error| AppendError::Invalid(error.to_string()))?;
+        // All of it or nothing: who hears that it failed must not find half of it sent.
+        let labels: Result<Vec<Labels>, _> = batch.iter().map(|one| decoder.decode(one.labels)).collect();
+        let labels = labels.map_err(|error| AppendError::Invalid(error.to_string()))?;
+        for (one, labels) in batch.iter().zip(&labels) {
             report.appended += one.samples.len() + one.histograms.len();
-            self.remotes.iter().for_each(|queues| queues.push(&labels, one));
+            self.remotes.iter().for_each(|queues| queues.push(labels, one));
         }
         Ok(report)
     }
@@ -165,30 +162,22 @@ impl Queues {
 
     /// The series as it is sent; `None` if rules drop it.
     fn series(&self, labels: &Labels) -> Option<Arc<SentSeries>> {
-        let hash = hash_of(labels);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        match known.get(&hash) {
-            Some(Known::Dropped) => return None,
-            Some(Known::Sent(series)) => {
-                if let Some(series) = series.upgrade() {
-                    return Some(series);
-                }
-            }
-            None => {}
+        if let Some(series) = known.get(labels) {
+            return series.clone();
         }
         if known.len() >= KNOWN_MAX {
-            known.retain(|_, one| matches!(one, Known::Sent(series) if series.strong_count() > 0));
+            known.clear();
         }
         let sent = self.remote.sent_labels(labels);
         let series = sent.map(|labels| Arc::new(SentSeries { hash: hash_of(&labels), labels }));
-        let one = series.as_ref().map_or(Known::Dropped, |series| Known::Sent(Arc::downgrade(series)));
-        known.insert(hash, one);
+        known.insert(labels.clone(), series.clone());
         series
     }
 }
 
-/// Series of which it is known how they are sent; beyond it those of which nothing waits are forgotten.
-const KNOWN_MAX: usize = 1_000_000;
+/// Series of which it is known how they are sent; with more, all are forgotten, and what goes on is known again soon.
+const KNOWN_MAX: usize = 300_000;
 
 #[cfg(test)]
 mod tests {

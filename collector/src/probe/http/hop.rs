@@ -90,8 +90,10 @@ impl Hop {
             method if keeps || *method == Method::HEAD => method.clone(),
             _ => Method::GET,
         };
-        let is_relative = Url::parse(location).is_err();
         let is_same = |other: &Url| other.host() == url.host();
+        // `//host/` is no whole URL either, and names another server.
+        let is_there = is_same(&self.url) && self.url.port_or_known_default() == url.port_or_known_default();
+        let is_relative = is_there && Url::parse(location).is_err();
         Ok(Self {
             method,
             body: if keeps { self.body.clone() } else { Bytes::new() },
@@ -143,12 +145,14 @@ impl Hop {
         since: &mut Instant,
     ) -> Result<Option<IpAddr>, String> {
         let is_known = self.address.is_some() || module.proxy.as_ref().is_some_and(|proxy| proxy.resolves);
-        if is_known {
+        let host = bare(self.url.host_str().unwrap_or_default());
+        let is_redirected = self.url != self.first && host.parse::<IpAddr>().is_ok();
+        if is_known && (self.address.is_some() || !is_redirected) {
             return Ok(self.address);
         }
         // Where a redirect leads is not for the target to choose freely.
         let is_guarded = std::mem::replace(&mut run.is_guarded, true);
-        let found = run.addresses(bare(self.url.host_str().unwrap_or_default())).await;
+        let found = run.addresses(host).await;
         run.is_guarded = is_guarded;
         run.phase("resolve", lap(since));
         let found = found?;
@@ -443,6 +447,32 @@ fn is_below(host: &str, domain: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_redirect_stays_at_the_address_only_where_it_names_no_other_server() {
+        let url = Url::parse("http://a.example:81/x").unwrap();
+        let hop = Hop {
+            first: url.clone(),
+            url,
+            method: Method::GET,
+            body: Bytes::new(),
+            host: Some("virtual".to_owned()),
+            address: Some(IpAddr::from([127, 0, 0, 1])),
+            is_first_host: true,
+        };
+        for (location, stays) in [
+            ("/y", true),
+            ("y?z", true),
+            ("//a.example:81/y", true),
+            ("//a.example/y", false),
+            ("//b.example:81/y", false),
+            ("http://a.example:81/y", false),
+        ] {
+            let next = hop.next(StatusCode::FOUND, location).unwrap();
+            assert_eq!((next.address.is_some(), next.host.is_some()), (stays, stays), "{location}");
+        }
+        assert!(hop.next(StatusCode::FOUND, "file:///etc/passwd").is_err());
+    }
 
     #[test]
     fn cookies_go_to_whoever_gave_them() {
