@@ -89,7 +89,7 @@ fn main() {
     runtime.block_on(async {
         let appender: Arc<dyn Appender> = Arc::clone(&store) as Arc<dyn Appender>;
         let clock: Arc<dyn Clock> = Arc::new(Machine);
-        scraper.start(&appender, &clock, &Telemetry::default(), Share::All, (&tasks, &stop));
+        scraper.start(&appender, &clock, &Telemetry::default(), Share::All, &Arc::default(), (&tasks, &stop));
         let reached = async |wanted: u64| {
             while count.load(Ordering::Relaxed) < wanted {
                 tokio::time::sleep(Duration::from_millis(5)).await;

@@ -9,6 +9,7 @@
 //! the store's log ─► remote_write ─► other servers
 //! ```
 
+pub mod bounds;
 pub mod completeness;
 pub mod discovery;
 pub mod exposition;

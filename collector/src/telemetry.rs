@@ -58,6 +58,10 @@ pub struct Telemetry {
     pub deleted_open_bytes: Gauge,
     /// Log files open.
     pub files_open: Gauge,
+    /// Turns of files that had to wait for a processor.
+    pub turns_put_off: Counter,
+    /// Directories of which the kernel tells.
+    pub dirs_watched: Gauge,
     /// What is read from Kubernetes.
     pub kubernetes: KubernetesTelemetry,
     /// What is counted of journals, in entries.
@@ -181,6 +185,10 @@ impl Telemetry {
         let deleted = new.deleted_open_bytes.clone();
         r.register("log_deleted_open_bytes", "Bytes of deleted files kept open", deleted);
         r.register("log_files_open", "Log files open", new.files_open.clone());
+        let help = "Turns of log files put off because of collector.cpu";
+        r.register("log_turns_put_off", help, new.turns_put_off.clone());
+        let help = "Directories of logs that inotify watches; the others are looked at each second";
+        r.register("log_directories_watched", help, new.dirs_watched.clone());
         r.register("log_pushes_retried", "Pushes tried again", new.pushes_retried.clone());
         r.register("log_lines_sent", "Lines that a store of others took", new.lines_sent.clone());
         let help = "Lines that a store of others refused for good";

@@ -1,6 +1,7 @@
 //! The configuration file: Binnacle's own, or a plain `prometheus.yml`. They are one schema: ours adds
-//! `kubernetes`, `log_metric_files`, `logs`, `probes`, `send`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
+//! `collector`, `kubernetes`, `log_metric_files`, `logs`, `probes`, `send`, `slo_files`, `store` and `storage.logs` to Prometheus's keys.
 
+mod collector;
 mod kubernetes;
 mod log_metrics;
 mod logs;
@@ -31,6 +32,7 @@ use binnacle_store::{LogOptions, MetricOptions, ShortRetention};
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
+use collector::{CollectorConfig, RawCollector};
 use kubernetes::RawKubernetes;
 pub(crate) use kubernetes::{KubernetesConfig, ShareMode};
 use log_metrics::read_log_metrics;
@@ -70,6 +72,8 @@ struct RawConfig {
     #[serde(deserialize_with = "null_is_default")]
     store: RawStore,
     kubernetes: Option<RawKubernetes>,
+    #[serde(deserialize_with = "null_is_default")]
+    collector: RawCollector,
     send: Option<RawSend>,
     alerting: Option<IgnoredAny>,
     remote_write: Option<Vec<RawRemoteWrite>>,
@@ -161,6 +165,8 @@ pub(crate) struct Config {
     pub(crate) external_labels: Labels,
     /// Files of logs.
     pub(crate) tails: Vec<TailConfig>,
+    /// What reading and scraping may take of the machine.
+    pub(crate) collector: CollectorConfig,
     pub(crate) metric_retention: Option<Duration>,
     /// Of all blocks of metrics.
     pub(crate) metric_retention_bytes: Option<u64>,
@@ -247,6 +253,7 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
     for (at, tail) in raw.logs.into_iter().enumerate() {
         config.tails.push(tail.check(&format!("{file}: logs[{at}]"), dir)?);
     }
+    config.collector = raw.collector.check(file)?;
     kubernetes::read_kubernetes(file, dir, raw.kubernetes, &raw.global, &mut config)?;
     let (print, probes) = (scrapes::print_of(text, "global"), config.probes.clone());
     config.defaults = Defaults { global: Arc::new(raw.global), print, probes };

@@ -58,13 +58,14 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
         config.targets.extend(own(SELF_INTERVAL, &own_url, &registry));
     }
     let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
-    scraper.start(&outlets.appender, &clock, &telemetry, share, (&producers, &stop));
+    let bounds = config.collector.bounds(true);
+    scraper.start(&outlets.appender, &clock, &telemetry, share, &bounds, (&producers, &stop));
     super::kubernetes::follow_monitors(monitors, &scraper, (&producers, &stop));
     let tails = match args.file {
         Some(pattern) => vec![TailConfig::of(Input::Files { pattern, service: args.service })],
         None => std::mem::take(&mut config.tails),
     };
-    let node = Node { name: node, state_dir: args.state.clone(), pods };
+    let node = Node::of(&config, &args.state, pods, bounds);
     let tailers = Tailers::start(tails, &node, &outlets.sink, &clock, &telemetry)?;
     let endpoint = Endpoint::new(config.probes.take(), telemetry.clone());
     let reloader = Reloader::of_collect(args.config.clone(), &config, (&scraper, &endpoint, monitored));

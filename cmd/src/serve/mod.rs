@@ -15,6 +15,7 @@ use axum::Router;
 use binnacle_alerting::notify::{AlertSink, Dispatcher, Sender, SentAlert};
 use binnacle_alerting::rules::{Evaluator, Settings};
 use binnacle_alerting::{AlertDb, http as alert_http};
+use binnacle_collector::bounds::Bounds;
 use binnacle_collector::http::probe_router;
 use binnacle_collector::intake::{self, Intake, Stores, SyslogListeners, grpc_router};
 use binnacle_collector::kubernetes::Share;
@@ -40,7 +41,7 @@ pub(crate) use self::collect::collect;
 use self::kubernetes::Cluster;
 use self::own_routes::own_routes;
 use self::reload::Reloader;
-use self::tailers::Tailers;
+use self::tailers::{Node, Tailers};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, ShareMode};
 use crate::notifications::Notifications;
@@ -86,15 +87,17 @@ pub(crate) fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build().context("cannot start")
 }
 
-/// What `--enable-feature` switches on. A name that nobody knows is no reason not to start.
-fn features(names: &[String]) -> Features {
+/// What `--enable-feature` switches on, and whether rules use nothing else. A name that nobody knows is no reason not to
+/// start.
+fn features(names: &[String], config: &Config) -> anyhow::Result<Features> {
     let mut features = Features::default();
     for name in names {
         if !features.enable(name) {
             tracing::warn!(name, "--enable-feature knows no such name; it changes nothing");
         }
     }
-    features
+    check_rules(config, features)?;
+    Ok(features)
 }
 
 /// Rules may use only what is switched on.
@@ -142,8 +145,7 @@ pub(crate) async fn start(
     let Plan { args, mut config, alertmanager, own_targets } = plan;
     let warnings = config.warnings.iter().chain(alertmanager.iter().flat_map(|config| &config.warnings));
     warnings.for_each(|warning| tracing::warn!("{warning}"));
-    let features = features(&args.enable_feature);
-    check_rules(&config, features)?;
+    let features = features(&args.enable_feature, &config)?;
     let status = Arc::new(status_of(&args, &config, &stop));
     let listener = server::bind(args.listen).await?;
     let doors = Doors::bind(&args.doors).await?;
@@ -172,7 +174,9 @@ pub(crate) async fn start(
     let evaluating = (&rules, &evaluate);
     let counted = log_metrics::start(&config, &store, &clock, alerting.clone(), evaluating).await?;
     let scraper = scraper_of(&mut config, own_targets.map(|interval| own(interval, &url, &registry)));
-    start_scraper(&scraper, monitors, (&store, &clock), &collector, share.clone(), (&producers, &produce));
+    let bounds = config.collector.bounds(false);
+    let tools = (&store, &clock, &collector);
+    start_scraper(&scraper, monitors, tools, (share.clone(), &bounds), (&producers, &produce));
     let log_store: Arc<dyn LogAppender> = store.clone();
     let endpoint = Endpoint::new(config.probes.take(), collector.clone());
     let reloader = Reloader::of_serve(&args, &config, (&scraper, &endpoint, monitored), &status);
@@ -185,9 +189,10 @@ pub(crate) async fn start(
     let intake = Intake::new(stores_of(&store), Arc::clone(&clock), collector.clone(), config.otlp.clone());
     let sink = LocalSink::new(log_store.clone(), Arc::clone(&clock), intake.reports());
     let sink: Arc<dyn LogSink> = Arc::new(sink);
-    Cluster { config: &config, telemetry: &collector, tasks: &producers, stop: &produce }
-        .read_events(share, Arc::clone(&sink));
-    let tailers = Tailers::of_config(&config, &args.data, &sink, &clock, &collector, pods)?;
+    let cluster = Cluster { config: &config, telemetry: &collector, tasks: &producers, stop: &produce };
+    cluster.read_events(share, Arc::clone(&sink));
+    let node = Node::of(&config, &args.data.join("collector"), pods, bounds);
+    let tailers = Tailers::start(config.tails.clone(), &node, &sink, &clock, &collector)?;
     doors.syslog.start(&log_store, &clock, &collector, &producers, &produce);
     start_grpc(doors.grpc, &intake, &producers, &produce);
     let router = Router::new()
@@ -206,11 +211,15 @@ pub(crate) async fn start(
 
     produce.cancel();
     finish(&producers, tailers, &store).await?;
-    evaluate.cancel();
-    rules.close();
-    rules.wait().await;
+    end(&rules, &evaluate).await;
     remotes.stop().await;
     close(maintenance, store).await
+}
+
+async fn end(tasks: &TaskTracker, stop: &CancellationToken) {
+    stop.cancel();
+    tasks.close();
+    tasks.wait().await;
 }
 
 /// Of what the file names, and of `own` targets.
@@ -223,13 +232,12 @@ fn scraper_of(config: &mut Config, own: Option<impl IntoIterator<Item = Target>>
 fn start_scraper(
     scraper: &Arc<Scraper>,
     monitors: Option<Monitors>,
-    (store, clock): (&Arc<Store>, &Arc<dyn Clock>),
-    telemetry: &binnacle_collector::Telemetry,
-    share: Share,
+    (store, clock, telemetry): (&Arc<Store>, &Arc<dyn Clock>, &binnacle_collector::Telemetry),
+    (share, bounds): (Share, &Arc<Bounds>),
     running: (&TaskTracker, &CancellationToken),
 ) {
     let appender: Arc<dyn Appender> = store.clone();
-    scraper.start(&appender, clock, telemetry, share, running);
+    scraper.start(&appender, clock, telemetry, share, bounds, running);
     kubernetes::follow_monitors(monitors, scraper, running);
 }
 

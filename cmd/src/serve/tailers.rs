@@ -1,11 +1,13 @@
 //! Threads that read files of logs.
 
+use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use anyhow::Context;
+use binnacle_collector::bounds::Bounds;
 use binnacle_collector::tail::edge::PodRules;
 use binnacle_collector::tail::{LogSink, Options as TailOptions, Tailer};
 use binnacle_model::time::Clock;
@@ -20,6 +22,21 @@ pub(super) struct Node {
     pub(super) state_dir: PathBuf,
     /// What annotations of pods say.
     pub(super) pods: Option<Arc<PodRules>>,
+    /// What all of it may take.
+    pub(super) bounds: Arc<Bounds>,
+}
+
+impl Node {
+    /// The node that the file names, or this machine.
+    pub(super) fn of(
+        config: &Config,
+        state_dir: &Path,
+        pods: Option<Arc<PodRules>>,
+        bounds: Arc<Bounds>,
+    ) -> Self {
+        let name = config.node.clone().unwrap_or_else(hostname);
+        Self { name, state_dir: state_dir.to_path_buf(), pods, bounds }
+    }
 }
 
 /// Threads that tail.
@@ -29,20 +46,6 @@ pub(super) struct Tailers {
 }
 
 impl Tailers {
-    /// Of containers' logs that the file names; their checkpoints lie beside the data.
-    pub(super) fn of_config(
-        config: &Config,
-        data: &Path,
-        sink: &Arc<dyn LogSink>,
-        clock: &Arc<dyn Clock>,
-        telemetry: &binnacle_collector::Telemetry,
-        pods: Option<Arc<PodRules>>,
-    ) -> anyhow::Result<Self> {
-        let node = config.node.clone().unwrap_or_else(hostname);
-        let node = Node { name: node, state_dir: data.join("collector"), pods };
-        Self::start(config.tails.clone(), &node, sink, clock, telemetry)
-    }
-
     pub(super) fn start(
         tails: Vec<TailConfig>,
         node: &Node,
@@ -52,13 +55,29 @@ impl Tailers {
     ) -> anyhow::Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let mut threads = Vec::new();
+        let pack_bytes = node.bounds.pack_bytes(tails.len());
+        let mut names = HashSet::new();
         for (number, tail) in tails.into_iter().enumerate() {
-            let state_dir: PathBuf = node.state_dir.join(number.to_string());
             let TailConfig { input, multiline, zone_seconds, edge, spool } = tail;
-            let (number, pods) = (number as u32, node.pods.clone());
-            let node = node.name.clone();
-            let options =
-                TailOptions { input, node, number, state_dir, spool, multiline, zone_seconds, edge, pods };
+            // It is the same wherever the input stands in the configuration.
+            let mut name = input.dir_name();
+            while !names.insert(name.clone()) {
+                name.push_str("-again");
+            }
+            let state_dir = node.state_dir.join(name);
+            let options = TailOptions {
+                input,
+                node: node.name.clone(),
+                number: number as u32,
+                state_dir,
+                pack_bytes,
+                cpu: node.bounds.cpu.clone(),
+                spool,
+                multiline,
+                zone_seconds,
+                edge,
+                pods: node.pods.clone(),
+            };
             let thread_name = format!("tail-{number}");
             let tailer = Tailer::new(options, Arc::clone(sink), Arc::clone(clock), telemetry.clone());
             let tailer = tailer.context("cannot start a thread")?;

@@ -6,8 +6,9 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Response, StatusCode, Url};
 
 use super::protocol::{Media, media};
+use super::run::Tools;
 use super::target::{PageSource, Target};
-use crate::Telemetry;
+use crate::bounds::{Bounds, Held};
 use crate::exposition::Format;
 use crate::outgoing::{chain, is_guarded};
 
@@ -24,6 +25,8 @@ pub(super) struct Page {
     pub(super) bytes: Vec<u8>,
     /// An empty page needs no type.
     pub(super) media: Result<Media, String>,
+    /// Its place within the bounds of memory.
+    _held: Held,
 }
 
 /// Why there is no page.
@@ -45,18 +48,20 @@ impl From<String> for FetchError {
 pub(super) async fn fetch(
     target: &Target,
     expected_bytes: usize,
-    telemetry: &Telemetry,
+    tools: &Tools,
+    held: Held,
 ) -> Result<Page, FetchError> {
     match &target.source {
         PageSource::Http(url) => {
-            let fetched = tokio::time::timeout(target.timeout, by_http(target, url, expected_bytes)).await;
+            let page = by_http(target, url, expected_bytes, (&tools.bounds, held));
+            let fetched = tokio::time::timeout(target.timeout, page).await;
             fetched.unwrap_or_else(|_| Err("context deadline exceeded".to_owned().into()))
         }
         PageSource::Probe(probe) => {
             // Its time is a little shorter than ours.
             let (page, success) = probe.page(target.timeout).await?;
-            telemetry.probed(success);
-            Ok(Page { bytes: page.into_bytes(), media: Ok(Media::Text(Format::Text)) })
+            tools.telemetry.probed(success);
+            Ok(Page { bytes: page.into_bytes(), media: Ok(Media::Text(Format::Text)), _held: held })
         }
         PageSource::Local(_, page) => {
             let page = Arc::clone(page);
@@ -64,12 +69,17 @@ pub(super) async fn fetch(
             let bytes = made.map_err(|error| error.to_string())??.into_bytes();
             let is_open = bytes.ends_with(b"# EOF\n");
             let format = if is_open { Format::OpenMetrics } else { Format::Text };
-            Ok(Page { bytes, media: Ok(Media::Text(format)) })
+            Ok(Page { bytes, media: Ok(Media::Text(format)), _held: held })
         }
     }
 }
 
-async fn by_http(target: &Target, url: &Url, expected_bytes: usize) -> Result<Page, FetchError> {
+async fn by_http(
+    target: &Target,
+    url: &Url,
+    expected_bytes: usize,
+    (bounds, mut held): (&Bounds, Held),
+) -> Result<Page, FetchError> {
     let pool = &target.pool;
     let mut response = respond(target, url).await?;
     if response.status() != StatusCode::OK {
@@ -78,21 +88,24 @@ async fn by_http(target: &Target, url: &Url, expected_bytes: usize) -> Result<Pa
     let content_type = response.headers().get(CONTENT_TYPE);
     let content_type = content_type.and_then(|value| value.to_str().ok()).unwrap_or_default().to_owned();
     let media = media(&content_type, pool.fallback);
-    let max_bytes = pool.limits.body_bytes;
+    let max_bytes = pool.limits.body_bytes.min(bounds.page_bytes());
     let mut line_start = 0;
     let mut bytes = Vec::with_capacity(expected_bytes.min(max_bytes));
     while let Some(chunk) = response.chunk().await.map_err(chain)? {
         if bytes.len() + chunk.len() > max_bytes {
-            let reason = format!("body size limit exceeded: more than {max_bytes} bytes");
+            let of_memory =
+                if max_bytes < pool.limits.body_bytes { ", a half of collector.memory" } else { "" };
+            let reason = format!("body size limit exceeded: more than {max_bytes} bytes{of_memory}");
             return Err(FetchError { reason, is_too_long: true });
         }
         line_start = memchr::memrchr(b'\n', &chunk).map_or(line_start, |at| bytes.len() + at + 1);
+        bounds.pages.grow(&mut held, bytes.len() + chunk.len()).await;
         bytes.extend_from_slice(&chunk);
         if bytes.len() - line_start > LINE_MAX_BYTES && media != Ok(Media::Protobuf) {
             return Err(format!("a line has more than {LINE_MAX_BYTES} bytes").into());
         }
     }
-    Ok(Page { bytes, media })
+    Ok(Page { bytes, media, _held: held })
 }
 
 /// Follows redirects by hand: a host that was not configured is reached only where it is no link-local or metadata

@@ -49,6 +49,7 @@ use run::Tools;
 pub use target::{Described, Health, PageSource, Target, TargetStatus};
 
 use crate::Telemetry;
+use crate::bounds::Bounds;
 use crate::discovery::Context;
 use crate::kubernetes::Share;
 
@@ -104,7 +105,7 @@ impl Scraper {
         pools
     }
 
-    /// Starts discovery and a loop per target that `share` gives this agent on `tasks`; each ends after its scrape under way
+    /// Starts discovery and a loop per target that `share` gives this agent on `tasks`, within `bounds`; each ends after its scrape under way
     /// once `stop` fires.
     pub fn start(
         &self,
@@ -112,6 +113,7 @@ impl Scraper {
         clock: &Arc<dyn Clock>,
         telemetry: &Telemetry,
         share: Share,
+        bounds: &Arc<Bounds>,
         (tasks, stop): (&TaskTracker, &CancellationToken),
     ) {
         let context = Context { share, kubernetes: telemetry.kubernetes.clone() };
@@ -120,6 +122,7 @@ impl Scraper {
             clock: Arc::clone(clock),
             telemetry: telemetry.clone(),
             descriptions: Arc::default(),
+            bounds: Arc::clone(bounds),
         };
         let engine = Engine { tools, context, tasks: tasks.clone(), stop: stop.clone() };
         self.fixed.iter().for_each(|target| engine.start_fixed(target));

@@ -19,6 +19,7 @@ use super::life::{Life, Next};
 use super::page::{Description, Reader, Rows, describe};
 use super::target::{Described, Health, Target};
 use crate::Telemetry;
+use crate::bounds::{Bounds, Held, charged};
 
 /// A moment this near to the schedule is the schedule's: samples at even distances pack better. As in Prometheus.
 const TOLERANCE: Duration = Duration::from_millis(2);
@@ -50,6 +51,7 @@ pub(super) struct Tools {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) telemetry: Telemetry,
     pub(super) descriptions: Arc<Descriptions>,
+    pub(super) bounds: Arc<Bounds>,
 }
 
 /// What is known of a target's series; it survives a reload that leaves the meaning of its page as it is.
@@ -156,20 +158,39 @@ impl Run {
         if late <= tolerance { Timestamp(now.0 - late) } else { now }
     }
 
+    /// The room that the next page needs, or why it is not asked for.
+    async fn room(&self, memory: &Memory) -> Result<Held, FetchError> {
+        if let Some(reason) = self.target.pool.forced() {
+            return Err(reason.into());
+        }
+        let bounds = &self.tools.bounds;
+        if memory.known.len() == 0
+            && let Some(reason) = bounds.refusal()
+        {
+            return Err(reason.into());
+        }
+        let held = time::timeout(self.target.timeout, bounds.pages.hold(memory.page_bytes)).await;
+        held.map_err(|_| {
+            "no room for its page: collector.memory is too small for what is scraped".to_owned().into()
+        })
+    }
+
     pub(super) async fn scrape_once(&mut self) {
-        let began = self.moment();
         let Some(memory) = self.memory.take() else { return };
+        let room = self.room(&memory).await;
+        let began = self.moment();
         let started = Instant::now();
-        let page = match self.target.pool.forced() {
-            Some(reason) => Err(reason.into()),
-            None => fetch(&self.target, memory.page_bytes, &self.tools.telemetry).await,
+        let page = match room {
+            Err(error) => Err(error),
+            Ok(held) => fetch(&self.target, memory.page_bytes, &self.tools, held).await,
         };
         let scrape = Scrape { began, duration: started.elapsed(), page };
         let duration = scrape.duration;
         let (target, tools) = (Arc::clone(&self.target), self.tools.clone());
         let taken = tokio::task::spawn_blocking(move || {
             let mut memory = memory;
-            let outcome = memory.take(&target, &tools, &scrape);
+            let take = || memory.take(&target, &tools, &scrape);
+            let outcome = charged(tools.bounds.cpu.as_deref(), take);
             (memory, outcome)
         });
         let outcome = match taken.await {

@@ -68,6 +68,7 @@ fn run_all(pages: &'static [&'static str], honor_labels: bool, rules: &str) -> (
         clock,
         telemetry: Telemetry::default(),
         descriptions: Arc::default(),
+        bounds: Arc::default(),
     };
     let mut run = Run::new(target.clone(), tools, None);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -1,7 +1,7 @@
 //! Tailing: every line of every log file, once, with its place.
 //!
 //! ```text
-//! listing   directories ─► origins: the files of a container, rotated ones first
+//! listing   directories ─► origins: the files of a container, rotated ones first (hints: when to look sooner)
 //!              │ identity  how a file begins: it keeps its name in the store when it is renamed or compressed
 //! origin    the oldest file of which not all was given out
 //!              │ source    bytes, unpacked where they are compressed; or entries of a journal
@@ -29,6 +29,7 @@ mod docker;
 pub mod edge;
 mod entries;
 mod file;
+mod hints;
 mod identity;
 mod listing;
 pub mod multiline;
@@ -43,6 +44,7 @@ mod tailer;
 
 use std::path::PathBuf;
 
+use crate::bounds::CpuShare;
 pub use crate::journal::Units;
 pub use listing::Input;
 pub(crate) use listing::{app_of, fits};
@@ -61,6 +63,10 @@ pub struct Options {
     pub number: u32,
     /// Directory for checkpoint and spool.
     pub state_dir: PathBuf,
+    /// Bytes of lines that are sent at once.
+    pub pack_bytes: usize,
+    /// What all that is read may take of the processors.
+    pub cpu: Option<std::sync::Arc<CpuShare>>,
     /// What is kept of files that are deleted while the store is away.
     pub spool: SpoolLimits,
     /// Which lines belong together.

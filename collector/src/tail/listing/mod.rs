@@ -11,6 +11,7 @@ use std::time::{Duration, SystemTime};
 
 use binnacle_model::push::Pair;
 use binnacle_model::storage::POD_UID;
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::file::Kind;
 use super::identity::Inode;
@@ -49,6 +50,33 @@ pub enum Input {
         units: Units,
     },
 }
+
+impl Input {
+    /// Names the directory of its checkpoint: `containers-var-log-containers-1c2f09a85de1043b`.
+    pub fn dir_name(&self) -> String {
+        let name = self.name();
+        let words = name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+        let mut readable = words.collect::<Vec<_>>().join("-");
+        readable.truncate(NAME_MAX_BYTES);
+        format!("{readable}-{:016x}", xxh3_64(name.as_bytes()))
+    }
+
+    /// What it is and where, however it is tailed.
+    fn name(&self) -> String {
+        match self {
+            Self::Containers(dir) => format!("containers {}", dir.display()),
+            Self::Files { pattern, .. } => format!("files {}", pattern.display()),
+            Self::Node { dir, .. } => format!("node {}", dir.display()),
+            Self::Journal { dirs, .. } => {
+                let dirs: Vec<String> = dirs.iter().map(|dir| dir.display().to_string()).collect();
+                format!("journal {}", dirs.join(" "))
+            }
+        }
+    }
+}
+
+/// The longest part of an input's name that can be read in that of its directory.
+const NAME_MAX_BYTES: usize = 60;
 
 /// A directory is listed again if it changed so shortly before: clocks of file systems are coarse.
 const SAME_MOMENT: Duration = Duration::from_secs(2);
@@ -158,6 +186,16 @@ impl Scanner {
         let gone: Vec<PathBuf> = self.origins.keys().filter(|dir| !there.contains(*dir)).cloned().collect();
         scan.gone.extend(gone.iter().filter_map(|dir| self.origins.remove(dir)).flatten());
         scan
+    }
+
+    /// The directories that the last look found.
+    pub(super) fn dirs(&self) -> impl Iterator<Item = &Path> {
+        self.dirs.keys().map(PathBuf::as_path)
+    }
+
+    /// Names of the origins whose files are in a directory.
+    pub(super) fn origins_in(&self, dir: &Path) -> impl Iterator<Item = &String> {
+        self.origins.get(dir).into_iter().flatten()
     }
 
     /// Whether the last look listed the directory of an origin, rather than trust that nothing changed.

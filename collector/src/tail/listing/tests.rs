@@ -41,3 +41,13 @@ fn patterns_fit() {
         assert_eq!(rotated_name("*.log", name), some(base, rest), "{name}");
     }
 }
+
+#[test]
+fn a_checkpoint_lies_where_its_input_says() {
+    let files = |pattern: &str| Input::Files { pattern: pattern.into(), service: "s".into() }.dir_name();
+    let containers = Input::Containers("/var/log/containers".into()).dir_name();
+    assert!(containers.starts_with("containers-var-log-containers-"), "{containers}");
+    assert_ne!(files("/a/b"), files("/a-b"));
+    assert_eq!(files("/a/b"), files("/a/b"));
+    assert!(files(&"/é/x".repeat(500)).len() < 80);
+}

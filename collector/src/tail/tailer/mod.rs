@@ -1,5 +1,6 @@
 //! The loop.
 
+mod hinted;
 mod packing;
 mod reporting;
 mod vanished;
@@ -16,7 +17,8 @@ use binnacle_model::time::Clock;
 use super::checkpoint::{Checkpoint, Checkpoints};
 use super::edge::Edge;
 use super::entries::Entries;
-use super::file::{Kind, Phase, ReadError};
+use super::file::{Kind, LogFile, Phase, ReadError};
+use super::hints::Hints;
 use super::identity::Inode;
 use super::listing::{Listing, Scanner};
 use super::origin::Origin;
@@ -26,11 +28,16 @@ use super::sender::{Answer, LogSink, Sender};
 use super::spool::Spool;
 use super::{Input, Options};
 use crate::Telemetry;
+use crate::bounds::charged;
 use reporting::{Shown, show};
 
 /// Between two looks at the directories; longer if a look takes long, never longer than [`SCAN_MAX`].
 const SCAN_MIN: Duration = Duration::from_millis(250);
 const SCAN_MAX: Duration = Duration::from_secs(1);
+
+/// Of its time a look takes no more than one part in so many; if the kernel hints at a change, one in so many.
+const SCAN_REST: u32 = 20;
+const HINTED_REST: u32 = 8;
 
 /// Between two looks at files that are being written to.
 const POLL: Duration = Duration::from_millis(50);
@@ -50,8 +57,8 @@ const FIND_LOST_AFTER: Duration = Duration::from_secs(if cfg!(test) { 0 } else {
 /// The store is told this often how much stands in files.
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
-/// Bytes of a pack; files take turns, so that a large one does not keep the others waiting (L15).
-const PACK_BYTES: usize = 4 * 1024 * 1024;
+/// However little of the processors there is, files have a turn after this.
+const TURN_AT_LEAST: Duration = Duration::from_secs(1);
 
 /// Open files that nothing is read of.
 const IDLE_OPEN_MAX: usize = 256;
@@ -71,6 +78,7 @@ pub struct Tailer {
     /// Whether the store says how far it has files; otherwise the checkpoint does.
     keeps_marks: bool,
     scanner: Scanner,
+    hints: Hints,
     checkpoints: Checkpoints,
     spool: Spool,
     /// In the order in which they have their turns.
@@ -115,6 +123,7 @@ impl Tailer {
             keeps_marks: sink.keeps_marks(),
             sender: Sender::start(sink, telemetry.clone())?,
             scanner: Scanner::new(options.input.clone(), &options.node),
+            hints: Hints::new(),
             checkpoints: Checkpoints::open(&options.state_dir),
             spool: Spool::open(options.state_dir.join("spool"), options.spool),
             started: clock.now_ns(),
@@ -145,6 +154,7 @@ impl Tailer {
     /// Tails until `stop` is set. What was read is acknowledged or read again next time.
     pub fn run(mut self, stop: &AtomicBool) {
         let (mut saved, mut scan_at, mut poll_at) = (Instant::now(), Instant::now(), Instant::now());
+        let (mut hinted_at, mut filled) = (scan_at, scan_at);
         let mut report_at = Instant::now() + SCAN_MAX;
         let lost_at = Instant::now() + FIND_LOST_AFTER;
         let mut has_found_lost = false;
@@ -161,14 +171,19 @@ impl Tailer {
                     self.sender.report(report);
                     report_at = now + REPORT_EVERY;
                 }
-                scan_at = now + (now.elapsed() * 20).clamp(SCAN_MIN, SCAN_MAX);
+                let took = now.elapsed();
+                scan_at = now + (took * SCAN_REST).clamp(SCAN_MIN, SCAN_MAX);
+                hinted_at = now + (took * HINTED_REST).clamp(POLL, SCAN_MAX);
             }
             if now >= poll_at {
+                if self.heed() {
+                    scan_at = scan_at.min(hinted_at);
+                }
                 self.poll();
                 poll_at = now + POLL;
             }
             self.ask();
-            let has_more = self.fill();
+            let has_more = self.fill_within_bounds(&mut filled);
             self.send();
             if saved.elapsed() >= checkpoint_every {
                 self.save();
@@ -247,6 +262,7 @@ impl Tailer {
             self.give_up_spooled(&path);
         }
         self.close_idle();
+        self.listen(now);
         self.measure(now);
     }
 
@@ -341,8 +357,7 @@ impl Tailer {
         let now = self.clock.now_ns();
         for origin in self.origins.values_mut() {
             for file in &mut origin.files {
-                let is_hot = now.0.saturating_sub(file.last_read.0) < IDLE_NS;
-                if is_hot
+                if is_hot(file, now)
                     && !file.is_compressed()
                     && let Some(Ok((size, _))) = file.source.as_mut().map(super::source::Source::size)
                 {
@@ -373,16 +388,27 @@ impl Tailer {
         }
     }
 
+    /// Fills the pack, unless others took more of the processors than there is for all.
+    fn fill_within_bounds(&mut self, filled: &mut Instant) -> bool {
+        let Some(cpu) = self.options.cpu.clone() else { return self.fill() };
+        if !cpu.pause().is_zero() && filled.elapsed() < TURN_AT_LEAST {
+            self.telemetry.turns_put_off.inc();
+            return false;
+        }
+        *filled = Instant::now();
+        charged(Some(&cpu), || self.fill())
+    }
+
     /// Reads until the pack is full or nothing is left. Answers whether there may be more to read at once.
     pub(super) fn fill(&mut self) -> bool {
         let mut has_more = true;
-        while has_more && self.pack.wire.len() < PACK_BYTES {
+        while has_more && self.pack.wire.len() < self.options.pack_bytes {
             has_more = false;
             let after: Vec<u64> = self.origins.range(self.turn + 1..).map(|(number, _)| *number).collect();
             let before = self.origins.range(..=self.turn).map(|(number, _)| *number);
             for number in after.into_iter().chain(before).collect::<Vec<_>>() {
                 has_more |= self.read(number);
-                if self.pack.wire.len() >= PACK_BYTES {
+                if self.pack.wire.len() >= self.options.pack_bytes {
                     self.turn = number;
                     return true;
                 }
@@ -456,7 +482,9 @@ impl Tailer {
     /// Gives the pack on, if there is one and room for it.
     pub(super) fn send(&mut self) {
         // While one is on its way, this one may still grow.
-        if self.pack.is_empty() || (self.sender.under_way > 1 && self.pack.wire.len() < PACK_BYTES) {
+        if self.pack.is_empty()
+            || (self.sender.under_way > 1 && self.pack.wire.len() < self.options.pack_bytes)
+        {
             return;
         }
         let next = self.spare.pop().unwrap_or_default();
@@ -540,6 +568,11 @@ impl Tailer {
             }
         }
     }
+}
+
+/// Whether it was read so shortly before that its size is looked at often.
+fn is_hot(file: &LogFile, now: LogTime) -> bool {
+    now.0.saturating_sub(file.last_read.0) < IDLE_NS
 }
 
 #[cfg(test)]

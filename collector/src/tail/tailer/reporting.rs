@@ -90,6 +90,7 @@ pub(super) struct Shown {
     deleted: u64,
     spooled: u64,
     pub(super) files_open: u64,
+    pub(super) dirs_watched: u64,
 }
 
 /// Makes a shared gauge show `now` where it showed `before` of this tailer. Answers `now`.
