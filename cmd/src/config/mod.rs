@@ -19,6 +19,7 @@ use binnacle_alerting::notify::{AlertmanagerConfig, parse_alertmanager};
 use binnacle_alerting::rules::{RuleGroup, parse_rules};
 use binnacle_alerting::slo::parse_slos;
 use binnacle_collector::foreign::{RawSend, Targets};
+use binnacle_collector::forward::{RawStore, StoreTarget, StoreWay};
 use binnacle_collector::intake::OtlpOptions;
 use binnacle_collector::monitors::Defaults;
 use binnacle_collector::probe::{Probes, RawProbes};
@@ -42,6 +43,7 @@ use tails::RawTail;
 pub(crate) use tails::TailConfig;
 
 use crate::expand::expand;
+use crate::serve::hostname;
 use crate::status::without_secrets;
 
 /// No retention is shorter.
@@ -84,15 +86,6 @@ struct RawConfig {
     #[serde(deserialize_with = "null_is_default")]
     otlp: OtlpOptions,
     runtime: Option<IgnoredAny>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct RawStore {
-    /// Where `collect` sends to.
-    url: Option<String>,
-    /// Label `node` of what it sends. Default: the host's name.
-    node: Option<String>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -188,7 +181,10 @@ pub(crate) struct Config {
     pub(crate) kubernetes: Option<KubernetesConfig>,
     /// What monitors of a cluster go by.
     pub(crate) defaults: Defaults,
-    pub(crate) store_url: Option<String>,
+    /// Where `collect` sends.
+    pub(crate) store: Option<StoreTarget>,
+    /// How the store is reached, wherever it is.
+    pub(crate) store_way: StoreWay,
     pub(crate) node: Option<String>,
     /// Where `collect` sends, beside our own store or without it.
     pub(crate) send: Targets,
@@ -198,6 +194,29 @@ pub(crate) struct Config {
     pub(crate) warnings: Vec<String>,
     /// The file as it may be shown.
     pub(crate) shown: String,
+}
+
+impl Config {
+    /// The name of this node: what the file says, or what `NODE_NAME` has, or the host's.
+    pub(crate) fn node_name(&self) -> String {
+        let said = self.kubernetes.as_ref().and_then(|kubernetes| kubernetes.node.clone());
+        let said = said.or_else(|| self.node.clone()).or_else(|| std::env::var("NODE_NAME").ok());
+        said.filter(|name| !name.is_empty()).unwrap_or_else(hostname)
+    }
+
+    /// Files are known to the store by their node's name. In a pod the host's name is the pod's, which is another one
+    /// after each restart: all files would be new ones.
+    pub(crate) fn check_node_name(&self) -> anyhow::Result<()> {
+        let is_said = self.node.is_some()
+            || self.kubernetes.as_ref().is_some_and(|kubernetes| kubernetes.node.is_some())
+            || std::env::var("NODE_NAME").is_ok_and(|name| !name.is_empty());
+        if !is_said && !self.tails.is_empty() && std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+            bail!(
+                "which node is this? In a pod, say NODE_NAME (valueFrom: fieldRef: fieldPath: spec.nodeName), or store.node in the file"
+            );
+        }
+        Ok(())
+    }
 }
 
 /// Reads rule groups from a file's name and text.
@@ -262,7 +281,9 @@ pub(crate) fn parse(file: &str, text: &str, dir: &Path) -> anyhow::Result<Config
         bail!("{file}: storage.tsdb.retention.time must be 2h at least, the span of one block");
     }
     read_logs(file, dir, raw.storage.logs, &mut config)?;
-    (config.store_url, config.node) = (raw.store.url, raw.store.node);
+    config.node = raw.store.node.clone();
+    (config.store, config.store_way) =
+        raw.store.check(dir).map_err(|reason| anyhow::anyhow!("{file}: {reason}"))?;
     if let Some(send) = raw.send {
         let send = send.check(dir).map_err(|reason| anyhow::anyhow!("{file}: {reason}"))?;
         config.warnings.extend(send.warnings.iter().map(|warning| format!("{file}: {warning}")));
@@ -320,7 +341,8 @@ fn add_remotes(file: &str, all: Vec<RawRemoteWrite>, dir: &Path, config: &mut Co
         if config.remotes.iter().any(|other| other.name() == remote.name()) {
             bail!("{file}: remote_write {:?} is there twice; give each a name of its own", remote.name());
         }
-        config.warnings.extend(warnings.into_iter().map(|warning| format!("{file}: {warning}")));
+        let warnings = warnings.into_iter().chain(remote.unused_of_log());
+        config.warnings.extend(warnings.map(|warning| format!("{file}: {warning}")));
         config.remotes.push(remote);
     }
     Ok(())

@@ -17,7 +17,7 @@ use super::outlets::Outlets;
 use super::own_routes::own_routes;
 use super::reload::Reloader;
 use super::tailers::{Node, Tailers};
-use super::{SELF_INTERVAL, hostname, own, read_selector, register_build, runtime, wait_for_signal};
+use super::{SELF_INTERVAL, own, read_selector, register_build, runtime, wait_for_signal};
 use crate::clock::SystemClock;
 use crate::config::{self, Config, ShareMode, TailConfig};
 use crate::stage::Stage;
@@ -33,6 +33,9 @@ pub(crate) fn collect(args: CollectArgs) -> anyhow::Result<()> {
     if !config.remotes.is_empty() {
         tracing::warn!("remote_write is not used by `collect`; the store that it sends to may have one");
     }
+    if args.file.is_none() {
+        config.check_node_name()?;
+    }
     let runtime = runtime()?;
     runtime.block_on(run_collector(args, config))
 }
@@ -43,6 +46,7 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     let telemetry = binnacle_collector::Telemetry::new(&mut registry);
     register_build(&mut registry);
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let bounds = config.collector.bounds(true);
     let outlets = Outlets::open(&args, &mut config, &clock, &mut registry, &telemetry)?;
     let stop = CancellationToken::new();
     let producers = TaskTracker::new();
@@ -52,13 +56,12 @@ async fn run_collector(args: CollectArgs, mut config: Config) -> anyhow::Result<
     cluster.read_events(share.clone(), Arc::clone(&outlets.sink));
     let (monitors, monitored) = super::kubernetes::monitors(&config, &mut registry);
     let registry = Arc::new(registry);
-    let node = config.node.clone().unwrap_or_else(hostname);
+    let node = config.node_name();
     if args.file.is_none() && outlets.takes_samples {
         let own_url = format!("http://{node}");
         config.targets.extend(own(SELF_INTERVAL, &own_url, &registry));
     }
     let scraper = Scraper::new(std::mem::take(&mut config.targets), std::mem::take(&mut config.pools));
-    let bounds = config.collector.bounds(true);
     scraper.start(&outlets.appender, &clock, &telemetry, share, &bounds, (&producers, &stop));
     super::kubernetes::follow_monitors(monitors, &scraper, (&producers, &stop));
     let tails = match args.file {

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use super::hostname;
-use crate::config::{Config, KubernetesConfig, ShareMode};
+use crate::config::{Config, ShareMode};
 
 /// What the parts that ask need to run.
 #[derive(Clone, Copy)]
@@ -34,7 +34,7 @@ impl Cluster<'_> {
         let rules = Arc::<PodRules>::default();
         let node = NodeWatch {
             access: kubernetes.access.clone(),
-            node: self.node(kubernetes),
+            node: self.config.node_name(),
             sink,
             rules: Arc::clone(&rules),
             telemetry: self.telemetry.kubernetes.clone(),
@@ -46,7 +46,7 @@ impl Cluster<'_> {
     /// Which targets are scraped here; takes part in an election, if that decides.
     pub(super) fn share(&self, default: ShareMode, clock: &Arc<dyn Clock>) -> Share {
         let Some(kubernetes) = &self.config.kubernetes else { return Share::All };
-        let node = self.node(kubernetes);
+        let node = self.config.node_name();
         match kubernetes.share.unwrap_or(default) {
             ShareMode::All => Share::All,
             ShareMode::Node => Share::part(Some(&node), watch::channel(false).1),
@@ -77,11 +77,6 @@ impl Cluster<'_> {
         let (access, telemetry) = (kubernetes.access.clone(), self.telemetry.clone());
         let events = EventWatch { access, share, sink, redactor, telemetry };
         self.tasks.spawn(events.run(self.stop.clone()));
-    }
-
-    fn node(&self, kubernetes: &KubernetesConfig) -> String {
-        let said = kubernetes.node.clone().or_else(|| self.config.node.clone());
-        said.or_else(|| std::env::var("NODE_NAME").ok()).unwrap_or_else(hostname)
     }
 }
 

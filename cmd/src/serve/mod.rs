@@ -66,6 +66,7 @@ pub(crate) fn run(args: ServeArgs) -> anyhow::Result<()> {
         Some(path) => config::load(path)?,
         None => Config::default(),
     };
+    config.check_node_name()?;
     if config.send.logs.is_some() || !config.send.metrics.is_empty() {
         tracing::warn!("send is for `collect` alone; what is stored here is sent on by remote_write");
     }
@@ -474,7 +475,8 @@ fn own(interval: Duration, url: &str, registry: &Arc<Registry>) -> Vec<Target> {
     ]
 }
 
-fn hostname() -> String {
+/// The name of this machine, or of the pod that this runs in.
+pub(crate) fn hostname() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let name = name.trim();
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use anyhow::{Context, bail};
 use binnacle_collector::Telemetry;
 use binnacle_collector::foreign::{LogTarget, Logs, Nowhere};
-use binnacle_collector::forward::RemoteStore;
-use binnacle_collector::remote_write::{Direct, Telemetry as RemoteTelemetry};
+use binnacle_collector::forward::{RemoteStore, StoreTarget};
+use binnacle_collector::remote_write::{Direct, RemoteConfig, Telemetry as RemoteTelemetry};
 use binnacle_collector::tail::LogSink;
 use binnacle_model::storage::{Appender, PodSink};
 use binnacle_model::time::Clock;
@@ -43,13 +43,14 @@ impl Outlets {
         registry: &mut Registry,
         telemetry: &Telemetry,
     ) -> anyhow::Result<Self> {
-        let url = args.store.clone().or_else(|| config.store_url.clone());
-        let own = url.as_deref().map(|url| RemoteStore::new(url, Handle::current()).map(Arc::new));
-        let own = own.transpose().map_err(anyhow::Error::msg)?;
+        let named = args.store.as_deref().map(|url| StoreTarget::at(url, &config.store_way));
+        let store = named.transpose().map_err(anyhow::Error::msg)?.or_else(|| config.store.clone());
+        let own = store.as_ref().map(|store| RemoteStore::new(store, Handle::current()).map(Arc::new));
+        let own = own.transpose().map_err(anyhow::Error::msg).context("store")?;
         let logs = log_target(args)?.or_else(|| config.send.logs.take());
-        let remotes = std::mem::take(&mut config.send.metrics);
+        let mut remotes = std::mem::take(&mut config.send.metrics);
         let has_files = args.file.is_some() || !config.tails.is_empty();
-        let mut shown: Vec<String> = url.into_iter().collect();
+        let mut shown: Vec<String> = store.iter().map(ToString::to_string).collect();
         shown.extend(logs.iter().map(ToString::to_string));
         shown.extend(remotes.iter().map(|remote| format!("remote_write {}", remote.name())));
         if shown.is_empty() {
@@ -72,12 +73,15 @@ impl Outlets {
         };
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let mut direct = None;
+        if let Some(store) = store.as_ref().filter(|_| remotes.is_empty()) {
+            let samples = config.collector.bounds(true).samples();
+            remotes.push(RemoteConfig::of_store(store, samples));
+        }
         let appender: Arc<dyn Appender> = if remotes.is_empty() {
-            match own {
-                Some(own) => own,
-                None if config.pools.is_empty() => Arc::new(Nowhere),
-                None => bail!("where do samples go? {WHERE} send.metrics.remote_write"),
+            if !config.pools.is_empty() {
+                bail!("where do samples go? {WHERE} send.metrics.remote_write");
             }
+            Arc::new(Nowhere)
         } else {
             let telemetry = RemoteTelemetry::new(registry);
             let started = Direct::start(remotes, &config.external_labels, clock, &telemetry, &tasks, &stop)?;
@@ -85,7 +89,7 @@ impl Outlets {
             direct = Some(Arc::clone(&started));
             started
         };
-        let takes_samples = direct.is_some() || args.store.is_some() || config.store_url.is_some();
+        let takes_samples = direct.is_some();
         Ok(Self { appender, sink, pods, takes_samples, shown: shown.join(", "), direct, tasks, stop })
     }
 

@@ -12,7 +12,6 @@ use binnacle_collector::tail::edge::PodRules;
 use binnacle_collector::tail::{LogSink, Options as TailOptions, Tailer};
 use binnacle_model::time::Clock;
 
-use super::hostname;
 use crate::config::{Config, TailConfig};
 
 /// Where files are read.
@@ -34,8 +33,7 @@ impl Node {
         pods: Option<Arc<PodRules>>,
         bounds: Arc<Bounds>,
     ) -> Self {
-        let name = config.node.clone().unwrap_or_else(hostname);
-        Self { name, state_dir: state_dir.to_path_buf(), pods, bounds }
+        Self { name: config.node_name(), state_dir: state_dir.to_path_buf(), pods, bounds }
     }
 }
 

@@ -15,7 +15,11 @@ async fn collect(dir: &Path, config: &str) -> Server {
     std::fs::write(&file, config).unwrap();
     let listen = format!("127.0.0.1:{}", free_port());
     let mut command = binnacle();
-    command.args(["collect", "--listen", &listen, "--config"]).arg(file).arg("--state").arg(dir.join("state"));
+    command
+        .args(["collect", "--listen", &listen, "--config"])
+        .arg(file)
+        .arg("--state")
+        .arg(dir.join("state"));
     let agent = Server { child: command.spawn().unwrap(), url: format!("http://{listen}") };
     poll("the agent", async || metric(&agent, "binnacle_collector_log_files_open ").await).await;
     agent
@@ -116,7 +120,8 @@ async fn files_wait_for_their_share_of_the_processors_and_arrive_whole() {
     let count = 400_000;
     let mut text = String::new();
     for at in 0..count {
-        writeln!(text, "level=info msg=\"request {at} was answered\" path=/cart/{at} duration={at}ms").unwrap();
+        writeln!(text, "level=info msg=\"request {at} was answered\" path=/cart/{at} duration={at}ms")
+            .unwrap();
     }
     std::fs::write(logs.join("a.log"), text).unwrap();
     let config = format!(
@@ -131,7 +136,9 @@ async fn files_wait_for_their_share_of_the_processors_and_arrive_whole() {
     })
     .await;
     let (took, elapsed) = (used(&agent), began.elapsed());
-    assert!(metric(&agent, "binnacle_collector_log_turns_put_off_total ").await.is_some_and(|count| count > 0.0));
+    assert!(
+        metric(&agent, "binnacle_collector_log_turns_put_off_total ").await.is_some_and(|count| count > 0.0)
+    );
     // The start of the process is not waited for.
     let most = 0.1 * elapsed.as_secs_f64() * 1.5 + 0.4;
     assert!(took <= most, "{took} s of a processor in {elapsed:?}, not {most}");

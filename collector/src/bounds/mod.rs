@@ -4,7 +4,8 @@
 //! cpu     logs wait until what all took of the processors is within the bound; scrapes never wait for that
 //! memory  pack_bytes   lines of files on their way, a quarter of the bound
 //!         pages        what is scraped at the same time, a quarter
-//!         is_full      beyond the bound, targets of which no series is known are not scraped
+//!         samples      what waits for our own store, an eighth
+//!         refusal      beyond the bound, targets of which no series is known are not scraped
 //! ```
 //!
 //! What a processor's bound of the system's own (a quota) would stop, stops as a whole, also scrapes in the middle of
@@ -27,6 +28,9 @@ const PACK_BYTES_MIN: usize = 256 * 1024;
 
 /// Packs of an input at the same time: one that grows, two on their way, and two that wait to be used again.
 const PACKS: u64 = 5;
+
+/// A sample that waits, with its part of what its series takes.
+const SAMPLE_BYTES: u64 = 64;
 
 /// How long it is believed how much memory there is in use.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -75,6 +79,11 @@ impl Bounds {
         let Some(memory) = self.memory else { return PACK_BYTES };
         let share = memory / 4 / PACKS / inputs.max(1) as u64;
         usize::try_from(share).unwrap_or(PACK_BYTES).clamp(PACK_BYTES_MIN, PACK_BYTES)
+    }
+
+    /// Samples that may wait for our own store, an eighth of the memory.
+    pub fn samples(&self) -> Option<usize> {
+        self.memory.map(|bytes| usize::try_from(bytes / 8 / SAMPLE_BYTES).unwrap_or(usize::MAX))
     }
 
     /// No page may be larger, if its scrape config lets it.

@@ -274,7 +274,7 @@ mod tests {
         }
         assert!(check("{}").unwrap().logs.is_none());
         let metrics =
-            check("{metrics: {remote_write: [{url: 'http://a/w', send_exemplars: true}]}}").unwrap();
+            check("{metrics: {remote_write: [{url: 'http://a/w', round_robin_dns: true}]}}").unwrap();
         assert!(metrics.metrics.len() == 1 && metrics.warnings[0].starts_with("send.metrics: remote_write"));
     }
 

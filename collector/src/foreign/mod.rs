@@ -23,6 +23,7 @@ mod otlp;
 #[cfg(test)]
 mod tests;
 
+use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use binnacle_model::log::FieldValue;
@@ -103,7 +104,10 @@ struct Verdict {
     refused: Vec<(usize, String)>,
 }
 
-/// How far the pack is that is being sent.
+/// Packs of which it is remembered how far they are: one of each input, and some of those that were given up.
+const PACKS_MAX: usize = 64;
+
+/// How far a pack is that was not taken as a whole.
 #[derive(Debug, Default)]
 struct Progress {
     pack: u128,
@@ -117,7 +121,8 @@ pub struct Logs {
     format: Format,
     runtime: Handle,
     telemetry: Telemetry,
-    progress: Mutex<Progress>,
+    /// Those that were tried last come last.
+    unfinished: Mutex<VecDeque<Progress>>,
 }
 
 impl Logs {
@@ -127,7 +132,7 @@ impl Logs {
     /// A sentence about the files of TLS.
     pub fn new(target: &LogTarget, runtime: Handle, telemetry: Telemetry) -> Result<Self, String> {
         let (door, format) = (Door::new(target)?, target.format.clone());
-        Ok(Self { door, format, runtime, telemetry, progress: Mutex::default() })
+        Ok(Self { door, format, runtime, telemetry, unfinished: Mutex::default() })
     }
 
     /// Sends some entries, in halves if they are too many, and notes what became of them.
@@ -170,6 +175,22 @@ impl Logs {
         }
     }
 
+    /// What became of a pack so far. Several inputs send at the same time.
+    fn take_up(&self, pack: u128, entries: usize) -> Progress {
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        let at = unfinished.iter().position(|one| one.pack == pack && one.settled.len() == entries);
+        let new = || Progress { pack, settled: vec![false; entries], report: LogAppendReport::default() };
+        at.and_then(|at| unfinished.remove(at)).unwrap_or_else(new)
+    }
+
+    fn put_off(&self, progress: Progress) {
+        let mut unfinished = self.unfinished.lock().unwrap_or_else(PoisonError::into_inner);
+        if unfinished.len() >= PACKS_MAX {
+            unfinished.pop_front();
+        }
+        unfinished.push_back(progress);
+    }
+
     fn settle(&self, items: &[Item<'_>], verdict: &Verdict, answer: &Answer, progress: &mut Progress) {
         for (at, item) in items.iter().enumerate() {
             progress.settled[item.number] = !verdict.open.contains(&at);
@@ -197,12 +218,7 @@ impl LogSink for Logs {
         let all = push.batches.iter().flat_map(|batch| batch.entries.iter().map(move |entry| (batch, entry)));
         let all: Vec<Item<'_>> =
             all.enumerate().map(|(number, (batch, entry))| Item { batch, entry, number }).collect();
-        let mut progress = self.progress.lock().unwrap_or_else(PoisonError::into_inner);
-        let pack = xxh3_128(wire);
-        if progress.pack != pack || progress.settled.len() != all.len() {
-            let settled = vec![false; all.len()];
-            *progress = Progress { pack, settled, report: LogAppendReport::default() };
-        }
+        let mut progress = self.take_up(xxh3_128(wire), all.len());
         let open: Vec<Item<'_>> = all.into_iter().filter(|item| !progress.settled[item.number]).collect();
         let mut rest = &open[..];
         while !rest.is_empty() {
@@ -213,10 +229,13 @@ impl LogSink for Logs {
             });
             let count = fits.count().max(1);
             let (now, later) = rest.split_at(count);
-            self.post(now, &mut progress, 0)?;
+            if let Err(error) = self.post(now, &mut progress, 0) {
+                self.put_off(progress);
+                return Err(error);
+            }
             rest = later;
         }
-        Ok(std::mem::take(&mut *progress).report)
+        Ok(progress.report)
     }
 
     fn marks(&self, files: &[String]) -> Result<Vec<u64>, AppendError> {

@@ -1,32 +1,41 @@
-//! A store across the network, behind the same traits as one in this process.
+//! Our own store across the network, behind the same traits as one in this process.
 //!
-//! Samples go by remote write, lines by `/api/collect/logs`. Both calls block until the other side
-//! has made the data durable, and say whether trying again will help.
+//! Lines go by `/api/collect/logs`, what is known of pods by `/api/collect/pods`; samples by remote write, from a queue
+//! ([`crate::remote_write::Direct`]). Calls block until the other side has made the data durable, and say whether trying
+//! again will help: only what the store itself refused for good is refused, whatever a proxy before it answers.
+
+mod target;
 
 use std::time::Duration;
 
-use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, LogAppendReport, Metadata, PodMetadata, PodSink, RawSeries,
-    SeriesDecoder,
-};
-use binnacle_model::{Labels, Sample};
-use reqwest::StatusCode;
+use binnacle_model::storage::{AppendError, LogAppendReport, PodMetadata, PodSink};
+use reqwest::header::HeaderMap;
+use reqwest::{Response, StatusCode};
 use serde::Deserialize;
 use tokio::runtime::Handle;
 
 use crate::completeness::NodeReport;
-use crate::intake::encode_write_request;
+use crate::intake::FINAL_REFUSAL;
+use crate::outgoing::{ClientOptions, Redirects, Way, chain};
 use crate::tail::LogSink;
+
+pub use target::{RawStore, StoreTarget, StoreWay};
 
 const PROTOBUF: &str = "application/x-protobuf";
 
+const TIMEOUT: Duration = Duration::from_secs(30);
+
 /// Bytes of an error's body that are shown.
 const REASON_MAX_BYTES: usize = 500;
+
+/// Bytes of an answer: a mark for each of the files that are asked for at once.
+const ANSWER_MAX_BYTES: usize = 4 * 1024 * 1024;
 
 /// A store behind a URL.
 pub struct RemoteStore {
     client: reqwest::Client,
     base: reqwest::Url,
+    way: Way,
     /// The traits are synchronous and are called from threads that may wait.
     runtime: Handle,
 }
@@ -44,14 +53,19 @@ struct MarksAnswer {
 }
 
 impl RemoteStore {
-    /// A store at `base`, such as `http://binnacle:9090`.
+    /// A client of a store.
     ///
     /// # Errors
-    /// A sentence about the URL or this machine's TLS.
-    pub fn new(base: &str, runtime: Handle) -> Result<Self, String> {
-        let base = reqwest::Url::parse(base).map_err(|error| format!("store url {base:?}: {error}"))?;
-        let client = crate::http_client(Duration::from_secs(30)).map_err(|error| error.to_string())?;
-        Ok(Self { client, base, runtime })
+    /// A sentence about the files of TLS.
+    pub fn new(target: &StoreTarget, runtime: Handle) -> Result<Self, String> {
+        let client = target.way.client(ClientOptions {
+            redirects: Redirects::SameHost,
+            timeout: TIMEOUT,
+            gzip: true,
+            http2: true,
+            guarded: false,
+        })?;
+        Ok(Self { client, base: target.url.clone(), way: target.way.clone(), runtime })
     }
 
     /// Posts a body; answers the body of a success.
@@ -62,68 +76,54 @@ impl RemoteStore {
         encoding: &'static str,
         body: Vec<u8>,
     ) -> Result<Vec<u8>, AppendError> {
-        let failed = |reason: String| AppendError::Unavailable(reason);
-        let url = self.base.join(path).map_err(|error| failed(error.to_string()))?;
-        let request = self
-            .client
-            .post(url)
-            .header("content-type", content_type)
-            .header("content-encoding", encoding)
-            .header("x-prometheus-remote-write-version", "0.1.0")
-            .body(body);
+        let url = target::below(&self.base, path);
         self.runtime.block_on(async {
-            let response = request.send().await.map_err(|error| failed(error.to_string()))?;
-            let status = response.status();
-            let has_retry_after = response.headers().contains_key("retry-after");
-            let retry_after = response
-                .headers()
-                .get("retry-after")
-                .and_then(|value| value.to_str().ok()?.parse().ok())
-                .map_or(Duration::from_secs(1), Duration::from_secs);
-            let body = response.bytes().await.map_err(|error| failed(error.to_string()))?;
-            if status.is_success() {
-                return Ok(body.to_vec());
-            }
-            let reason = String::from_utf8_lossy(&body[..body.len().min(REASON_MAX_BYTES)]).into_owned();
-            let reason = format!("{status}: {}", reason.trim());
-            Err(match status {
-                StatusCode::TOO_MANY_REQUESTS => AppendError::Full { what: "the store's queue", retry_after },
-                // Others may be a proxy's, or a store's that is being rolled out: they pass.
-                // A store that is full says when to come again; one that starts, or a proxy without a store, does not matter.
-                StatusCode::SERVICE_UNAVAILABLE if has_retry_after => {
-                    AppendError::Full { what: "the store", retry_after }
-                }
-                StatusCode::BAD_REQUEST
-                // The parts may be small enough one by one.
-                | StatusCode::PAYLOAD_TOO_LARGE
-                | StatusCode::UNSUPPORTED_MEDIA_TYPE
-                | StatusCode::UNPROCESSABLE_ENTITY => AppendError::Invalid(reason),
-                _ => AppendError::Unavailable(reason),
-            })
+            let headers = self.way.headers().await.map_err(AppendError::Unavailable)?;
+            let request = self
+                .client
+                .post(url)
+                .headers(headers)
+                .header("content-type", content_type)
+                .header("content-encoding", encoding)
+                .body(body);
+            let failed = |error| AppendError::Unavailable(chain(error));
+            let response = request.send().await.map_err(failed)?;
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = bounded(response).await?;
+            if status.is_success() { Ok(body) } else { Err(refusal(status, &headers, &body)) }
         })
     }
 }
 
-impl Appender for RemoteStore {
-    fn append(
-        &self,
-        batch: &[RawSeries<'_>],
-        decoder: &dyn SeriesDecoder,
-    ) -> Result<AppendReport, AppendError> {
-        let mut series: Vec<(Labels, &[Sample])> = Vec::with_capacity(batch.len());
-        for one in batch {
-            let labels = decoder.decode(one.labels);
-            let labels = labels.map_err(|error| AppendError::Invalid(error.to_string()))?;
-            series.push((labels, one.samples));
+async fn bounded(mut response: Response) -> Result<Vec<u8>, AppendError> {
+    let mut body = Vec::new();
+    while let Some(chunk) = response.chunk().await.map_err(|error| AppendError::Unavailable(chain(error)))? {
+        if body.len() + chunk.len() > ANSWER_MAX_BYTES {
+            return Err(AppendError::Unavailable(format!("an answer of more than {ANSWER_MAX_BYTES} bytes")));
         }
-        let body = encode_write_request(series.iter().map(|(labels, samples)| (labels, *samples)));
-        self.post("/api/v1/write", PROTOBUF, "snappy", snapped(&body)?)?;
-        let appended = batch.iter().map(|one| one.samples.len()).sum();
-        Ok(AppendReport { appended, ..AppendReport::default() })
+        body.extend_from_slice(&chunk);
     }
+    Ok(body)
+}
 
-    /// Remote write 1.0 has no place for it beside samples that we would wait for; left out.
-    fn append_metadata(&self, _: &[(String, Metadata)]) {}
+/// What an answer means that is no success.
+fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> AppendError {
+    let retry_after = headers.get("retry-after");
+    let has_retry_after = retry_after.is_some();
+    let retry_after = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+    let retry_after = retry_after.map_or(Duration::from_secs(1), Duration::from_secs);
+    let reason = String::from_utf8_lossy(&body[..body.len().min(REASON_MAX_BYTES)]).into_owned();
+    let reason = format!("{status}: {}", reason.trim());
+    match status {
+        StatusCode::TOO_MANY_REQUESTS => AppendError::Full { what: "the store's queue", retry_after },
+        // A store that is full says when to come again; one that starts, or a proxy without a store, does not matter.
+        StatusCode::SERVICE_UNAVAILABLE if has_retry_after => {
+            AppendError::Full { what: "the store", retry_after }
+        }
+        _ if headers.contains_key(FINAL_REFUSAL) => AppendError::Invalid(reason),
+        // A proxy's, or a server's that is none of ours: it may pass, and what it did not take is kept.
+        _ => AppendError::Unavailable(reason),
+    }
 }
 
 impl PodSink for RemoteStore {
@@ -169,4 +169,24 @@ fn snapped(plain: &[u8]) -> Result<Vec<u8>, AppendError> {
 fn read<'a, T: Deserialize<'a>>(answer: &'a [u8]) -> Result<T, AppendError> {
     serde_json::from_slice(answer)
         .map_err(|error| AppendError::Unavailable(format!("answer cannot be read: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_but_the_store_itself_refuses_for_good() {
+        let refused = |status: u16, ours: bool| {
+            let mut headers = HeaderMap::new();
+            if ours {
+                headers.insert(FINAL_REFUSAL, "final".parse().unwrap());
+            }
+            matches!(refusal(StatusCode::from_u16(status).unwrap(), &headers, b""), AppendError::Invalid(_))
+        };
+        for status in [400, 413, 415, 422] {
+            assert!(refused(status, true) && !refused(status, false), "{status}");
+        }
+        assert!(!refused(503, false) && !refused(404, false) && !refused(429, true));
+    }
 }

@@ -281,6 +281,9 @@ pub fn router(intake: Arc<Intake>) -> Router {
         .with_state(intake)
 }
 
+/// Of answers by which something is refused for good: proxies between us and our collectors have the same statuses.
+pub(crate) const FINAL_REFUSAL: &str = "x-binnacle-refusal";
+
 /// Why a write was not taken.
 #[derive(Debug)]
 enum Refusal {
@@ -330,8 +333,13 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
+        let is_final = matches!(self, Self::Bad(_) | Self::Unsupported(_) | Self::TooLarge(_));
         let (status, reason, retry) = self.into_parts();
-        retry_after((status, reason + "\n").into_response(), retry)
+        let mut response = retry_after((status, reason + "\n").into_response(), retry);
+        if is_final {
+            response.headers_mut().insert(FINAL_REFUSAL, HeaderValue::from_static("final"));
+        }
+        response
     }
 }
 

@@ -22,6 +22,12 @@ use tokio_util::sync::CancellationToken;
 use super::telemetry::KubernetesTelemetry;
 use super::{Access, chain_of};
 
+/// One look at the lease.
+const TURN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How often it is said that it cannot be looked at.
+const TELL_EVERY: Duration = Duration::from_mins(5);
+
 /// What is said when the process ends may take so long.
 const RELEASE_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -69,18 +75,20 @@ impl Election {
     pub async fn run(self, leads: watch::Sender<bool>, stop: CancellationToken) {
         let mut api = None;
         let mut seen = None;
-        let mut failures = 0_u32;
+        let mut told = None;
         loop {
             let held = *leads.borrow();
-            match self.turn(&mut api, &mut seen, held).await {
+            let turn = tokio::time::timeout(TURN_TIMEOUT, self.turn(&mut api, &mut seen, held)).await;
+            match turn.unwrap_or_else(|_| Err(format!("no answer within {TURN_TIMEOUT:?}"))) {
                 Ok(holds) => {
-                    failures = 0;
+                    told = None;
                     self.say(&leads, holds);
                 }
                 Err(reason) => {
                     self.telemetry.watches.failed("leases");
-                    failures = failures.saturating_add(1);
-                    if failures == 1 {
+                    // While it lasts, perhaps nobody scrapes what is the cluster's.
+                    if told.is_none_or(|told: Instant| told.elapsed() >= TELL_EVERY) {
+                        told = Some(Instant::now());
                         let (lease, leads) = (&self.name, *leads.borrow());
                         tracing::warn!(
                             lease,

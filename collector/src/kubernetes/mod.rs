@@ -44,9 +44,11 @@ pub use node::NodeWatch;
 pub use share::Share;
 pub use telemetry::KubernetesTelemetry;
 
-/// For a connection, and for the first bytes of an answer. A watch that is silent ends by itself.
+/// For a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-const READ_TIMEOUT: Duration = Duration::from_mins(5);
+
+/// Without a byte. The API says once a minute that a watch is alive; a machine that died says nothing at all.
+const READ_TIMEOUT: Duration = Duration::from_mins(2);
 
 /// How the API is reached.
 #[derive(Debug, Clone, Default)]

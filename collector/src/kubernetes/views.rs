@@ -220,9 +220,16 @@ fields! { EventSeries { count: i64, last_observed_time: Option<MicroTime>, } }
 impl Pod {
     /// The identity under which the kubelet keeps its logs: of a pod from a file on the node, the API shows a mirror with
     /// another one.
+    ///
+    /// Whoever may create a pod may annotate it: the identity of a file is believed only of what can be no identity that
+    /// the API gave, and of pods that no more than a node controls.
     pub(crate) fn log_uid(&self) -> &str {
-        let annotations = self.metadata.annotations.as_ref();
-        let of_file = annotations.and_then(|all| all.get("kubernetes.io/config.hash"));
+        let annotation = |name: &str| self.metadata.annotations.as_ref()?.get(name);
+        let is_hash = |text: &&String| text.len() == 32 && text.bytes().all(|b| b.is_ascii_hexdigit());
+        let of_file = annotation("kubernetes.io/config.hash").filter(is_hash);
+        let of_file = of_file.filter(|hash| annotation("kubernetes.io/config.mirror") == Some(hash));
+        let mut owners = self.metadata.owner_references.iter().flatten();
+        let of_file = of_file.filter(|_| owners.all(|owner| owner.kind == "Node"));
         of_file.or(self.metadata.uid.as_ref()).map_or("", String::as_str)
     }
 }

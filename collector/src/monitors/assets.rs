@@ -105,7 +105,8 @@ impl Assets {
                 for key in keys {
                     let value = value_of(&object, &key.key, &found);
                     let is_away = matches!(found, Err(Failure::Away(_)));
-                    if is_away && self.0.contains_key(&key) {
+                    // What was never known stays so: whoever names it waits.
+                    if is_away {
                         continue;
                     }
                     if self.put(key.clone(), value) {
@@ -176,7 +177,8 @@ async fn values(
         kube::Error::Api(status) if status.code == 404 => {
             Failure::Refused("it is not there; monitors read only their own namespace".to_owned())
         }
-        kube::Error::Api(status) if matches!(status.code, 401 | 403) => Failure::Refused(format!(
+        // 401 is a token that has just run out, or a server that cannot check it now.
+        kube::Error::Api(status) if status.code == 403 => Failure::Refused(format!(
             "it may not be read; the service account needs `get` on {}s there",
             holder.shown().to_lowercase()
         )),

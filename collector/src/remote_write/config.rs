@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::xxh3_64;
 
+use crate::forward::StoreTarget;
 use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, RawWay, Secret, Way, way_of};
 use crate::relabel::{RawRule, Rule, read_rules};
 
@@ -121,6 +122,9 @@ pub struct RemoteConfig {
     pub(super) timeout: Duration,
     pub(super) rules: Vec<Rule>,
     pub(super) histograms: bool,
+    pub(super) exemplars: bool,
+    /// Our own: what it refuses for good it says in words of its own.
+    pub(super) is_ours: bool,
     pub(super) message: Message,
     pub(super) way: Way,
     pub(super) queue: Queue,
@@ -164,6 +168,9 @@ impl From<&RawQueue> for Queue {
         }
     }
 }
+
+/// Senders to our own store.
+const STORE_SHARDS: usize = 4;
 
 /// Bounds of `queue_config`, far beyond what anybody sets.
 const SHARDS_MAX: usize = 1000;
@@ -215,6 +222,8 @@ impl RawRemoteWrite {
             timeout,
             rules,
             histograms,
+            exemplars: self.send_exemplars,
+            is_ours: false,
             message,
             way,
             queue,
@@ -251,9 +260,6 @@ impl RawRemoteWrite {
             if there.is_some() {
                 warnings.push(format!("{key} is not used by this release"));
             }
-        }
-        if self.send_exemplars {
-            warnings.push("send_exemplars is not used by this release: exemplars are not sent".to_owned());
         }
         warnings
     }
@@ -296,6 +302,40 @@ impl RawRemoteWrite {
 }
 
 impl RemoteConfig {
+    /// Our own store, which takes all that there is, soon; `samples` may wait for it.
+    pub fn of_store(store: &StoreTarget, samples: Option<usize>) -> Self {
+        let url = Url(store.write_url());
+        let defaults = Queue::from(&RawQueue::default());
+        let all = samples.unwrap_or(defaults.capacity * defaults.max_shards);
+        let queue = Queue {
+            capacity: (all / STORE_SHARDS).max(defaults.max_samples_per_send),
+            min_shards: STORE_SHARDS,
+            max_shards: STORE_SHARDS,
+            batch_send_deadline: Duration::from_millis(500),
+            ..defaults
+        };
+        Self {
+            key: format!("{:016x}", xxh3_64(url.0.as_str().as_bytes())),
+            name: "store".to_owned(),
+            url,
+            timeout: Duration::from_secs(30),
+            rules: Vec::new(),
+            histograms: true,
+            exemplars: true,
+            is_ours: true,
+            message: Message::V1,
+            way: store.way.clone(),
+            queue,
+            metadata: Some(MetadataSends { interval: Duration::from_mins(1), max_per_send: 2000 }),
+        }
+    }
+
+    /// What it asks for and does not get where samples are read from a store's log.
+    pub fn unused_of_log(&self) -> Option<String> {
+        let text = format!("remote_write {:?}: send_exemplars is not used: the log has none", self.name);
+        self.exemplars.then_some(text)
+    }
+
     /// Under which its position is kept: the same as long as name and URL are, whatever else changes.
     pub fn key(&self) -> &str {
         &self.key
@@ -347,7 +387,8 @@ mod tests {
         assert_eq!(names, [1, 3], "{shown}");
         assert_eq!(config.queue.sample_age_limit, Some(Duration::from_hours(1)));
         assert!(config.metadata.is_none() && !config.queue.retry_on_429);
-        assert_eq!(warnings.len(), 2, "{warnings:?}");
+        assert_eq!(warnings.len(), 1, "{warnings:?}");
+        assert!(config.unused_of_log().is_some_and(|text| text.contains("send_exemplars")));
         let shown = format!("{config:?} {}", config.url);
         assert!(!shown.contains("hunter2"), "{shown}");
     }

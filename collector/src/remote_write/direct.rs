@@ -3,12 +3,12 @@
 //! There is no log to read again from. A queue of a bounded length is all there is; samples that find it full are
 //! dropped and counted, and so is what waits when the process ends.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use binnacle_model::Labels;
 use binnacle_model::storage::{
-    AppendError, AppendReport, Appender, FeedValue, Metadata, RawSeries, SeriesDecoder,
+    AppendError, AppendReport, Appender, Exemplar, FeedValue, Metadata, RawExemplar, RawSeries, SeriesDecoder,
 };
 use binnacle_model::time::Clock;
 use tokio::sync::mpsc::error::TrySendError;
@@ -16,7 +16,8 @@ use tokio::sync::mpsc::{Sender, channel};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::config::RemoteConfig;
+use super::config::{Message, RemoteConfig};
+use super::metadata;
 use super::post::Poster;
 use super::queue::hash_of;
 use super::shard::{Delivery, Item, SentSeries};
@@ -29,6 +30,7 @@ const SHARDS: usize = 4;
 /// Sends samples to all receivers.
 pub struct Direct {
     remotes: Vec<Queues>,
+    described: Arc<Mutex<BTreeMap<String, Metadata>>>,
 }
 
 /// The queues of one receiver.
@@ -57,6 +59,7 @@ impl Direct {
         stop: &CancellationToken,
     ) -> Result<Self, ClientError> {
         let mut remotes = Vec::new();
+        let described = Arc::<Mutex<BTreeMap<String, Metadata>>>::default();
         for config in configs {
             let poster = Poster::new(&config)?;
             let counters = telemetry.of(&config);
@@ -69,6 +72,14 @@ impl Direct {
                 clock: Arc::clone(clock),
             };
             let remote = Arc::new(remote);
+            if let (Some(sends), Message::V1) = (remote.config.metadata, remote.config.message) {
+                let known = Arc::clone(&described);
+                let all = move || {
+                    let known = known.lock().unwrap_or_else(PoisonError::into_inner);
+                    known.iter().map(|(name, one)| (name.clone(), one.clone())).collect()
+                };
+                tasks.spawn(metadata::run(Arc::clone(&remote), Arc::new(all), sends, stop.clone()));
+            }
             let delivery = Delivery::new(Arc::clone(&remote), stop.clone());
             let count = SHARDS.clamp(queue.min_shards, queue.max_shards);
             // As many samples as Prometheus's shards would have, all of them together.
@@ -82,7 +93,7 @@ impl Direct {
             }
             remotes.push(Queues { remote, shards: Mutex::new(shards), known: Mutex::default() });
         }
-        Ok(Self { remotes })
+        Ok(Self { remotes, described })
     }
 
     /// Takes no more samples, so that the senders end with what they have.
@@ -126,8 +137,27 @@ impl Appender for Direct {
         Ok(report)
     }
 
-    /// Descriptions are not sent.
-    fn append_metadata(&self, _: &[(String, Metadata)]) {}
+    fn append_exemplars(&self, exemplars: &[RawExemplar<'_>], decoder: &dyn SeriesDecoder) -> usize {
+        let mut kept = 0;
+        for one in exemplars {
+            // Its samples were taken, or refused, before.
+            let Ok(labels) = decoder.decode(one.series) else { continue };
+            let wanting = self.remotes.iter().filter(|queues| queues.remote.config.exemplars);
+            wanting.for_each(|queues| queues.push_exemplar(&labels, &one.exemplar));
+            kept += 1;
+        }
+        kept
+    }
+
+    /// Sent to receivers of 1.0 every so often, the last one of each metric.
+    fn append_metadata(&self, metadata: &[(String, Metadata)]) {
+        let mut described = self.described.lock().unwrap_or_else(PoisonError::into_inner);
+        for (name, one) in metadata {
+            if described.len() < DESCRIBED_MAX || described.contains_key(name) {
+                described.insert(name.clone(), one.clone());
+            }
+        }
+    }
 }
 
 impl Queues {
@@ -160,6 +190,19 @@ impl Queues {
         }
     }
 
+    fn push_exemplar(&self, labels: &Labels, exemplar: &Exemplar) {
+        let Some(series) = self.series(labels) else { return };
+        let shards = self.shards.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(shard) = shards.get((series.hash % shards.len().max(1) as u64) as usize) else { return };
+        let counters = &self.remote.counters;
+        counters.pending.inc();
+        let value = FeedValue::Exemplar(Box::new(exemplar.clone()));
+        if shard.try_send(Item { series, value, ticket: None }).is_err() {
+            counters.pending.dec();
+            counters.queue_full.inc();
+        }
+    }
+
     /// The series as it is sent; `None` if rules drop it.
     fn series(&self, labels: &Labels) -> Option<Arc<SentSeries>> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
@@ -175,6 +218,9 @@ impl Queues {
         series
     }
 }
+
+/// Metrics of which it is kept what they are.
+const DESCRIBED_MAX: usize = 100_000;
 
 /// Series of which it is known how they are sent; with more, all are forgotten, and what goes on is known again soon.
 const KNOWN_MAX: usize = 300_000;

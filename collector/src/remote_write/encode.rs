@@ -3,8 +3,8 @@
 use std::collections::HashMap;
 
 use binnacle_model::prompb::NativeHistogram;
-use binnacle_model::storage::{FeedValue, HistogramSample, Metadata};
-use binnacle_model::{Labels, Sample};
+use binnacle_model::storage::{Exemplar, FeedValue, HistogramSample, Metadata};
+use binnacle_model::{Labels, Sample, Timestamp};
 use prost::Message as _;
 
 use super::config::Message;
@@ -23,6 +23,7 @@ struct Group<'r> {
     labels: &'r Labels,
     floats: Vec<&'r Sample>,
     histograms: Vec<&'r HistogramSample>,
+    exemplars: Vec<&'r Exemplar>,
 }
 
 /// A body, not yet compressed. Samples of a series keep their order.
@@ -38,25 +39,33 @@ fn group<'r>(rows: impl IntoIterator<Item = Row<'r>>) -> Vec<Group<'r>> {
     let mut groups: Vec<Group<'r>> = Vec::new();
     let mut known: HashMap<(usize, bool), usize> = HashMap::new();
     for row in rows {
-        let is_float = matches!(row.value, FeedValue::Float(_));
+        let is_float = !matches!(row.value, FeedValue::Histogram(_));
         let at = *known.entry((row.series, is_float)).or_insert_with(|| {
-            groups.push(Group { labels: row.labels, floats: Vec::new(), histograms: Vec::new() });
+            let (floats, histograms, exemplars) = (Vec::new(), Vec::new(), Vec::new());
+            groups.push(Group { labels: row.labels, floats, histograms, exemplars });
             groups.len() - 1
         });
         match row.value {
             FeedValue::Float(sample) => groups[at].floats.push(sample),
             FeedValue::Histogram(sample) => groups[at].histograms.push(sample),
+            FeedValue::Exemplar(exemplar) => groups[at].exemplars.push(exemplar),
         }
     }
     groups
 }
 
 fn v1(groups: &[Group<'_>]) -> Vec<u8> {
-    let (mut out, mut one) = (Vec::new(), Vec::new());
+    let (mut out, mut one, mut part) = (Vec::new(), Vec::new(), Vec::new());
     for group in groups {
         one.clear();
         put_labels(&mut one, group.labels.iter().map(|label| (&*label.name, &*label.value)));
         put_values(&mut one, group, 4);
+        for exemplar in &group.exemplars {
+            part.clear();
+            put_labels(&mut part, exemplar.labels.iter().map(|label| (&*label.name, &*label.value)));
+            put_number(&mut part, exemplar.value, exemplar.timestamp);
+            put_bytes(&mut one, 3, &part);
+        }
         put_bytes(&mut out, 1, &one);
     }
     out
@@ -77,25 +86,45 @@ fn put_values(out: &mut Vec<u8>, group: &Group<'_>, histogram_field: u8) {
     }
 }
 
+/// Fields 2 and 3 of an exemplar.
+fn put_number(out: &mut Vec<u8>, value: f64, timestamp: Timestamp) {
+    out.push(2 << 3 | 1);
+    out.extend_from_slice(&value.to_bits().to_le_bytes());
+    out.push(3 << 3);
+    put_varint(out, timestamp.0 as u64);
+}
+
+/// The numbers of labels among the symbols; new ones are written.
+fn refs<'s>(labels: &'s Labels, symbols: &mut HashMap<&'s str, u64>, out: &mut Vec<u8>) -> Vec<u8> {
+    let mut refs = Vec::new();
+    for text in labels.iter().flat_map(|label| [&*label.name, &*label.value]) {
+        let next = symbols.len() as u64;
+        let number = *symbols.entry(text).or_insert_with(|| {
+            put_bytes(out, 4, text.as_bytes());
+            next
+        });
+        put_varint(&mut refs, number);
+    }
+    refs
+}
+
+/// Exemplars of a series without a number in the same body are left out: receivers refuse such a series.
 fn v2(groups: &[Group<'_>]) -> Vec<u8> {
     let mut symbols: HashMap<&str, u64> = HashMap::from([("", 0)]);
     let mut out = Vec::new();
     // The first symbol is the empty one.
     put_bytes(&mut out, 4, b"");
-    let (mut all, mut one, mut refs) = (Vec::new(), Vec::new(), Vec::new());
-    for group in groups {
-        refs.clear();
-        for text in group.labels.iter().flat_map(|label| [&*label.name, &*label.value]) {
-            let next = symbols.len() as u64;
-            let number = *symbols.entry(text).or_insert_with(|| {
-                put_bytes(&mut out, 4, text.as_bytes());
-                next
-            });
-            put_varint(&mut refs, number);
-        }
+    let (mut all, mut one, mut part) = (Vec::new(), Vec::new(), Vec::new());
+    for group in groups.iter().filter(|group| !(group.floats.is_empty() && group.histograms.is_empty())) {
         one.clear();
-        put_bytes(&mut one, 1, &refs);
+        put_bytes(&mut one, 1, &refs(group.labels, &mut symbols, &mut out));
         put_values(&mut one, group, 3);
+        for exemplar in &group.exemplars {
+            part.clear();
+            put_bytes(&mut part, 1, &refs(&exemplar.labels, &mut symbols, &mut out));
+            put_number(&mut part, exemplar.value, exemplar.timestamp);
+            put_bytes(&mut one, 4, &part);
+        }
         put_bytes(&mut all, 5, &one);
     }
     out.extend_from_slice(&all);
@@ -123,9 +152,9 @@ pub(super) fn encode_metadata(all: &[(String, Metadata)]) -> Vec<u8> {
 mod tests {
     use std::sync::Arc;
 
+    use binnacle_model::STALE_NAN;
     use binnacle_model::histogram::{Histogram, ResetHint};
     use binnacle_model::storage::SeriesDecoder;
-    use binnacle_model::{STALE_NAN, Timestamp};
 
     use super::*;
     use crate::intake::{WireLabels, write_request, write_request_v2};
@@ -161,6 +190,14 @@ mod tests {
             (0, native(histogram())),
             (1, float(3, odd_nan)),
             (1, native(Histogram::stale())),
+            (
+                1,
+                FeedValue::Exemplar(Box::new(Exemplar {
+                    labels: Labels::new([("trace_id", "00f1"), ("ü", "a")]).unwrap(),
+                    value: -0.5,
+                    timestamp: Timestamp(4),
+                })),
+            ),
         ];
         for message in [Message::V1, Message::V2] {
             let row = |(series, value)| Row { series, labels: [&a, &b][series], value };
@@ -177,6 +214,10 @@ mod tests {
                 found.extend(one.samples.iter().map(|sample| (series, FeedValue::Float(*sample))));
                 found.extend(one.histograms.iter().map(|one| (series, FeedValue::Histogram(one.clone()))));
             }
+            for one in request.exemplars() {
+                let series = usize::from(WireLabels.decode(one.series).unwrap() == b);
+                found.push((series, FeedValue::Exemplar(Box::new(one.exemplar))));
+            }
             let in_order = |all: &[(usize, FeedValue)]| {
                 let mut shown: Vec<String> = all
                     .iter()
@@ -185,6 +226,7 @@ mod tests {
                             format!("{series} float {} {:x}", sample.timestamp.0, sample.value.to_bits())
                         }
                         FeedValue::Histogram(one) => format!("{series} histogram {one:?}"),
+                        FeedValue::Exemplar(one) => format!("{series} exemplar {one:?}"),
                     })
                     .collect();
                 // Of a series and kind they stay in order; the sort is stable.

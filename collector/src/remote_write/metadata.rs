@@ -12,12 +12,10 @@ use super::encode::encode_metadata;
 use super::post::Sent;
 
 /// Sends all descriptions at every tick until `stop` fires.
-pub(super) async fn run(
-    remote: Arc<Remote>,
-    metrics: Arc<dyn Queryable>,
-    sends: MetadataSends,
-    stop: CancellationToken,
-) {
+pub(super) async fn run<F>(remote: Arc<Remote>, all: Arc<F>, sends: MetadataSends, stop: CancellationToken)
+where
+    F: Fn() -> Vec<(String, Metadata)> + Send + Sync + 'static,
+{
     let mut ticks = interval(sends.interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
@@ -29,18 +27,22 @@ pub(super) async fn run(
         tokio::select! {
             biased;
             () = stop.cancelled() => return,
-            () = send_all(&remote, &metrics, sends.max_per_send) => {}
+            () = send_all(&remote, Arc::clone(&all), sends.max_per_send) => {}
         }
     }
 }
 
-async fn send_all(remote: &Remote, metrics: &Arc<dyn Queryable>, max_per_send: usize) {
-    let metrics = Arc::clone(metrics);
-    let found = tokio::task::spawn_blocking(move || metrics.metadata()).await.unwrap_or_default();
-    let all: Vec<(String, Metadata)> = found
-        .into_iter()
-        .flat_map(|(name, ways)| ways.into_iter().map(move |one| (name.clone(), one)))
-        .collect();
+/// What a store knows of its metrics.
+pub(super) fn of_store(metrics: &dyn Queryable) -> Vec<(String, Metadata)> {
+    let all = metrics.metadata().into_iter();
+    all.flat_map(|(name, ways)| ways.into_iter().map(move |one| (name.clone(), one))).collect()
+}
+
+async fn send_all<F>(remote: &Remote, all: Arc<F>, max_per_send: usize)
+where
+    F: Fn() -> Vec<(String, Metadata)> + Send + Sync + 'static,
+{
+    let all = tokio::task::spawn_blocking(move || all()).await.unwrap_or_default();
     for piece in all.chunks(max_per_send) {
         let Ok(body) = snap::raw::Encoder::new().compress_vec(&encode_metadata(piece)) else { return };
         match remote.poster.send(Message::V1, body).await {

@@ -105,7 +105,9 @@ impl RemoteWrite {
         for (remote, follower) in self.remotes {
             let remote = Arc::new(remote);
             if let (Some(sends), Message::V1) = (remote.config.metadata, remote.config.message) {
-                tasks.spawn(metadata::run(Arc::clone(&remote), Arc::clone(metrics), sends, stop.clone()));
+                let metrics = Arc::clone(metrics);
+                let all = Arc::new(move || metadata::of_store(&*metrics));
+                tasks.spawn(metadata::run(Arc::clone(&remote), all, sends, stop.clone()));
             }
             let delivery = Delivery::new(remote, stop.clone());
             tasks.spawn(queue::run(delivery, follower));

@@ -6,6 +6,7 @@ use reqwest::StatusCode;
 use reqwest::header::RETRY_AFTER;
 
 use super::config::{Message, RemoteConfig, Url};
+use crate::intake::FINAL_REFUSAL;
 use crate::outgoing::{ClientOptions, Redirects, Way, chain};
 
 /// Bytes of a refusal that are shown.
@@ -39,6 +40,7 @@ pub(super) struct Poster {
     url: Url,
     way: Way,
     retry_on_429: bool,
+    is_ours: bool,
 }
 
 impl Poster {
@@ -57,6 +59,7 @@ impl Poster {
             url: config.url.clone(),
             way: config.way.clone(),
             retry_on_429: config.queue.retry_on_429,
+            is_ours: config.is_ours,
         })
     }
 
@@ -100,10 +103,11 @@ impl Poster {
         }
         let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let after = seconds.map(|seconds| Duration::from_secs(seconds).min(RETRY_AFTER_MAX));
+        let is_proxy = self.is_ours && !response.headers().contains_key(FINAL_REFUSAL);
         let reason = format!("{status}: {}", beginning(response).await);
         let is_busy = status == StatusCode::TOO_MANY_REQUESTS && self.retry_on_429;
         // Somebody stands in between for a while: what is dropped now would be lost for good.
-        if status.is_server_error() || status.is_redirection() || is_busy {
+        if status.is_server_error() || status.is_redirection() || is_busy || is_proxy {
             Sent::Retry { reason, after }
         } else {
             Sent::Refused(reason)

@@ -63,6 +63,7 @@ impl Item {
         match &self.value {
             FeedValue::Float(sample) => sample.timestamp,
             FeedValue::Histogram(sample) => sample.timestamp,
+            FeedValue::Exemplar(exemplar) => exemplar.timestamp,
         }
     }
 }

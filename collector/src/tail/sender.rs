@@ -233,12 +233,16 @@ impl Work {
     }
 
     fn ask(&self, files: Vec<String>) -> Option<Answer> {
-        let marks = match self.until_answered(|| self.sink.marks(&files))? {
-            Ok(marks) => marks,
-            Err(reason) => {
-                // An older store: it drops what it has.
-                tracing::warn!(reason, "the store does not say how far it has files; they are sent again");
-                vec![0; files.len()]
+        // To take nothing for an answer would send all again.
+        let marks = loop {
+            match self.until_answered(|| self.sink.marks(&files))? {
+                Ok(marks) => break marks,
+                Err(reason) => {
+                    tracing::error!(reason, "the store does not say how far it has files; they wait");
+                    if !self.pause(BACKOFF_MAX) {
+                        return None;
+                    }
+                }
             }
         };
         Some(Answer::Marks(files.into_iter().zip(marks).collect()))

@@ -434,6 +434,8 @@ pub enum FeedValue {
     Float(Sample),
     /// A native histogram.
     Histogram(HistogramSample),
+    /// What stands for a number. The log of a store has none.
+    Exemplar(Box<Exemplar>),
 }
 
 /// Samples in the order in which they were stored.
