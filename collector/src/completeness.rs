@@ -32,6 +32,9 @@ pub struct NodeReport {
     pub input: u32,
     /// When it began; what was lost is counted since then. Unix nanoseconds.
     pub started_ns: i64,
+    /// It ends, and says nothing more until it begins again.
+    #[serde(default)]
+    pub is_last: bool,
     /// Compressed bytes of deleted files that it keeps.
     pub spool_bytes: u64,
     /// Ascending by namespace, pod and container.
@@ -52,6 +55,9 @@ pub struct JournalReport {
     pub acknowledged: u64,
     /// Entries that vanished before they were acknowledged.
     pub lost: u64,
+    /// Entries that the store refused for good.
+    #[serde(default)]
+    pub refused: u64,
     /// How long ago the oldest entries that are not acknowledged were there.
     pub behind_seconds: f64,
 }
@@ -74,8 +80,21 @@ pub struct ContainerReport {
     pub acknowledged: u64,
     /// Bytes that vanished before they were acknowledged.
     pub lost: u64,
+    /// Bytes that the store refused for good.
+    #[serde(default)]
+    pub refused: u64,
     /// How long ago the oldest bytes that are not acknowledged were there.
     pub behind_seconds: f64,
+}
+
+impl NodeReport {
+    /// Whether all was acknowledged, and nothing lost.
+    fn is_complete(&self) -> bool {
+        let of_container =
+            |one: &ContainerReport| one.acknowledged >= one.bytes && one.lost + one.refused == 0;
+        let of_journal = |one: &JournalReport| one.acknowledged >= one.entries && one.lost + one.refused == 0;
+        self.containers.iter().all(of_container) && self.journal.iter().all(of_journal)
+    }
 }
 
 /// The last word of each node.
@@ -94,6 +113,11 @@ impl Reports {
         let mut reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         reports.retain(|_, (at, _)| now.0.saturating_sub(at.0) < FORGET_AFTER_NS);
         let key = (report.node.clone(), report.input);
+        // A node that was taken out of service, of which all is here.
+        if report.is_last && report.is_complete() {
+            reports.remove(&key);
+            return Ok(());
+        }
         if reports.len() >= MAX_NODES && !reports.contains_key(&key) {
             return Err(format!("more than {MAX_NODES} nodes have reported"));
         }
@@ -118,7 +142,8 @@ impl Reports {
                 "node": report.node,
                 "input": report.input,
                 "age_seconds": age as f64 / 1e9,
-                "is_silent": age > SILENT_AFTER_NS,
+                "is_silent": age > SILENT_AFTER_NS && !report.is_last,
+                "is_stopped": report.is_last,
                 "started": LogTime(report.started_ns).to_rfc3339(),
                 "spool_bytes": report.spool_bytes,
                 "containers": containers,
@@ -144,6 +169,7 @@ fn show_journal(journal: &JournalReport) -> Value {
         "acknowledged": journal.acknowledged,
         "gap": journal.entries.saturating_sub(journal.acknowledged),
         "lost": journal.lost,
+        "refused": journal.refused,
         "behind_seconds": journal.behind_seconds,
     })
 }
@@ -158,6 +184,7 @@ fn show_container(container: &ContainerReport) -> Value {
         "acknowledged": container.acknowledged,
         "gap": container.bytes.saturating_sub(container.acknowledged),
         "lost": container.lost,
+        "refused": container.refused,
         "behind_seconds": container.behind_seconds,
     })
 }
@@ -167,6 +194,7 @@ struct Sums {
     bytes: u64,
     acknowledged: u64,
     lost: u64,
+    refused: u64,
     behind_seconds: f64,
 }
 
@@ -175,6 +203,7 @@ impl Sums {
         self.bytes = self.bytes.saturating_add(container.bytes);
         self.acknowledged = self.acknowledged.saturating_add(container.acknowledged);
         self.lost = self.lost.saturating_add(container.lost);
+        self.refused = self.refused.saturating_add(container.refused);
         self.behind_seconds = self.behind_seconds.max(container.behind_seconds);
     }
 
@@ -184,6 +213,7 @@ impl Sums {
             "acknowledged": self.acknowledged,
             "gap": self.bytes.saturating_sub(self.acknowledged),
             "lost": self.lost,
+            "refused": self.refused,
             "behind_seconds": self.behind_seconds,
         })
     }
@@ -204,6 +234,7 @@ mod tests {
             bytes,
             acknowledged,
             lost: 5,
+            refused: 1,
             behind_seconds: 1.5,
         };
         let report = |node: &str, bytes| NodeReport {
@@ -224,6 +255,7 @@ mod tests {
         assert_eq!(data["total"]["gap"], 10);
         assert_eq!(data["namespaces"][0]["bytes"], 100 + 10 + 90 + 10);
         assert_eq!(data["namespaces"][0]["lost"], 20);
+        assert_eq!(data["total"]["refused"], 4);
         assert_eq!(
             (&data["nodes"][0]["is_silent"], &data["nodes"][1]["is_silent"]),
             (&true.into(), &false.into())
@@ -238,5 +270,28 @@ mod tests {
         let many =
             NodeReport { containers: vec![container("x", 1, 1); MAX_CONTAINERS + 1], ..report("c", 1) };
         assert!(reports.take(many, LogTime(0)).is_err());
+    }
+
+    #[test]
+    fn a_node_that_says_that_it_ends_is_not_silent() {
+        let reports = Reports::default();
+        let report = |node: &str, acknowledged| NodeReport {
+            node: node.into(),
+            is_last: true,
+            containers: vec![ContainerReport { bytes: 9, acknowledged, ..ContainerReport::default() }],
+            ..NodeReport::default()
+        };
+        for node in ["all", "part"] {
+            let report = NodeReport { is_last: false, ..report(node, 0) };
+            reports.take(report, LogTime(0)).unwrap();
+        }
+        reports.take(report("all", 9), LogTime(0)).unwrap();
+        reports.take(report("part", 8), LogTime(0)).unwrap();
+        let shown = reports.show(LogTime(600_000_000_000));
+        let nodes = shown["data"]["nodes"].as_array().unwrap();
+        assert_eq!(nodes.len(), 1, "of the other one there is nothing to say");
+        let [silent, stopped] = ["is_silent", "is_stopped"].map(|key| nodes[0][key].as_bool());
+        assert_eq!((&nodes[0]["node"], silent, stopped), (&"part".into(), Some(false), Some(true)));
+        assert_eq!(shown["data"]["total"]["gap"], 1);
     }
 }

@@ -221,7 +221,7 @@ fn monitors(api: &FakeApi, port: u16) {
 }
 
 const CONFIG: &str = "probes: {modules: {tcp_connect: {prober: tcp}}}
-kubernetes: {kubeconfig: kubeconfig, node: n1, monitors: {selector: release=x}}
+kubernetes: {kubeconfig: kubeconfig, node: n1, monitors: {selector: release=x, loopback: true}}
 ";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -15,7 +15,8 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Context, Discoverer, Discovery, RawGroup, Running, TargetGroup, Updates, groups_of};
 use crate::outgoing::{
-    ClientOptions, RawAuthorization, RawBasicAuth, RawHeader, RawTls, Redirects, Secret, Way, chain, way_of,
+    ClientOptions, Guarded, RawAuthorization, RawBasicAuth, RawHeader, RawTls, Redirects, Secret, Way, chain,
+    way_of,
 };
 
 /// An answer at most.
@@ -81,7 +82,7 @@ impl RawHttpSd {
             timeout: refresh,
             gzip: true,
             http2: self.enable_http2 != Some(false),
-            guarded: false,
+            guarded: Guarded::Nothing,
         };
         Ok(Arc::new(HttpDiscovery { url, refresh, way: way.check(&BTreeMap::new(), dir)?, options }))
     }

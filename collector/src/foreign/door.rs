@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::{Format, LogTarget};
-use crate::outgoing::{ClientOptions, Redirects, Way, chain};
+use crate::outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
 
 /// An answer of `_bulk` says something of each entry.
 const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;
@@ -43,7 +43,7 @@ impl Door {
             timeout: target.timeout,
             gzip: true,
             http2: true,
-            guarded: false,
+            guarded: Guarded::Nothing,
         })?;
         Ok(Self { client, url: target.url.clone(), shown: target.to_string(), way: target.way.clone() })
     }

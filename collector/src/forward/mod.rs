@@ -16,7 +16,7 @@ use tokio::runtime::Handle;
 
 use crate::completeness::NodeReport;
 use crate::intake::FINAL_REFUSAL;
-use crate::outgoing::{ClientOptions, Redirects, Way, chain};
+use crate::outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
 use crate::tail::LogSink;
 
 pub use target::{RawStore, StoreTarget, StoreWay};
@@ -63,7 +63,7 @@ impl RemoteStore {
             timeout: TIMEOUT,
             gzip: true,
             http2: true,
-            guarded: false,
+            guarded: Guarded::Nothing,
         })?;
         Ok(Self { client, base: target.url.clone(), way: target.way.clone(), runtime })
     }

@@ -157,11 +157,34 @@ mod tests {
     fn a_pod_alone_is_its_own_workload() {
         let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {
             "name": "etcd-n1", "namespace": "kube-system", "uid": "mirror",
-            "annotations": {"kubernetes.io/config.hash": "hash"},
+            "annotations": {"kubernetes.io/config.hash": HASH, "kubernetes.io/config.mirror": HASH},
+            "ownerReferences": [{"apiVersion": "v1", "kind": "Node", "name": "n1", "uid": "n", "controller": true}],
         }}))
         .unwrap();
         let told = of_pod(&pod, &Chain::default(), None, None);
-        assert_eq!(told.uid, "hash");
+        assert_eq!(told.uid, HASH);
         assert_eq!(told.labels.to_string(), r#"{workload="etcd-n1", workload_kind="Pod"}"#);
+    }
+
+    const HASH: &str = "0123456789abcdef0123456789abcdef";
+
+    /// Whoever takes the identity of another pod would rule its lines, and be responsible for them.
+    #[test]
+    fn an_annotation_alone_makes_no_pod_another_one() {
+        let uid = "0d5c1f6e-7d4b-4f0e-9a57-2f7c7b3f8f11";
+        for (hash, mirror, kind) in
+            [(HASH, "", ""), (HASH, HASH, "ReplicaSet"), (uid, uid, "Node"), (HASH, "other", "Node")]
+        {
+            let mut pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {
+                "name": "a", "namespace": "b", "uid": "own",
+                "annotations": {"kubernetes.io/config.hash": hash, "kubernetes.io/config.mirror": mirror},
+                "ownerReferences": [{"apiVersion": "v1", "kind": kind, "name": "c", "uid": "d"}],
+            }}))
+            .unwrap();
+            if kind.is_empty() {
+                pod.metadata.owner_references = None;
+            }
+            assert_eq!(pod.log_uid(), "own", "{hash} {mirror} {kind}");
+        }
     }
 }

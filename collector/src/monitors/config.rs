@@ -31,6 +31,7 @@ struct RawOptions {
     kinds: Option<Vec<String>>,
     file_access: Option<Vec<String>>,
     modules: Option<Vec<String>>,
+    loopback: bool,
 }
 
 /// Which monitors are read, and what they may do.
@@ -42,8 +43,10 @@ pub struct MonitorOptions {
     pub(super) selector: Option<String>,
     pub(super) kinds: Vec<Kind>,
     pub(super) files: FileAccess,
-    /// Modules by which Probes may have us probe; `None` is all.
+    /// Modules by which Probes may have us probe; `None` is all that send nothing of ours.
     pub(super) modules: Option<BTreeSet<String>>,
+    /// Whether targets may be on the agent's own machine.
+    pub(super) loopback: bool,
 }
 
 /// Whose monitors may name files of this agent.
@@ -94,7 +97,7 @@ impl RawMonitors {
 
     fn check_in(self, own_namespace: Option<String>) -> Result<Option<MonitorOptions>, String> {
         let Some(raw) = self.0 else { return Ok(None) };
-        let RawOptions { namespaces, selector, kinds, file_access, modules } = raw;
+        let RawOptions { namespaces, selector, kinds, file_access, modules, loopback } = raw;
         check_names("namespaces", &namespaces)?;
         check_names("file_access", file_access.as_deref().unwrap_or_default())?;
         if namespaces.len() > NAMESPACES_MAX {
@@ -126,7 +129,7 @@ impl RawMonitors {
         };
         let namespaces = namespaces.into_iter().collect::<BTreeSet<_>>().into_iter().collect();
         let modules = modules.map(|names| names.into_iter().collect());
-        Ok(Some(MonitorOptions { namespaces, selector, kinds, files, modules }))
+        Ok(Some(MonitorOptions { namespaces, selector, kinds, files, modules, loopback }))
     }
 }
 

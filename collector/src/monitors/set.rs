@@ -18,6 +18,7 @@ use super::{Defaults, Kind};
 use crate::discovery::{Discovery, RawKubernetesSd, SharedDiscovery};
 use crate::kubernetes::Access;
 use crate::kubernetes::watch::Key;
+use crate::outgoing::Guarded;
 use crate::scrape::{Pool, ScrapeConfig, Section};
 
 /// Monitors, and scrape configs of all of them: each is a few tasks.
@@ -269,14 +270,25 @@ impl Set {
         for one in found.as_ref().and_then(Value::as_array).into_iter().flatten() {
             discovery.push(self.discovery(one)?);
         }
+        let module = value["module"].as_str().unwrap_or_default().to_owned();
         // The error may repeat what is wrong, which is never what a Secret holds: that is text where text is wanted.
         let raw: ScrapeConfig =
             serde_json::from_value(value).map_err(|error| format!("{}: {error}", config.job))?;
-        let raw = raw.of_somebody(discovery);
+        let guarded = if self.options.loopback { Guarded::Metadata } else { Guarded::Machine };
+        let raw = raw.of_somebody(discovery, guarded);
         let dir = Path::new("/");
         match (&defaults.probes, config.is_probe) {
             (_, false) => raw.check(&defaults.global, dir, print),
-            (Some(probes), true) => raw.check_probe(&defaults.global, dir, print, probes),
+            (Some(probes), true) => {
+                if self.options.modules.is_none()
+                    && let Some(what) = probes.sends(&module)
+                {
+                    return Err(format!(
+                        "spec.module: {module:?} sends {what} to whatever a Probe names; list it in kubernetes.monitors.modules to allow that"
+                    ));
+                }
+                raw.check_probe(&defaults.global, dir, print, probes)
+            }
             (None, true) => {
                 Err("spec.prober.url is empty, and there is no section `probes` with a module to probe by"
                     .to_owned())

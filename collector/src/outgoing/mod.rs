@@ -22,7 +22,7 @@ use serde::de::IgnoredAny;
 
 use auth::Auth;
 pub(crate) use auth::{RawAuthorization, RawBasicAuth};
-pub(crate) use guard::{is_guarded, is_guarded_address};
+pub(crate) use guard::Guarded;
 pub(crate) use handshake::Trust;
 pub(crate) use transport::{ClientOptions, RawHeader, RawTls, Redirects};
 use transport::{ProxyChoice, Tls};
@@ -177,6 +177,17 @@ impl Way {
             ProxyChoice::At { url, .. } => Some(url),
             ProxyChoice::None | ProxyChoice::Environment => None,
         }
+    }
+
+    /// What a server hears of who we are.
+    pub(crate) fn sends(&self) -> Option<&'static str> {
+        if !matches!(self.auth, Auth::None) {
+            return Some("credentials");
+        }
+        if self.has_headers() {
+            return Some("headers");
+        }
+        self.tls.identity.is_some().then_some("a client's certificate")
     }
 
     /// Whether there are headers beside credentials.

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::guard::Guard;
+use super::guard::{Guard, Guarded};
 use super::{Secret, Source, chain};
 
 #[derive(Debug, Default, Deserialize)]
@@ -103,8 +103,8 @@ pub(crate) struct ClientOptions {
     pub(crate) gzip: bool,
     /// Whether HTTP/2 is offered.
     pub(crate) http2: bool,
-    /// Whether names that lead to link-local and metadata addresses are refused.
-    pub(crate) guarded: bool,
+    /// Names that lead there are refused.
+    pub(crate) guarded: Guarded,
 }
 
 /// Headers that the protocol or another key decides.
@@ -317,8 +317,8 @@ pub(super) fn client(
         if !options.http2 {
             builder = builder.http1_only();
         }
-        if options.guarded {
-            builder = builder.dns_resolver(Guard);
+        if options.guarded != Guarded::Nothing {
+            builder = builder.dns_resolver(Guard(options.guarded));
         }
         if let Some(version) = tls.min_version {
             builder = builder.tls_version_min(version);

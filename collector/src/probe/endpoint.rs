@@ -11,6 +11,7 @@ use serde::Deserialize;
 use super::config::{Access, Prober};
 use super::{Probes, Run};
 use crate::Telemetry;
+use crate::outgoing::Guarded;
 
 /// Where nobody says how long they wait.
 const TIMEOUT: Duration = Duration::from_mins(2);
@@ -92,7 +93,7 @@ impl Endpoint {
             let reason = "the module names another Host than the parameter hostname";
             return Err(Refusal::Bad(reason.to_owned()));
         }
-        let run = Run { is_guarded: true, hostname, ..Run::default() };
+        let run = Run { guarded: Guarded::Metadata, hostname, ..Run::default() };
         let outcome = probes.run(&probe.module, &asked.target, timeout, run).await;
         let outcome = outcome.map_err(Refusal::Busy)?;
         self.telemetry.probed(outcome.success);

@@ -37,8 +37,10 @@ pub use config::{RawModuleFile, RawProbes};
 pub use endpoint::Endpoint;
 pub(crate) use endpoint::{Asked, Refusal};
 
-use config::{Access, Prober};
+use config::{Access, Body, Prober};
 use page::{Log, Page};
+
+use crate::outgoing::Guarded;
 
 /// Of the time of a scrape, so much is left for the way back; as in blackbox exporter.
 const TIMEOUT_OFFSET: Duration = Duration::from_millis(500);
@@ -68,8 +70,8 @@ pub struct Probe {
     probes: Arc<Probes>,
     module: Arc<Module>,
     target: String,
-    /// Whether the target may not be a link-local or metadata address.
-    pub(crate) is_guarded: bool,
+    /// What the target may not be.
+    pub(crate) guarded: Guarded,
 }
 
 impl fmt::Display for Probe {
@@ -87,8 +89,8 @@ impl fmt::Display for Probe {
 struct Run {
     page: Page,
     log: Log,
-    /// Whether the target itself may not be a link-local or metadata address.
-    is_guarded: bool,
+    /// What the target itself may not be.
+    guarded: Guarded,
     /// How long the last name took to be resolved.
     lookup: Duration,
     /// In place of the target's own name in a request of HTTP.
@@ -114,6 +116,22 @@ impl Probes {
         self.modules.len()
     }
 
+    /// What a module sends that is for the operator's own servers, if there is anything and such a module.
+    pub(crate) fn sends(&self, module: &str) -> Option<&'static str> {
+        match &self.modules.get(module)?.prober {
+            Prober::Http(http) if !http.headers.is_empty() => Some("headers"),
+            Prober::Http(http) if !matches!(http.body, Body::None) => Some("a body"),
+            Prober::Http(http) if http.proxy.as_ref().is_some_and(|proxy| proxy.credentials.is_some()) => {
+                Some("requests through a proxy with credentials")
+            }
+            Prober::Http(http) => http.tls.sends(),
+            Prober::Tcp(tcp) if tcp.exchanges.iter().any(|one| !one.send.reveal().is_empty()) => Some("text"),
+            Prober::Tcp(tcp) => tcp.tls.sends(),
+            Prober::Dns(dns) => dns.tls.as_ref()?.sends(),
+            Prober::Grpc(grpc) => grpc.tls.as_ref()?.sends(),
+        }
+    }
+
     /// How a target is probed by the module of this name.
     ///
     /// # Errors
@@ -124,7 +142,7 @@ impl Probes {
             return Err(format!("unknown module {module:?}; probes.modules has: {}", names.join(", ")));
         };
         let (probes, module, target) = (Arc::clone(self), Arc::clone(found), target.to_owned());
-        Ok(Probe { probes, module, target, is_guarded: false })
+        Ok(Probe { probes, module, target, guarded: Guarded::Nothing })
     }
 
     /// Waits for a place, and probes; all of it within `timeout`.
@@ -173,7 +191,7 @@ impl Probe {
     /// # Errors
     /// There was no place for it in time.
     pub(crate) async fn page(&self, timeout: Duration) -> Result<(String, bool), String> {
-        let run = Run { is_guarded: self.is_guarded, ..Run::default() };
+        let run = Run { guarded: self.guarded, ..Run::default() };
         let outcome = self.probes.run(&self.module, &self.target, timeout, run).await?;
         if !outcome.success {
             tracing::debug!(

@@ -6,7 +6,6 @@ use std::time::{Duration, Instant};
 use tokio::net::{TcpSocket, TcpStream};
 
 use super::Run;
-use crate::outgoing::is_guarded_address;
 
 /// Which addresses of a name are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +64,8 @@ impl Run {
             let found = found.map_err(|error| format!("cannot resolve {host}: {error}"))?;
             found.map(|address| address.ip()).collect()
         };
-        if self.is_guarded && found.iter().any(|address| is_guarded_address(*address)) {
-            return Err(format!("{host} is a link-local or metadata address"));
+        if found.iter().any(|address| self.guarded.has(*address)) {
+            return Err(format!("{host} is {}", self.guarded.name()));
         }
         if found.is_empty() { Err(format!("{host} has no address")) } else { Ok(found) }
     }

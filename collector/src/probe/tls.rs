@@ -43,6 +43,11 @@ impl Tls {
         Self { way, protocols, made: Mutex::default() }
     }
 
+    /// What a server hears of who we are.
+    pub(super) fn sends(&self) -> Option<&'static str> {
+        self.way.sends()
+    }
+
     /// The name that certificates are to have, if the module says one.
     pub(super) fn server_name(&self) -> Option<&str> {
         self.way.server_name()

@@ -7,7 +7,7 @@ use reqwest::header::RETRY_AFTER;
 
 use super::config::{Message, RemoteConfig, Url};
 use crate::intake::FINAL_REFUSAL;
-use crate::outgoing::{ClientOptions, Redirects, Way, chain};
+use crate::outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
 
 /// Bytes of a refusal that are shown.
 const REASON_MAX_BYTES: usize = 512;
@@ -51,7 +51,7 @@ impl Poster {
             timeout: config.timeout,
             gzip: true,
             http2: true,
-            guarded: false,
+            guarded: Guarded::Nothing,
         };
         let client = config.way.client(options).map_err(failed)?;
         Ok(Self {

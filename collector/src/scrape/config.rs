@@ -19,7 +19,7 @@ use super::target::Target;
 use crate::discovery::{ADDRESS, Discovery, RawDnsSd, RawFileSd, RawHttpSd, RawKubernetesSd, TargetGroup};
 use crate::exposition::protobuf::Wanted;
 use crate::kubernetes::Access;
-use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
+use crate::outgoing::{Guarded, RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
 use crate::probe::Probes;
 use crate::relabel::{RawRule, read_rules};
 
@@ -176,6 +176,9 @@ macro_rules! scrape_config {
             /// Whether it is written by somebody whom the operator need not trust.
             #[serde(skip)]
             is_foreign: bool,
+            /// What its targets may not be.
+            #[serde(skip)]
+            guarded: Guarded,
             $($discovery: Option<IgnoredAny>,)*
         }
 
@@ -225,9 +228,9 @@ pub struct Section {
 
 impl ScrapeConfig {
     /// The section of somebody else than the operator, with targets that are found there: its targets, and where probes
-    /// are sent, are no link-local or metadata addresses.
-    pub(crate) fn of_somebody(self, discovery: Vec<Arc<dyn Discovery>>) -> Self {
-        Self { discovery, is_foreign: true, ..self }
+    /// are sent, are none of the addresses that are `guarded`.
+    pub(crate) fn of_somebody(self, discovery: Vec<Arc<dyn Discovery>>, guarded: Guarded) -> Self {
+        Self { discovery, is_foreign: true, guarded, ..self }
     }
 
     /// Checks the section; files are relative to `dir`. `print` changes with anything that was written for it.
@@ -365,6 +368,7 @@ impl ScrapeConfig {
             http2: self.enable_http2.unwrap_or(true),
             follow_redirects: self.follow_redirects.unwrap_or(true),
             is_foreign: self.is_foreign,
+            guarded: self.guarded,
             defaults: Defaults { params: self.params, ..defaults },
             job: self.job_name,
             statics,

@@ -10,7 +10,7 @@ use super::run::Tools;
 use super::target::{PageSource, Target};
 use crate::bounds::{Bounds, Held};
 use crate::exposition::Format;
-use crate::outgoing::{chain, is_guarded};
+use crate::outgoing::{Guarded, chain};
 
 /// As Go's HTTP client.
 const REDIRECTS_MAX: usize = 10;
@@ -119,12 +119,13 @@ async fn respond(target: &Target, url: &Url) -> Result<Response, FetchError> {
     own.insert(ACCEPT, header(&pool.accept)?);
     own.insert("x-prometheus-scrape-timeout-seconds", header(&target.timeout.as_secs_f64().to_string())?);
     let mut next = url.clone();
-    if pool.is_foreign && is_guarded(url) {
-        return Err("a link-local or metadata address".to_owned().into());
+    if pool.guarded.has_host(url) {
+        return Err(pool.guarded.name().to_owned().into());
     }
+    let elsewhere = pool.guarded.max(Guarded::Metadata);
     for _ in 0..=REDIRECTS_MAX {
         let is_same = next.host() == url.host();
-        let client = if is_same && !pool.is_foreign { &clients.direct } else { &clients.guarded };
+        let client = pool.client(&clients, if is_same { pool.guarded } else { elsewhere })?;
         let mut request = client.get(next.clone()).timeout(target.timeout).headers(own.clone());
         if is_same {
             request = request.headers(headers.clone());
@@ -140,8 +141,8 @@ async fn respond(target: &Target, url: &Url) -> Result<Response, FetchError> {
             return Err(format!("redirect to {next}: neither http nor https").into());
         }
         let is_other = next.host() != url.host();
-        if is_other && is_guarded(&next) {
-            return Err(format!("redirect to {next}: a link-local or metadata address").into());
+        if is_other && elsewhere.has_host(&next) {
+            return Err(format!("redirect to {next}: {}", elsewhere.name()).into());
         }
         // Headers of one's own may be secrets that only the operator knows of.
         if is_other && pool.way.has_headers() {

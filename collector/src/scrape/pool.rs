@@ -3,7 +3,7 @@
 //! Follows `scrape/target.go` of Prometheus 3 (`PopulateDiscoveredLabels`, `PopulateLabels`, `Target.URL`).
 
 use std::collections::{BTreeMap, HashSet};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use binnacle_model::Labels;
@@ -15,7 +15,7 @@ use super::protocol::{Protocol, accept, protocols};
 use super::target::{PageSource, Target};
 use crate::discovery::{ADDRESS, Discovery, TargetGroup};
 use crate::exposition::protobuf::Wanted;
-use crate::outgoing::{ClientOptions, Redirects, Way};
+use crate::outgoing::{ClientOptions, Guarded, Redirects, Way};
 use crate::probe::Probes;
 use crate::relabel::{Rule, relabel};
 
@@ -69,6 +69,8 @@ pub struct Pool {
     pub(super) follow_redirects: bool,
     /// Whether somebody else than the operator says what its targets are.
     pub(super) is_foreign: bool,
+    /// What its targets may not be.
+    pub(super) guarded: Guarded,
     /// By which module targets are probed, if they are not scraped.
     pub(super) probe: Option<(Arc<Probes>, String)>,
     /// Groups that are there from the start.
@@ -81,12 +83,12 @@ pub struct Pool {
     pub(super) state: Mutex<State>,
 }
 
-/// By which targets are reached.
-#[derive(Debug)]
+/// By which targets are reached, by what they may not be; each is made when it is needed first.
+#[derive(Debug, Default)]
 pub(super) struct Clients {
-    pub(super) direct: reqwest::Client,
+    direct: OnceLock<reqwest::Client>,
     /// For hosts that somebody else named.
-    pub(super) guarded: reqwest::Client,
+    guarded: OnceLock<reqwest::Client>,
 }
 
 #[derive(Debug)]
@@ -128,6 +130,7 @@ impl Default for Pool {
             unsupported: None,
             follow_redirects: false,
             is_foreign: false,
+            guarded: Guarded::Nothing,
             probe: None,
             statics: Vec::new(),
             discovery: Vec::new(),
@@ -174,18 +177,29 @@ impl Pool {
         if let Some(made) = made.as_ref().filter(|made| made.print == print) {
             return Ok(Arc::clone(&made.clients));
         }
-        let client = |guarded| {
-            self.way.client(ClientOptions {
-                redirects: Redirects::None,
-                timeout: self.defaults.timeout.max(CONNECT_TIMEOUT_MIN),
-                gzip: self.gzip,
-                http2: self.http2,
-                guarded,
-            })
-        };
-        let clients = Arc::new(Clients { direct: client(false)?, guarded: client(true)? });
+        let clients = Arc::<Clients>::default();
         *made = Some(Made { clients: Arc::clone(&clients), print });
         Ok(clients)
+    }
+
+    /// The client for hosts that may not be these: those of a pool are guarded more or less, never in three ways.
+    pub(super) fn client<'c>(
+        &self,
+        clients: &'c Clients,
+        guarded: Guarded,
+    ) -> Result<&'c reqwest::Client, String> {
+        let place = if guarded == Guarded::Nothing { &clients.direct } else { &clients.guarded };
+        if let Some(client) = place.get() {
+            return Ok(client);
+        }
+        let client = self.way.client(ClientOptions {
+            redirects: Redirects::None,
+            timeout: self.defaults.timeout.max(CONNECT_TIMEOUT_MIN),
+            gzip: self.gzip,
+            http2: self.http2,
+            guarded,
+        })?;
+        Ok(place.get_or_init(|| client))
     }
 
     /// The targets of these groups, and what is wrong with others. Equal ones are one. If there are more than there may be,
@@ -287,7 +301,7 @@ impl Pool {
                     return Err(format!("rules may not choose another module than {module:?}"));
                 }
                 let mut probe = probes.probe(&by, &target)?;
-                probe.is_guarded = self.is_foreign;
+                probe.guarded = self.guarded;
                 (PageSource::Probe(probe), target)
             }
         };

@@ -29,6 +29,8 @@ pub(super) struct Origin {
     pub(super) files: Vec<LogFile>,
     /// Bytes that vanished before they were acknowledged.
     pub(super) lost_bytes: u64,
+    /// Of which the store would have nothing.
+    pub(super) refused_bytes: u64,
     /// What the annotations of its pod say, and as of when.
     pub(super) rules: Option<ContainerRules>,
     rules_generation: u64,
@@ -46,6 +48,7 @@ impl Origin {
             format: listing.format,
             files: Vec::new(),
             lost_bytes: 0,
+            refused_bytes: 0,
             rules: None,
             rules_generation: 0,
             generations: HashMap::new(),

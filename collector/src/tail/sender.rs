@@ -95,6 +95,7 @@ pub(super) struct Sender {
     thread: Option<JoinHandle<()>>,
     stop: Arc<AtomicBool>,
     is_away: Arc<AtomicBool>,
+    sink: Arc<dyn LogSink>,
     /// Packs and questions that are not answered yet.
     pub(super) under_way: usize,
 }
@@ -105,10 +106,15 @@ impl Sender {
         // As many as there are jobs: the thread never waits to be heard.
         let (answer, answers) = sync_channel(4);
         let (stop, is_away) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
-        let work = Work { sink, telemetry, stop: Arc::clone(&stop), is_away: Arc::clone(&is_away) };
+        let work = Work {
+            sink: Arc::clone(&sink),
+            telemetry,
+            stop: Arc::clone(&stop),
+            is_away: Arc::clone(&is_away),
+        };
         let thread = std::thread::Builder::new().name("send-logs".to_owned());
         let thread = thread.spawn(move || work.run(&to_do, &answer))?;
-        Ok(Self { jobs: Some(jobs), answers, thread: Some(thread), stop, is_away, under_way: 0 })
+        Ok(Self { jobs: Some(jobs), answers, thread: Some(thread), stop, is_away, sink, under_way: 0 })
     }
 
     /// Whether the store did not answer the last time.
@@ -135,6 +141,15 @@ impl Sender {
     /// Tells what stands in files, if there is room for it.
     pub(super) fn report(&mut self, report: NodeReport) {
         let _ = self.give(Job::Report(report));
+    }
+
+    /// Says the last word, unless nobody hears it.
+    pub(super) fn report_last(&self, report: &NodeReport) {
+        if !self.is_away()
+            && let Err(error) = self.sink.report(report)
+        {
+            tracing::debug!(%error, "the store was not told that files are read no more");
+        }
     }
 
     fn give(&mut self, job: Job) -> Option<Job> {

@@ -98,19 +98,19 @@ test('the bytes of a page are those of the files', async ({ page }) => {
 });
 
 const container = (pod: string, more: object) => ({
-  namespace: 'shop', pod, container: 'app', files: 1, bytes: 5000, acknowledged: 5000, gap: 0, lost: 0, behind_seconds: 0, ...more,
+  namespace: 'shop', pod, container: 'app', files: 1, bytes: 5000, acknowledged: 5000, gap: 0, lost: 0, refused: 0, behind_seconds: 0, ...more,
 });
 
 /** An answer of `GET /api/completeness` with these nodes, summed as the server does. */
 async function answer(page: Page, nodes: { node: string; age?: number; containers: ReturnType<typeof container>[] }[]) {
   const all = nodes.flatMap((node) => node.containers);
-  const sum = (name: 'bytes' | 'acknowledged' | 'gap' | 'lost') => all.reduce((total, one) => total + one[name], 0);
+  const sum = (name: 'bytes' | 'acknowledged' | 'gap' | 'lost' | 'refused') => all.reduce((total, one) => total + one[name], 0);
   const total = {
-    bytes: sum('bytes'), acknowledged: sum('acknowledged'), gap: sum('gap'), lost: sum('lost'),
+    bytes: sum('bytes'), acknowledged: sum('acknowledged'), gap: sum('gap'), lost: sum('lost'), refused: sum('refused'),
     behind_seconds: Math.max(0, ...all.map((one) => one.behind_seconds)),
   };
   const said = nodes.map(({ node, age = 3, containers }) => ({
-    node, input: 0, age_seconds: age, is_silent: age > 60, started: '2026-11-20T10:00:00Z', spool_bytes: 0, containers, journal: null,
+    node, input: 0, age_seconds: age, is_silent: age > 60, is_stopped: false, started: '2026-11-20T10:00:00Z', spool_bytes: 0, containers, journal: null,
   }));
   await page.route('**/api/completeness*', (route) =>
     route.fulfill({ json: { status: 'success', data: { total, namespaces: [], nodes: said } } }),
@@ -146,6 +146,20 @@ const STATES: { name: string; nodes: Parameters<typeof answer>[1]; says: RegExp;
     name: 'silent',
     nodes: [{ node: 'n1', containers: [container('a', {})] }, { node: 'n2', age: 300, containers: [container('b', {})] }],
     says: /^A node is silent$/,
+    first: /^b/,
+  },
+  {
+    name: 'silent and behind',
+    nodes: [
+      { node: 'n1', containers: [container('a', { gap: 900, behind_seconds: 240 })] },
+      { node: 'n2', age: 300, containers: [container('b', {})] },
+    ],
+    says: /^A node is silent, others 4 min behind$/,
+  },
+  {
+    name: 'refused',
+    nodes: [{ node: 'n1', containers: [container('a', {}), container('b', { refused: 2048 })] }],
+    says: /^2\.0 KiB refused$/,
     first: /^b/,
   },
   {

@@ -8,7 +8,7 @@ use super::super::views::{
     Authorization, BasicAuth, Endpoint, KeyRef, ProbeSpec, SecretOrConfigMap, TlsConfig,
 };
 use super::{Translator, put, put_text};
-use crate::outgoing::is_guarded;
+use crate::outgoing::Guarded;
 
 /// Where the kubelet puts the agent's own account.
 const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount/";
@@ -81,8 +81,8 @@ impl Translator<'_> {
             // The text is not repeated: it may hold a password.
             let parsed =
                 Url::parse(url).map_err(|error| format!("{place}.proxyUrl cannot be read: {error}"))?;
-            if is_guarded(&parsed) {
-                return Err(format!("{place}.proxyUrl is a link-local or metadata address"));
+            if Guarded::Metadata.has_host(&parsed) {
+                return Err(format!("{place}.proxyUrl is {}", Guarded::Metadata.name()));
             }
             put(config, "proxy_url", json!(url));
         }

@@ -21,6 +21,7 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::Incoming;
+use crate::outgoing::Guarded;
 use crate::probe::Run;
 use crate::probe::config::{HttpModule, Proxy};
 use crate::probe::net::{bare, lap};
@@ -151,9 +152,10 @@ impl Hop {
             return Ok(self.address);
         }
         // Where a redirect leads is not for the target to choose freely.
-        let is_guarded = std::mem::replace(&mut run.is_guarded, true);
+        let elsewhere = run.guarded.max(Guarded::Metadata);
+        let guarded = std::mem::replace(&mut run.guarded, elsewhere);
         let found = run.addresses(host).await;
-        run.is_guarded = is_guarded;
+        run.guarded = guarded;
         run.phase("resolve", lap(since));
         let found = found?;
         let preferred = found.iter().find(|one| one.is_ipv6() == module.family.prefers_6);
@@ -169,9 +171,9 @@ impl Hop {
         port: u16,
     ) -> Result<TcpStream, String> {
         // The operator named it.
-        let is_guarded = std::mem::replace(&mut run.is_guarded, false);
+        let guarded = std::mem::take(&mut run.guarded);
         let at = run.addresses(&proxy.host).await;
-        run.is_guarded = is_guarded;
+        run.guarded = guarded;
         let at = at?.first().copied().ok_or("the proxy has no address")?;
         let mut stream = run.connect(SocketAddr::new(at, proxy.port), None).await?;
         if self.url.scheme() == "https" {

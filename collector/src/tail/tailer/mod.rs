@@ -29,6 +29,7 @@ use super::spool::Spool;
 use super::{Input, Options};
 use crate::Telemetry;
 use crate::bounds::charged;
+use crate::completeness::NodeReport;
 use reporting::{Shown, show};
 
 /// Between two looks at the directories; longer if a look takes long, never longer than [`SCAN_MAX`].
@@ -204,6 +205,8 @@ impl Tailer {
             self.take(answer);
         }
         self.save();
+        let report = NodeReport { is_last: true, ..self.report() };
+        self.sender.report_last(&report);
     }
 
     pub(super) fn save(&mut self) {
@@ -519,6 +522,10 @@ impl Tailer {
                     let part = &pack.parts[at];
                     // Of a journal they are entries.
                     self.telemetry.refused_bytes.inc_by(part.to - part.from);
+                    let origin = self.by_file.get(&part.file).and_then(|origin| self.origins.get_mut(origin));
+                    if let Some(origin) = origin {
+                        origin.refused_bytes += part.to - part.from;
+                    }
                     tracing::error!(
                         reason,
                         from = part.from,

@@ -27,6 +27,7 @@ impl Tailer {
             let names = (namespace, pod, origin.container().to_owned());
             let report = containers.entry(names).or_default();
             report.lost += origin.lost_bytes;
+            report.refused += origin.refused_bytes;
             for file in origin.files.iter_mut().filter(|file| !file.is_copy()) {
                 report.files += 1;
                 report.bytes += file.size;
@@ -54,6 +55,7 @@ impl Tailer {
         let mut report = JournalReport { lost: self.lost_of_gone.values().sum(), ..JournalReport::default() };
         for origin in self.origins.values_mut() {
             report.lost += origin.lost_bytes;
+            report.refused += origin.refused_bytes;
             for file in origin.files.iter_mut().filter(|file| !file.is_copy()) {
                 report.files += 1;
                 report.entries += file.size;

@@ -224,7 +224,8 @@ fn what_was_lost_of_a_pod_that_is_gone_stays_in_reports() {
     round(&mut tailer);
     bed.store.refuses.store(true, Ordering::Relaxed);
     // More than the packs that may be under way.
-    bed.raw(&"2026-11-21T20:50:57.5Z stdout F unread\n".repeat(400_000));
+    let line = format!("2026-11-21T20:50:57.5Z stdout F {}\n", "unread ".repeat(30));
+    bed.raw(&line.repeat(100_000));
     round(&mut tailer);
     fs::remove_dir_all(bed.dir.path().join("pods")).unwrap();
     round(&mut tailer);

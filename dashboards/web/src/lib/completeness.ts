@@ -5,6 +5,8 @@ export interface Sums {
   acknowledged: number;
   gap: number;
   lost: number;
+  /** By the store, for good. */
+  refused: number;
   behind_seconds: number;
 }
 
@@ -21,6 +23,7 @@ export interface Journal {
   acknowledged: number;
   gap: number;
   lost: number;
+  refused: number;
   behind_seconds: number;
 }
 
@@ -29,6 +32,8 @@ export interface Node {
   input: number;
   age_seconds: number;
   is_silent: boolean;
+  /** It said that it ends. */
+  is_stopped: boolean;
   started: string;
   spool_bytes: number;
   containers: Container[];
@@ -66,11 +71,12 @@ const sumOf = (rows: Sums[]): Sums => ({
   acknowledged: rows.reduce((sum, row) => sum + row.acknowledged, 0),
   gap: rows.reduce((sum, row) => sum + row.gap, 0),
   lost: rows.reduce((sum, row) => sum + row.lost, 0),
+  refused: rows.reduce((sum, row) => sum + row.refused, 0),
   behind_seconds: rows.reduce((most, row) => Math.max(most, row.behind_seconds), 0),
 });
 
-export function stateOf(of: { lost: number; behind_seconds: number }, silent: boolean): State {
-  if (of.lost > 0) return 'lost';
+export function stateOf(of: { lost: number; refused: number; behind_seconds: number }, silent: boolean): State {
+  if (of.lost + of.refused > 0) return 'lost';
   if (silent) return 'silent';
   return of.behind_seconds > BEHIND_SECONDS ? 'behind' : 'well';
 }
@@ -81,7 +87,7 @@ const worst = (states: State[]): State => ORDER.find((state) => states.includes(
 function byNeed(a: Sums & { state: State }, b: Sums & { state: State }): number {
   const order = ORDER.indexOf(a.state) - ORDER.indexOf(b.state);
   const lag = (of: Sums) => (of.behind_seconds > BEHIND_SECONDS ? of.behind_seconds : 0);
-  return order || b.lost - a.lost || lag(b) - lag(a);
+  return order || b.lost + b.refused - a.lost - a.refused || lag(b) - lag(a);
 }
 
 const compare = (a: string, b: string) => (a < b ? -1 : a > b ? 1 : 0);
