@@ -7,7 +7,7 @@ use binnacle_model::storage::AppendError;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use reqwest::StatusCode;
-use reqwest::header::{HeaderMap, RETRY_AFTER};
+use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 
 use super::{Format, LogTarget};
 use crate::outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
@@ -33,6 +33,7 @@ pub(super) struct Door {
 pub(super) struct Answer {
     pub(super) status: StatusCode,
     retry_after: Option<Duration>,
+    is_html: bool,
     pub(super) body: Vec<u8>,
 }
 
@@ -74,6 +75,9 @@ impl Door {
         let failed = |error: reqwest::Error| AppendError::Unavailable(chain(error));
         let mut response = request.body(body).send().await.map_err(failed)?;
         let (status, retry_after) = (response.status(), retry_after(response.headers()));
+        let content_type =
+            response.headers().get(CONTENT_TYPE).map(|value| value.as_bytes().to_ascii_lowercase());
+        let is_html = content_type.is_some_and(|value| value.starts_with(b"text/html"));
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if body.len() + chunk.len() > ANSWER_MAX_BYTES {
@@ -83,7 +87,7 @@ impl Door {
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Answer { status, retry_after, body })
+        Ok(Answer { status, retry_after, is_html, body })
     }
 }
 
@@ -104,6 +108,15 @@ impl Answer {
         let text = String::from_utf8_lossy(&self.body[..self.body.len().min(REASON_MAX_BYTES)]);
         let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
         format!("{}: {text}", self.status)
+    }
+
+    /// Whether a server before the store refused the request, whatever is in it: what it says may change, and nothing of
+    /// it is about the lines. Stores answer with text or JSON.
+    pub(super) fn is_of_proxy(&self) -> bool {
+        const WRONG_SCHEME: &[u8] = b"HTTP request to an HTTPS server";
+        self.is_html
+            || memchr::memmem::find(&self.body[..self.body.len().min(REASON_MAX_BYTES)], WRONG_SCHEME)
+                .is_some()
     }
 
     /// Of a status by which nothing was taken, and that may pass.

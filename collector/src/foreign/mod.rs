@@ -145,8 +145,8 @@ impl Logs {
         let answer = self.runtime.block_on(self.door.post(&self.format, body))?;
         let status = answer.status;
         let is_too_large = status == StatusCode::PAYLOAD_TOO_LARGE;
-        let is_refused =
-            is_too_large || matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
+        let is_wrong = matches!(status, StatusCode::BAD_REQUEST | StatusCode::UNPROCESSABLE_ENTITY);
+        let is_refused = is_too_large || (is_wrong && !answer.is_of_proxy());
         if !status.is_success() && !is_refused {
             return Err(answer.later());
         }

@@ -131,16 +131,36 @@ fn a_receiver_that_is_away_or_busy_is_asked_again() {
         (Some(500), "", b"oh no".to_vec()),
         (Some(503), "", Vec::new()),
         (Some(401), "", b"who?".to_vec()),
+        // Of servers before it.
+        (Some(400), "content-type: text/html\r\n", b"<h1>400</h1>".to_vec()),
+        (Some(400), "", b"Client sent an HTTP request to an HTTPS server.\n".to_vec()),
         (None, "", Vec::new()),
         (Some(204), "", Vec::new()),
     ]);
     let url = receiver(answer);
     let (report, errors, refused) = send(&format!("{{loki: {{url: '{url}'}}}}"), &pack(&FIVE));
     assert_eq!((report.appended, report.duplicate, refused.len()), (5, 0, 0));
-    assert_eq!((errors.len(), &*errors[0], &*errors[1]), (5, "full 3s", "500 Internal Server Error: oh no"));
+    assert_eq!((errors.len(), &*errors[0], &*errors[1]), (7, "full 3s", "500 Internal Server Error: oh no"));
     assert!(errors[3].starts_with("401"), "{errors:?}");
     let seen = seen.lock().unwrap();
     assert!(seen.iter().all(|body| body == &seen[0] && try_read_loki(body, false) == 5));
+}
+
+#[test]
+fn packs_of_several_inputs_are_remembered_side_by_side() {
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    let target = LogTarget::otlp("http://127.0.0.1:9").unwrap();
+    let logs = Logs::new(&target, runtime.handle().clone(), Telemetry::default()).unwrap();
+    for pack in 0..PACKS_MAX as u128 + 1 {
+        let mut progress = logs.take_up(pack, 2);
+        progress.settled[1] = true;
+        logs.put_off(progress);
+    }
+    assert_eq!(logs.take_up(1, 2).settled, [false, true]);
+    assert_eq!(logs.take_up(1, 2).settled, [false, false], "somebody has it");
+    assert_eq!(logs.take_up(2, 3).settled, [false; 3], "another one with its hash");
+    assert_eq!(logs.take_up(0, 2).settled, [false; 2], "the one that was tried longest ago is forgotten");
 }
 
 #[test]

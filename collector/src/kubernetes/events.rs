@@ -286,30 +286,41 @@ impl Reading<'_> {
             if taken.is_empty() {
                 return Ok(());
             }
-            let push = self.push_of(&taken);
-            let to = push.batches.last().map_or(self.mark, |batch| batch.to);
-            let wire = Arc::new(push.encode_to_vec());
-            let mut backoff = RETRY_MIN;
-            loop {
-                let (sink, sent) = (Arc::clone(&self.of.sink), Arc::clone(&wire));
-                match blocking(move || sink.send(&sent)).await? {
-                    Ok(_) => {
-                        self.of.telemetry.kubernetes.events.inc_by(taken.len() as u64);
-                        break;
-                    }
-                    Err(AppendError::Invalid(reason)) => {
-                        self.of.telemetry.kubernetes.events_refused.inc_by(taken.len() as u64);
-                        tracing::error!(reason, events = taken.len(), "the store refused events for good");
-                        break;
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, retry_in = ?backoff, "events were not taken; the API keeps them");
-                        tokio::time::sleep(backoff.mul_f64(0.5 + crate::random() / 2.0)).await;
-                        backoff = (backoff * 2).min(RETRY_MAX);
-                    }
+            if self.store(&taken).await?.is_ok() {
+                continue;
+            }
+            // Whichever of them it was, the others must not suffer.
+            for one in taken.chunks(1) {
+                if let Err(reason) = self.store(one).await? {
+                    self.of.telemetry.kubernetes.events_refused.inc();
+                    tracing::error!(reason, event = one[0].0, "the store refused an event for good");
+                    self.mark = one[0].0 + 1;
                 }
             }
-            self.mark = to;
+        }
+    }
+
+    /// Tries until the store has these, or refuses them for good.
+    async fn store(&mut self, events: &[(u64, Event)]) -> Result<Result<(), String>, Reason> {
+        let push = self.push_of(events);
+        let to = push.batches.last().map_or(self.mark, |batch| batch.to);
+        let wire = Arc::new(push.encode_to_vec());
+        let mut backoff = RETRY_MIN;
+        loop {
+            let (sink, sent) = (Arc::clone(&self.of.sink), Arc::clone(&wire));
+            match blocking(move || sink.send(&sent)).await? {
+                Ok(_) => {
+                    self.of.telemetry.kubernetes.events.inc_by(events.len() as u64);
+                    self.mark = to;
+                    return Ok(Ok(()));
+                }
+                Err(AppendError::Invalid(reason)) => return Ok(Err(reason)),
+                Err(error) => {
+                    tracing::warn!(%error, retry_in = ?backoff, "events were not taken; the API keeps them");
+                    tokio::time::sleep(backoff.mul_f64(0.5 + crate::random() / 2.0)).await;
+                    backoff = (backoff * 2).min(RETRY_MAX);
+                }
+            }
         }
     }
 
