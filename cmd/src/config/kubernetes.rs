@@ -93,6 +93,11 @@ pub(super) fn read_kubernetes(
     let Some(mut raw) = raw else { return Ok(()) };
     let presets: BTreeSet<String> = std::mem::take(&mut raw.scrape).into_iter().collect();
     let checked = raw.check(file, dir)?;
+    // Presets have copies of the credentials in it.
+    let kubeconfig = match &checked.access {
+        Access::Kubeconfig(path) if !presets.is_empty() => std::fs::read(path).unwrap_or_default(),
+        _ => Vec::new(),
+    };
     for name in &presets {
         let told = |reason: String| anyhow::anyhow!("{file}: kubernetes.scrape: {reason}");
         for scrape in preset(name, &checked.access).map_err(told)? {
@@ -100,7 +105,7 @@ pub(super) fn read_kubernetes(
             if config.pools.iter().any(|pool| pool.job == job) {
                 return Err(told(format!("a scrape config is named {job:?} already; give it another name")));
             }
-            let print = hash(&(&job, format!("{global:?}{:?}", checked.access)));
+            let print = hash(&(&job, format!("{global:?}{:?}", checked.access), &kubeconfig));
             take(file, scrape.check(global, dir, print).map_err(told)?, config);
         }
     }
