@@ -204,6 +204,15 @@ mod tests {
             error.contains("c.yml: kubernetes.scrape: \"kublet\" is no preset; there are kubelet,"),
             "{error}"
         );
+        let outside = |preset: &str| {
+            parse(&format!("kubernetes: {{kubeconfig: /nowhere/kube.yml, scrape: [{preset}]}}"))
+        };
+        let error = outside("kubelet").unwrap_err();
+        assert!(
+            error.contains("c.yml: kubernetes.scrape: preset kubelet: /nowhere/kube.yml: "),
+            "it has no credentials: {error}"
+        );
+        assert!(outside("coredns").is_ok(), "it needs none");
         let twice = "scrape_configs: [{job_name: kubernetes/etcd}]\nkubernetes: {scrape: [etcd]}";
         assert!(parse(twice).unwrap_err().contains("named \"kubernetes/etcd\" already"));
     }

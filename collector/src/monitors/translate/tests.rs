@@ -207,7 +207,12 @@ fn monitors_that_name_labels_of_endpoints_get_them() {
         (rule(""), "endpointslice"),
         (rule("{sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: n}"), "endpointslice"),
         (rule("{sourceLabels: [a, __meta_kubernetes_endpoint_node_name], targetLabel: n}"), "endpoints"),
-        (rule("{targetLabel: x, replacement: y}, {sourceLabels: [__meta_kubernetes_endpoints_name], targetLabel: n}"), "endpoints"),
+        (
+            rule(
+                "{targetLabel: x, replacement: y}, {sourceLabels: [__meta_kubernetes_endpoints_name], targetLabel: n}",
+            ),
+            "endpoints",
+        ),
         (
             rule("{sourceLabels: [__meta_kubernetes_endpointslice_endpoint_node_name], targetLabel: n}"),
             "endpointslice",
