@@ -93,6 +93,11 @@ pub(super) fn read_kubernetes(
     let Some(mut raw) = raw else { return Ok(()) };
     let presets: BTreeSet<String> = std::mem::take(&mut raw.scrape).into_iter().collect();
     let checked = raw.check(file, dir)?;
+    // Presets have copies of the credentials in it.
+    let kubeconfig = match &checked.access {
+        Access::Kubeconfig(path) if !presets.is_empty() => std::fs::read(path).unwrap_or_default(),
+        _ => Vec::new(),
+    };
     for name in &presets {
         let told = |reason: String| anyhow::anyhow!("{file}: kubernetes.scrape: {reason}");
         for scrape in preset(name, &checked.access).map_err(told)? {
@@ -100,7 +105,7 @@ pub(super) fn read_kubernetes(
             if config.pools.iter().any(|pool| pool.job == job) {
                 return Err(told(format!("a scrape config is named {job:?} already; give it another name")));
             }
-            let print = hash(&(&job, format!("{global:?}{:?}", checked.access)));
+            let print = hash(&(&job, format!("{global:?}{:?}", checked.access), &kubeconfig));
             take(file, scrape.check(global, dir, print).map_err(told)?, config);
         }
     }
@@ -199,6 +204,15 @@ mod tests {
             error.contains("c.yml: kubernetes.scrape: \"kublet\" is no preset; there are kubelet,"),
             "{error}"
         );
+        let outside = |preset: &str| {
+            parse(&format!("kubernetes: {{kubeconfig: /nowhere/kube.yml, scrape: [{preset}]}}"))
+        };
+        let error = outside("kubelet").unwrap_err();
+        assert!(
+            error.contains("c.yml: kubernetes.scrape: preset kubelet: /nowhere/kube.yml: "),
+            "it has no credentials: {error}"
+        );
+        assert!(outside("coredns").is_ok(), "it needs none");
         let twice = "scrape_configs: [{job_name: kubernetes/etcd}]\nkubernetes: {scrape: [etcd]}";
         assert!(parse(twice).unwrap_err().contains("named \"kubernetes/etcd\" already"));
     }

@@ -170,6 +170,9 @@ macro_rules! scrape_config {
             http_headers: BTreeMap<String, RawHeader>,
             oauth2: Option<IgnoredAny>,
             proxy_connect_header: Option<IgnoredAny>,
+            /// What a scrape may take at least, as long as that is within the interval.
+            #[serde(skip)]
+            patience: Option<Duration>,
             /// Where targets are found beside what the section says.
             #[serde(skip)]
             discovery: Vec<Arc<dyn Discovery>>,
@@ -270,6 +273,11 @@ impl ScrapeConfig {
     /// Asks a cluster's API by `access`, where the section does not say how.
     pub(super) fn ask(&mut self, access: &Access) {
         self.kubernetes_sd_configs.iter_mut().for_each(|discovery| discovery.ask(access));
+    }
+
+    /// Its timeout yields to what is said for all: to a shorter interval, and to a longer timeout.
+    pub(super) fn be_patient(&mut self) {
+        self.patience = self.scrape_timeout.take();
     }
 
     /// The first of the keys that say how a page is fetched, if one is there.
@@ -380,7 +388,8 @@ impl ScrapeConfig {
 
     fn defaults(&mut self, global: &Global) -> Result<Defaults, String> {
         let interval = self.scrape_interval.or(global.scrape_interval).unwrap_or(DEFAULT_INTERVAL);
-        let of_all = global.scrape_timeout.unwrap_or(DEFAULT_TIMEOUT).min(interval);
+        let of_all = global.scrape_timeout.unwrap_or(DEFAULT_TIMEOUT);
+        let of_all = of_all.max(self.patience.unwrap_or_default()).min(interval);
         let timeout = self.scrape_timeout.unwrap_or(of_all);
         if interval.is_zero() || timeout.is_zero() {
             return Err("scrape_interval and scrape_timeout must not be zero".to_owned());

@@ -17,6 +17,7 @@
 //!   scrape fails, or its target is gone. Not when the process stops: it comes back.
 //! - A target that hangs costs its own scrapes and nobody else's.
 
+mod account;
 mod config;
 mod failures;
 mod fetch;

@@ -12,6 +12,9 @@ use super::{Config, ENDPOINTS_MAX, Translator, check_rules, put, put_limits, put
 const PORT_NAME: &str = "__meta_kubernetes_pod_container_port_name";
 const PORT_NUMBER: &str = "__meta_kubernetes_pod_container_port_number";
 
+/// How labels of role `endpoints` begin; those of its object have an `s` behind it.
+const ENDPOINT: &str = "__meta_kubernetes_endpoint";
+
 /// Makes the discovery, the rules and the first part of the name of an endpoint's scrape config.
 type Make<'a> =
     fn(&Translator<'a>, &MonitorSpec, &Endpoint) -> Result<(Map<String, Value>, Rules, &'static str), String>;
@@ -80,9 +83,12 @@ impl<'a> Translator<'a> {
         spec: &MonitorSpec,
         endpoint: &Endpoint,
     ) -> Result<(Map<String, Value>, Rules, &'static str), String> {
+        let role = spec.service_discovery_role.as_str();
+        // The operator's default is Endpoints, which Kubernetes is giving up: slices serve all but those who name its labels.
+        let role = if role.is_empty() && wants_endpoints(endpoint) { "Endpoints" } else { role };
         // The prefix of the labels of a port and of what an address leads to.
-        let (role, prefix) = match spec.service_discovery_role.as_str() {
-            "Endpoints" => ("endpoints", "__meta_kubernetes_endpoint"),
+        let (role, prefix) = match role {
+            "Endpoints" => ("endpoints", ENDPOINT),
             "" | "EndpointSlice" => ("endpointslice", "__meta_kubernetes_endpointslice"),
             other => {
                 let known = "Endpoints nor EndpointSlice";
@@ -146,6 +152,21 @@ impl<'a> Translator<'a> {
         name_endpoint(endpoint, &mut rules);
         Ok((sd, rules, "podMonitor"))
     }
+}
+
+/// Whether a rule of the endpoint names labels that only role `endpoints` has.
+fn wants_endpoints(endpoint: &Endpoint) -> bool {
+    let names_one = |text: &String| {
+        let mut after = text.split(ENDPOINT).skip(1);
+        after.any(|rest| !rest.starts_with("slice"))
+    };
+    endpoint.relabelings.iter().any(|rule| {
+        // Others look at values by theirs.
+        let is_of_names = ["labelmap", "labeldrop", "labelkeep"]
+            .iter()
+            .any(|action| rule.action.eq_ignore_ascii_case(action));
+        rule.source_labels.iter().any(names_one) || (is_of_names && names_one(&rule.regex))
+    })
 }
 
 /// By rules over all there is, or by asking the API for those alone; the role of the labels is the last one.

@@ -201,6 +201,47 @@ fn a_service_monitor_is_what_the_operator_makes_of_it() {
 }
 
 #[test]
+fn monitors_that_name_labels_of_endpoints_get_them() {
+    let rule = |text: &str| format!("{{selector: {{}}, endpoints: [{{port: web, relabelings: [{text}]}}]}}");
+    for (spec, role) in [
+        (rule(""), "endpointslice"),
+        (rule("{sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: n}"), "endpointslice"),
+        (rule("{sourceLabels: [a, __meta_kubernetes_endpoint_node_name], targetLabel: n}"), "endpoints"),
+        (
+            rule(
+                "{targetLabel: x, replacement: y}, {sourceLabels: [__meta_kubernetes_endpoints_name], targetLabel: n}",
+            ),
+            "endpoints",
+        ),
+        (
+            rule("{sourceLabels: [__meta_kubernetes_endpointslice_endpoint_node_name], targetLabel: n}"),
+            "endpointslice",
+        ),
+        (rule("{action: LabelMap, regex: __meta_kubernetes_endpoints_label_(.+)}"), "endpoints"),
+        (rule("{action: labeldrop, regex: '__meta_kubernetes_(endpointslice|pod)_.*'}"), "endpointslice"),
+        // A regular expression for a value.
+        (rule("{sourceLabels: [a], regex: __meta_kubernetes_endpoint_x, targetLabel: n}"), "endpointslice"),
+        (
+            "{serviceDiscoveryRole: EndpointSlice, endpoints: [{port: web, relabelings: \
+             [{sourceLabels: [__meta_kubernetes_endpoint_ready], targetLabel: n}]}]}"
+                .to_owned(),
+            "endpointslice",
+        ),
+        ("{serviceDiscoveryRole: Endpoints, endpoints: [{port: web}]}".to_owned(), "endpoints"),
+    ] {
+        let config = shown(&of_yaml(Kind::Service, &spec).unwrap()[0]);
+        let prefix = if role == "endpoints" { "endpoint" } else { role };
+        assert!(config.contains(&format!("\"role\":\"{role}\"}}]\n")), "{spec}: {config}");
+        for kind in ["Node", "Pod"] {
+            let rule =
+                format!("rset {prefix}_address_target_kind {prefix}_address_target_name | {kind};(.*)");
+            assert!(config.contains(&rule), "{spec}: {config}");
+        }
+        assert!(config.contains(&format!("rkeep {prefix}_port_name | web |")), "{spec}: {config}");
+    }
+}
+
+#[test]
 fn a_pod_monitor_is_what_the_operator_makes_of_it() {
     let configs = of_yaml(
         Kind::Pod,
