@@ -152,7 +152,7 @@ fn packs_of_several_inputs_are_remembered_side_by_side() {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let target = LogTarget::otlp("http://127.0.0.1:9").unwrap();
     let logs = Logs::new(&target, runtime.handle().clone(), Telemetry::default()).unwrap();
-    for pack in 0..PACKS_MAX as u128 + 1 {
+    for pack in 0..=PACKS_MAX as u128 {
         let mut progress = logs.take_up(pack, 2);
         progress.settled[1] = true;
         logs.put_off(progress);
