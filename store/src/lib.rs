@@ -25,6 +25,7 @@ pub mod wal;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use binnacle_model::time::Clock;
 
@@ -41,7 +42,7 @@ pub use telemetry::Telemetry;
 
 use catalog::Catalog;
 use fs::{DirectoryLock, Disk, RealDisk};
-use logs::Logs;
+use logs::{Day, Logs};
 use metrics::Metrics;
 use metrics::SampleKind;
 use space::Space;
@@ -50,6 +51,9 @@ use wal::{Floor, RecordKind, SealedFile, Wal, WalOpenError};
 
 /// What followers that are behind may keep of the log beyond what the store itself needs.
 const HELD_MAX_BYTES: u64 = 2 * 1024 * 1024 * 1024;
+
+/// A pod is remembered so long also without lines: they may be on their way.
+const PODS_SPARED: Duration = Duration::from_hours(7 * 24);
 
 /// How a store keeps its data.
 #[derive(Debug, Clone, Default)]
@@ -194,7 +198,7 @@ impl Store {
                     RecordKind::Samples => metrics.replay(file, payload, SampleKind::Floats),
                     RecordKind::Histograms => metrics.replay(file, payload, SampleKind::Histograms),
                     RecordKind::Deletion => metrics.replay_deletion(file, payload),
-                    RecordKind::Lines => logs.replay(sequence, payload),
+                    RecordKind::Lines => logs.replay(sequence, payload, &catalog),
                 };
                 unreadable += u64::from(!sound);
             })?;
@@ -215,6 +219,12 @@ impl Store {
         let metrics = metrics.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone());
         metrics.finish_deletions();
         let logs = logs.finish(Arc::clone(&wal), Arc::clone(&space), telemetry.clone()).map_err(io)?;
+        let today = Day::of(clock.now_ns()).0;
+        // Of lines that are there already nobody noted when their pods had them.
+        let from = today + i64::from(logs.oldest_partition().is_some());
+        if let Err(error) = catalog.note_from(from) {
+            tracing::warn!(%error, "queries for metadata of pods look at all pods until the next start");
+        }
         // Whoever is told that the store is open finds all that was acknowledged.
         if !logs.flush() {
             tracing::warn!(
@@ -236,6 +246,7 @@ impl Store {
         let done = [
             self.logs.end_refill(),
             self.logs.expire(&*self.clock),
+            self.expire_pods(),
             self.logs.close_one(now),
             self.logs.verify_some(),
             self.recover(),
@@ -254,6 +265,13 @@ impl Store {
         self.telemetry.wal_written_bytes.set(bytes as i64);
         self.telemetry.wal_syncs.set(syncs as i64);
         Ok(done.into_iter().collect::<Result<(), _>>()?)
+    }
+
+    /// Forgets some of the pods whose lines are gone, also from archives.
+    fn expire_pods(&self) -> std::io::Result<()> {
+        let spared = self.clock.now_ns().minus(PODS_SPARED);
+        let oldest = self.logs.oldest_day().map_or(spared, |day| day.start().min(spared));
+        self.catalog.expire_pods(oldest).map_err(std::io::Error::other)
     }
 
     /// Brings closed partitions of logs into the archive, and takes out of it what has expired. What fails is tried again

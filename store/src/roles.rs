@@ -10,12 +10,13 @@ use binnacle_model::storage::{
     LogAggregate, LogAppendReport, LogAppender, LogContext, LogDeletion, LogFeed, LogFields, LogGroups,
     LogKeeper, LogOrder, LogPage, LogPartition, LogPattern, LogPatterns, LogRequest, LogSearcher, LogSlices,
     LogStreams, LogSubscriber, LogVisit, Metadata, MetricFeed, MetricFollower, Names, PageRequest,
-    PodCatalog, PodMetadata, PodSink, PodVisit, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar,
+    PodCatalog, PodGroup, PodMetadata, PodSink, Queried, QueriedBefore, QueryLog, Queryable, RawExemplar,
     RawSeries, SeriesDecoder, SeriesExemplars, SeriesSet, StorageError, StoredBlock, Wanted,
 };
 use binnacle_model::{Labels, LogTime, Matcher, TimeRange, Timestamp};
 
 use crate::Store;
+use crate::logs::Day;
 
 impl Admin for Store {
     /// Copies into `snapshots/NAME` under the data directory, as blocks: a store opened there has the same
@@ -83,8 +84,11 @@ impl PodCatalog for Store {
         self.catalog.pod(uid)
     }
 
-    fn each_set(&self, visit: PodVisit<'_>) -> Result<(), StorageError> {
-        self.catalog.each_set_of_pods(visit)
+    fn pods_between(&self, start: LogTime, end: LogTime) -> Vec<PodGroup> {
+        let is_noted = |day: Day| self.catalog.has_noted(day.0);
+        // What others took in, and what came before there were notes, may be of any pod.
+        let is_whole = !self.logs.has_attached() && self.logs.oldest_partition().is_none_or(is_noted);
+        self.catalog.pods_between(is_whole.then_some((start, end)))
     }
 }
 
@@ -178,6 +182,7 @@ impl MetricFeed for Store {
 
 impl LogAppender for Store {
     fn append(&self, push: LogPush, received: LogTime) -> Result<LogAppendReport, AppendError> {
+        self.catalog.note_lines(&push, received);
         self.logs.append(push, received)
     }
 

@@ -33,6 +33,9 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 /// Pods in one message to the store.
 const BATCH: usize = 500;
 
+/// Pods of which the store was not told, also those that are gone; with more, the oldest are not told.
+const UNTOLD_MAX: usize = 10_000;
+
 /// Annotations of a pod that is gone hold so much longer, for lines that are still to be read.
 const REMEMBER: Duration = Duration::from_mins(30);
 
@@ -86,6 +89,9 @@ struct Watching {
     owners: Owners,
     /// Pods of which something may have changed.
     changed: HashSet<Key>,
+    /// What the store does not know yet, by pod, in the order of their numbers: what a pod was stays here when it is gone.
+    untold: HashMap<String, (u64, PodMetadata)>,
+    numbered: u64,
     /// What the store knows, by pod.
     told: HashMap<String, Labels>,
     /// The identities of pods that are there, for when they are gone; and those that are, with the time to forget them.
@@ -107,6 +113,8 @@ impl Watching {
             namespaces: Watch::new(client.clone(), &Selection::default(), watches),
             owners: Owners::new(client.clone(), &of.telemetry),
             changed: HashSet::new(),
+            untold: HashMap::new(),
+            numbered: 0,
             told: HashMap::new(),
             identities: HashMap::new(),
             gone: Vec::new(),
@@ -147,19 +155,19 @@ impl Watching {
                 self.note_all();
                 self.forget(now);
             }
-            if now >= self.tell_at && self.sending.is_none() && !self.changed.is_empty() {
+            if now >= self.tell_at && self.sending.is_none() && self.has_news() {
                 self.tell();
             }
         }
     }
 
+    fn has_news(&self) -> bool {
+        !self.changed.is_empty() || !self.untold.is_empty()
+    }
+
     /// When there is something to do without having heard anything.
     fn wakes(&self, look_again: Instant) -> Instant {
-        if self.changed.is_empty() || self.sending.is_some() {
-            look_again
-        } else {
-            self.tell_at.min(look_again)
-        }
+        if !self.has_news() || self.sending.is_some() { look_again } else { self.tell_at.min(look_again) }
     }
 
     fn pods_changed(&mut self, keys: Vec<Key>) {
@@ -171,6 +179,8 @@ impl Watching {
                 self.gone.extend(before.map(|uid| (Instant::now() + REMEMBER, uid)));
                 let none = BTreeMap::new();
                 self.of.rules.set(pod.log_uid(), pod.metadata.annotations.as_ref().unwrap_or(&none));
+                // It may be gone when the store is told.
+                self.look(key);
             } else {
                 let uid = self.identities.remove(key);
                 self.gone.extend(uid.map(|uid| (Instant::now() + REMEMBER, uid)));
@@ -202,35 +212,47 @@ impl Watching {
         }
     }
 
-    /// Sends what the store does not know yet.
-    fn tell(&mut self) {
-        let mut batch: Vec<PodMetadata> = Vec::new();
-        let mut left = HashSet::new();
-        for key in std::mem::take(&mut self.changed) {
-            if batch.len() >= BATCH {
-                left.insert(key);
-                continue;
-            }
-            let Some(pod) = self.pods.objects().get(&key) else { continue };
-            let chain = self.owners.chain(&pod.metadata);
-            let namespace =
-                pod.metadata.namespace.as_deref().and_then(|name| self.namespaces.objects().get(name));
-            let node = self.nodes.objects().get(&self.of.node);
-            let known = facts::of_pod(
-                pod,
-                &chain,
-                namespace.map(|namespace| &namespace.metadata),
-                node.map(|node| &node.metadata),
-            );
-            if self.told.get(&known.uid) != Some(&known.labels) {
-                batch.push(known);
-            }
-        }
-        self.changed = left;
-        self.of.telemetry.pods_unsent.set((batch.len() + self.changed.len()) as i64);
-        if batch.is_empty() {
+    /// Keeps what is known of a pod, if the store does not know it.
+    fn look(&mut self, key: &Key) {
+        let Some(pod) = self.pods.objects().get(key) else { return };
+        let chain = self.owners.chain(&pod.metadata);
+        let namespace =
+            pod.metadata.namespace.as_deref().and_then(|name| self.namespaces.objects().get(name));
+        let node = self.nodes.objects().get(&self.of.node);
+        let known = facts::of_pod(
+            pod,
+            &chain,
+            namespace.map(|namespace| &namespace.metadata),
+            node.map(|node| &node.metadata),
+        );
+        if self.told.get(&known.uid) == Some(&known.labels) {
+            self.untold.remove(&known.uid);
             return;
         }
+        if self.untold.len() >= UNTOLD_MAX && !self.untold.contains_key(&known.uid) {
+            // One that is there is looked at again.
+            let oldest = self.untold.iter().min_by_key(|(_, (number, _))| *number);
+            if let Some(uid) = oldest.map(|(uid, _)| uid.clone()) {
+                tracing::warn!(uid, "the store takes no metadata of pods; that of the oldest is dropped");
+                self.untold.remove(&uid);
+            }
+        }
+        self.numbered += 1;
+        self.untold.insert(known.uid.clone(), (self.numbered, known));
+    }
+
+    /// Sends what the store does not know yet.
+    fn tell(&mut self) {
+        for key in std::mem::take(&mut self.changed) {
+            self.look(&key);
+        }
+        self.of.telemetry.pods_unsent.set(self.untold.len() as i64);
+        if self.untold.is_empty() {
+            return;
+        }
+        let mut batch: Vec<&(u64, PodMetadata)> = self.untold.values().collect();
+        batch.sort_unstable_by_key(|(number, _)| *number);
+        let batch: Vec<PodMetadata> = batch.into_iter().take(BATCH).map(|(_, pod)| pod.clone()).collect();
         let sink = Arc::clone(&self.of.sink);
         self.sending = Some(tokio::task::spawn_blocking(move || {
             let sent = sink.save_pods(&batch);
@@ -245,12 +267,16 @@ impl Watching {
             Ok(()) => {
                 self.backoff = RETRY_MIN;
                 self.tell_at = Instant::now() + GATHER;
-                self.told.extend(batch.into_iter().map(|pod| (pod.uid, pod.labels)));
-                self.of.telemetry.pods_unsent.set(self.changed.len() as i64);
+                for pod in batch {
+                    if self.untold.get(&pod.uid).is_some_and(|(_, last)| *last == pod) {
+                        self.untold.remove(&pod.uid);
+                    }
+                    self.told.insert(pod.uid, pod.labels);
+                }
+                self.of.telemetry.pods_unsent.set(self.untold.len() as i64);
             }
             Err(error) => {
                 tracing::warn!(%error, retry_in = ?self.backoff, "the store was not told about pods");
-                self.note_all();
                 self.tell_at = Instant::now() + self.backoff;
                 self.backoff = (self.backoff * 2).min(RETRY_MAX);
             }

@@ -14,7 +14,7 @@ use std::time::Duration;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind};
 use tokio::sync::Semaphore;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 
 use super::telemetry::KubernetesTelemetry;
@@ -59,7 +59,9 @@ pub(crate) struct Owners {
     client: kube::Client,
     known: HashMap<Owner, Known>,
     asking: HashSet<Owner>,
-    requests: JoinSet<(Owner, Result<Option<ObjectMeta>, kube::Error>)>,
+    /// Whom each request is about, also of one that ends by a panic.
+    tasks: HashMap<task::Id, Owner>,
+    requests: JoinSet<Result<Option<ObjectMeta>, kube::Error>>,
     places: Arc<Semaphore>,
     telemetry: KubernetesTelemetry,
 }
@@ -108,6 +110,7 @@ impl Owners {
             client,
             known: HashMap::new(),
             asking: HashSet::new(),
+            tasks: HashMap::new(),
             requests: JoinSet::new(),
             places: Arc::new(Semaphore::new(REQUESTS_MAX)),
             telemetry: telemetry.clone(),
@@ -148,31 +151,34 @@ impl Owners {
         }
         self.telemetry.owners_asked.inc();
         let (client, places) = (self.client.clone(), Arc::clone(&self.places));
-        self.requests.spawn(async move {
+        let asked = owner.clone();
+        let task = self.requests.spawn(async move {
             let _place = places.acquire_owned().await;
             let (group, version) = owner.api_version.split_once('/').unwrap_or(("", &owner.api_version));
             let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, &owner.kind));
             let api: Api<DynamicObject> = Api::namespaced_with(client, &owner.namespace, &resource);
             let answer = api.get_metadata_opt(&owner.name).await;
-            (owner, answer.map(|found| found.map(|object| object.metadata)))
+            answer.map(|found| found.map(|object| object.metadata))
         });
+        self.tasks.insert(task.id(), asked);
     }
 
     /// Waits for an answer; whoever asked may ask again for what is known then.
     pub(crate) async fn answered(&mut self) -> Owner {
         loop {
-            match self.requests.join_next().await {
+            let (task, answer) = match self.requests.join_next_with_id().await {
                 None => std::future::pending().await,
-                Some(Ok((owner, answer))) => {
-                    self.learn(&owner, answer);
-                    return owner;
-                }
-                Some(Err(error)) => tracing::error!(%error, "asking for an owner of a pod ended by a panic"),
+                Some(Ok((task, answer))) => (task, answer.map_err(|error| super::chain_of(&error))),
+                Some(Err(error)) => (error.id(), Err(error.to_string())),
+            };
+            if let Some(owner) = self.tasks.remove(&task) {
+                self.learn(&owner, answer);
+                return owner;
             }
         }
     }
 
-    fn learn(&mut self, owner: &Owner, answer: Result<Option<ObjectMeta>, kube::Error>) {
+    fn learn(&mut self, owner: &Owner, answer: Result<Option<ObjectMeta>, String>) {
         self.asking.remove(owner);
         let (metadata, after) = match answer {
             Ok(Some(mut metadata)) => {
@@ -188,7 +194,6 @@ impl Owners {
             Ok(None) => (self.known.get(owner).and_then(|known| known.metadata.clone()), FRESH),
             Err(error) => {
                 self.telemetry.owners_failed.inc();
-                let error = super::chain_of(&error);
                 tracing::debug!(
                     kind = owner.kind,
                     name = owner.name,
@@ -198,16 +203,66 @@ impl Owners {
                 (self.known.get(owner).and_then(|known| known.metadata.clone()), RETRY)
             }
         };
-        if self.known.len() >= OWNERS_MAX {
-            self.known.clear();
-        }
+        make_room(&mut self.known, OWNERS_MAX);
         self.known.insert(owner.clone(), Known { metadata, ask_again: Instant::now() + after });
     }
+}
+
+/// Forgets a tenth, if there are so many: those that nobody asked about for longest, since what is in use is asked for again.
+fn make_room(known: &mut HashMap<Owner, Known>, most: usize) {
+    if known.len() < most {
+        return;
+    }
+    let mut times: Vec<Instant> = known.values().map(|one| one.ask_again).collect();
+    let mut left = (most / 10).clamp(1, times.len());
+    let (_, latest, _) = times.select_nth_unstable(left - 1);
+    let latest = *latest;
+    known.retain(|_, one| {
+        let goes = left > 0 && one.ask_again <= latest;
+        left -= usize::from(goes);
+        !goes
+    });
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn owner(name: &str) -> Owner {
+        let text = str::to_owned;
+        Owner { api_version: text("v1"), kind: text("Thing"), namespace: text("n"), name: text(name) }
+    }
+
+    #[tokio::test]
+    async fn of_too_many_owners_the_oldest_are_forgotten() {
+        let now = Instant::now();
+        let one = |number: u64| {
+            (
+                owner(&number.to_string()),
+                Known { metadata: None, ask_again: now + Duration::from_secs(number) },
+            )
+        };
+        let mut known: HashMap<Owner, Known> = (0..100).map(one).collect();
+        make_room(&mut known, 101);
+        assert_eq!(known.len(), 100);
+        make_room(&mut known, 100);
+        let left = |number: u64| known.contains_key(&owner(&number.to_string()));
+        assert_eq!((known.len(), left(9), left(10), left(99)), (90, false, true, true));
+    }
+
+    #[tokio::test]
+    async fn a_request_that_panics_is_made_again() {
+        drop(rustls::crypto::ring::default_provider().install_default());
+        let config = kube::Config::new("http://127.0.0.1:1".parse().unwrap());
+        let client = kube::Client::try_from(config).unwrap();
+        let mut owners = Owners::new(client, &KubernetesTelemetry::default());
+        let task = owners.requests.spawn(async { panic!("on purpose") });
+        owners.asking.insert(owner("a"));
+        owners.tasks.insert(task.id(), owner("a"));
+        assert_eq!(owners.answered().await, owner("a"));
+        assert!(owners.asking.is_empty() && owners.tasks.is_empty());
+        assert!(owners.known[&owner("a")].ask_again <= Instant::now() + RETRY);
+    }
 
     fn meta(json: serde_json::Value) -> ObjectMeta {
         serde_json::from_value(json).unwrap()

@@ -141,6 +141,22 @@ async fn what_is_known_of_a_pod_grows_and_survives_what_an_api_does() {
 }
 
 #[tokio::test]
+async fn what_a_pod_was_is_told_also_when_it_is_gone() {
+    let setup = setup().await;
+    let (api, told) = (&setup.api, &setup.told);
+    *told.failures.lock().unwrap() = u32::MAX;
+    api.put("pods", pod("short", "n1", &json!({"binnacle.io/multiline": "off"})));
+    until("it was seen", || setup.rules.of("uid-short", "c").0.is_some()).await;
+    api.delete("pods", "shop/short");
+    api.put("pods", pod("next", "n1", &json!({"binnacle.io/multiline": "off"})));
+    until("the deletion was seen", || setup.rules.of("uid-next", "c").0.is_some()).await;
+    assert_eq!(told.of("uid-short"), "");
+    *told.failures.lock().unwrap() = 0;
+    until("both are told", || !told.of("uid-next").is_empty() && !told.of("uid-short").is_empty()).await;
+    assert!(told.of("uid-short").contains(r#"workload="cart""#), "{}", told.of("uid-short"));
+}
+
+#[tokio::test]
 async fn owners_are_asked_for_once_and_a_node_for_its_own_pods() {
     let setup = setup().await;
     let (api, told) = (&setup.api, &setup.told);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
-use super::{AppendError, Deadline, StorageError};
+use super::{AppendError, Deadline, PodNames, StorageError};
 use crate::labels::Labels;
 use crate::log::{Field, FileId, LogEntry};
 use crate::log_query::LogQuery;
@@ -144,6 +144,8 @@ pub enum LogKey {
     Field(Field),
     /// All labels of the stream, in the form of [`crate::labels::Labels`]'s `Display`, with `level` if there is one.
     Stream,
+    /// The same of an entry whose stream has what is known of its pod.
+    Known(Box<LogKey>, PodNames),
 }
 
 /// What is added up.

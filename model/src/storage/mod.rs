@@ -28,7 +28,8 @@ pub use logs::{
 };
 pub use naive::NaiveLogs;
 pub use pods::{
-    POD_FIELDS, POD_LABEL_PREFIX, POD_UID, PodCatalog, PodMetadata, PodSink, PodVisit, pod_label,
+    POD_FIELDS, POD_LABEL_PREFIX, POD_UID, PodCatalog, PodGroup, PodMetadata, PodNames, PodSink, extended,
+    is_pod_name, is_pod_uid, pod_label,
 };
 
 /// Why storage did not answer.

@@ -9,7 +9,7 @@ use super::{
     LogKey, LogMeasure, LogOrder, LogPage, LogPattern, LogPatterns, LogRequest, LogSearcher, LogSlices,
     LogStream, LogStreams, PageRequest, StorageError,
 };
-use crate::log::{Field, FieldValue, FileId, LogEntry};
+use crate::log::{Field, FieldValue, FileId, LogEntry, loki_alias};
 use crate::matcher::{Matcher, all_match};
 use crate::time::LogTime;
 
@@ -41,6 +41,19 @@ impl LogKey {
             },
             Self::Stream if entry.level.is_empty() => entry.stream.to_string(),
             Self::Stream => entry.stream.with("level", &entry.level).to_string(),
+            Self::Known(key, pods) => {
+                let Some(stream) = pods.extended(&entry.stream) else { return key.of(entry) };
+                let name = match &**key {
+                    Self::Stream if entry.level.is_empty() => return stream.to_string(),
+                    Self::Stream => return stream.with("level", &entry.level).to_string(),
+                    Self::Label(name) => loki_alias(name),
+                    Self::Field(Field::Stream(name)) => name,
+                    Self::Field(Field::Parsed(name)) => name.as_str(),
+                    Self::Field(Field::Message) | Self::Known(..) => return key.of(entry),
+                };
+                let known = stream.get(name).filter(|_| name != "level");
+                known.map_or_else(|| key.of(entry), str::to_owned)
+            }
         }
     }
 }

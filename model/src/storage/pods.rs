@@ -1,9 +1,12 @@
 //! The seam for what Kubernetes says of pods.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
-use super::{AppendError, StorageError};
+use super::AppendError;
 use crate::labels::Labels;
+use crate::time::LogTime;
 
 /// The label of a log stream that names the pod: the identity in the path of its files.
 pub const POD_UID: &str = "pod_uid";
@@ -22,6 +25,17 @@ pub const POD_FIELDS: [&str; 9] =
 const LABELS_MAX: usize = 128;
 const TEXT_MAX_BYTES: usize = 4096;
 
+/// Whether a name may be one of pods' metadata.
+pub fn is_pod_name(name: &str) -> bool {
+    POD_FIELDS.contains(&name) || name.starts_with(POD_LABEL_PREFIX)
+}
+
+/// Whether a pod may have this identity. Queries join them to a regular expression: no character may mean anything there.
+pub fn is_pod_uid(uid: &str) -> bool {
+    let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+    (1..=128).contains(&uid.len()) && uid.bytes().all(is_plain)
+}
+
 /// What is known of a pod beside the names that its log files carry.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -37,9 +51,7 @@ impl PodMetadata {
     /// # Errors
     /// A sentence about what is too long, or has a name that nobody gave it.
     pub fn check(&self) -> Result<(), String> {
-        // Queries join identities to a regular expression: no character of theirs may mean anything there.
-        let is_plain = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-        if self.uid.is_empty() || self.uid.len() > 128 || !self.uid.bytes().all(is_plain) {
+        if !is_pod_uid(&self.uid) {
             return Err(format!(
                 "{:?} is no identity of a pod",
                 self.uid.chars().take(200).collect::<String>()
@@ -52,7 +64,7 @@ impl PodMetadata {
             if label.name.len() > TEXT_MAX_BYTES || label.value.len() > TEXT_MAX_BYTES {
                 return Err(format!("pod {}: a label has more than {TEXT_MAX_BYTES} bytes", self.uid));
             }
-            if !POD_FIELDS.contains(&&*label.name) && !label.name.starts_with(POD_LABEL_PREFIX) {
+            if !is_pod_name(&label.name) {
                 return Err(format!("pod {}: {:?} is no name of pods' metadata", self.uid, label.name));
             }
         }
@@ -88,9 +100,22 @@ pub fn pod_label(name: &str) -> String {
     format!("{POD_LABEL_PREFIX}{}", crate::log::loki_name(name))
 }
 
-/// Told of each set of metadata, and of the pods that have it.
-pub type PodVisit<'a> =
-    &'a mut dyn FnMut(&Labels, &mut dyn Iterator<Item = &str>) -> Result<(), StorageError>;
+/// A stream's labels with what is known of its pod, which goes before what the stream says itself.
+pub fn extended(stream: &Labels, known: &Labels) -> Labels {
+    let own = stream.iter().filter(|label| known.get(&label.name).is_none());
+    Labels::from_vec(own.chain(known).cloned().collect()).unwrap_or_else(|_| stream.clone())
+}
+
+/// Pods of which the same is known, and whose lines say the same of themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PodGroup {
+    /// What is known of them.
+    pub known: Labels,
+    /// What their lines say under names of metadata, all the same; `None` if they may say anything.
+    pub own: Option<Labels>,
+    /// Their identities.
+    pub pods: Vec<Arc<str>>,
+}
 
 /// What is known of all pods whose lines may be stored.
 pub trait PodCatalog: Send + Sync {
@@ -100,12 +125,35 @@ pub trait PodCatalog: Send + Sync {
     /// What is known of a pod.
     fn pod(&self, uid: &str) -> Option<Labels>;
 
-    /// Visits all different sets of metadata, with the pods that have them.
-    ///
-    /// # Errors
-    /// The visitor's.
-    fn each_set(&self, visit: PodVisit<'_>) -> Result<(), StorageError>;
+    /// The pods of which something is known and that may have lines from `start` until before `end`: a copy, so that whoever
+    /// looks at it holds up nobody.
+    fn pods_between(&self, start: LogTime, end: LogTime) -> Vec<PodGroup>;
 }
+
+/// Says what is known of pods, where a store groups entries by it.
+#[derive(Clone)]
+pub struct PodNames(pub Arc<dyn PodCatalog>);
+
+impl PodNames {
+    /// A stream's labels with what is known of its pod, if anything is.
+    pub fn extended(&self, stream: &Labels) -> Option<Labels> {
+        Some(extended(stream, &self.0.pod(stream.get(POD_UID)?)?))
+    }
+}
+
+impl std::fmt::Debug for PodNames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PodNames")
+    }
+}
+
+impl PartialEq for PodNames {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for PodNames {}
 
 #[cfg(test)]
 mod tests {

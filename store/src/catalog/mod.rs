@@ -1,7 +1,7 @@
 //! The catalog: what both engines know besides their data, in SQLite.
 //!
 //! Marks of log files outlive the WAL files that set them; metadata says what metrics are; who asks for which is
-//! written down, which entries of logs are to be deleted, and what Kubernetes says of pods. All are small. The schema moves forward by numbered migrations under `user_version`.
+//! written down, which entries of logs are to be deleted, what Kubernetes says of pods, and when these have lines. All are small. The schema moves forward by numbered migrations under `user_version`.
 
 mod deletions;
 mod pods;
@@ -9,7 +9,7 @@ mod queried;
 
 use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock};
 
 use binnacle_model::log::FileId;
 use binnacle_model::storage::Metadata;
@@ -19,13 +19,14 @@ use crate::sqlite::{self, OpenSqliteError};
 use crate::wal::Sequence;
 
 /// Each entry takes the schema one version further. Never edit one; add.
-const MIGRATIONS: [&str; 6] = [
+const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0001_marks_and_metadata.sql"),
     include_str!("migrations/0002_logs_through.sql"),
     include_str!("migrations/0003_queried.sql"),
     include_str!("migrations/0004_marks_crc.sql"),
     include_str!("migrations/0005_log_deletions.sql"),
     include_str!("migrations/0006_pods.sql"),
+    include_str!("migrations/0007_pods_lines.sql"),
 ];
 
 /// A metric may be described in more than one way; more than this many is a mistake of the sender.
@@ -43,7 +44,7 @@ const MAX_METRICS: usize = 200_000;
 pub(crate) struct Catalog {
     connection: Mutex<Connection>,
     metadata: Mutex<BTreeMap<String, Vec<Metadata>>>,
-    pods: Mutex<pods::KnownPods>,
+    pods: RwLock<pods::KnownPods>,
 }
 
 impl Catalog {
@@ -61,7 +62,7 @@ impl Catalog {
 
     fn with(connection: Connection) -> rusqlite::Result<Self> {
         let metadata = read_metadata(&connection)?;
-        let pods = Mutex::new(pods::KnownPods::read(&connection)?);
+        let pods = RwLock::new(pods::read(&connection)?);
         Ok(Self { connection: Mutex::new(connection), metadata: Mutex::new(metadata), pods })
     }
 

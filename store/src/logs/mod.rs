@@ -60,7 +60,8 @@ pub(crate) use opening::Opening;
 use page::OpenPage;
 #[doc(hidden)]
 pub use page::{PackedTexts, try_log_page};
-use partition::{Day, Partition, PartitionId};
+pub(crate) use partition::Day;
+use partition::{Partition, PartitionId};
 use queue::{Batch, Queue};
 use upkeep::Upkeep;
 
@@ -428,7 +429,9 @@ impl Logs {
     ) -> rusqlite::Result<bool> {
         // A mark must not outlive the line that it stands for.
         let is_durable = self.shared.wal.commit_all().is_ok();
-        let saved = if is_durable { catalog.save_marks(&changed, through) } else { Ok(()) };
+        // Nor the place in the log what was noted of lines before it.
+        let save = || catalog.save_noted().and_then(|()| catalog.save_marks(&changed, through));
+        let saved = if is_durable { save() } else { Ok(()) };
         if saved.is_err() || !is_durable {
             let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
             for (file, mark) in changed {
@@ -436,6 +439,24 @@ impl Logs {
             }
         }
         saved.map(|()| is_durable)
+    }
+
+    /// Of the oldest lines that searches find, by intake.
+    pub(crate) fn oldest_day(&self) -> Option<Day> {
+        let open = self.shared.open_pages().iter().map(|open| open.day).min();
+        let sealed = self.shared.searched().iter().map(|partition| partition.id.day).min();
+        open.into_iter().chain(sealed).min()
+    }
+
+    /// Of the oldest own partition; `None` without one.
+    pub(crate) fn oldest_partition(&self) -> Option<Day> {
+        let partitions = self.shared.partitions.read().unwrap_or_else(PoisonError::into_inner);
+        partitions.first_key_value().map(|(id, _)| id.day)
+    }
+
+    /// Whether lines are searched that other stores took in.
+    pub(crate) fn has_attached(&self) -> bool {
+        !self.shared.attached.is_empty()
     }
 
     /// Has work on archives end after the object that it is at.

@@ -148,12 +148,13 @@ impl Opening {
     }
 
     /// Takes one record of lines back in. Answers whether it was well formed.
-    pub(crate) fn replay(&mut self, sequence: Sequence, payload: &[u8]) -> bool {
+    pub(crate) fn replay(&mut self, sequence: Sequence, payload: &[u8], catalog: &Catalog) -> bool {
         let Some((received, push)) = payload.split_first_chunk::<8>() else { return false };
         let received = LogTime(i64::from_le_bytes(*received));
         let (tail, bytes) = (push, payload.len());
         let Ok(mut push) = LogPush::decode(tail) else { return false };
         let Some(classes) = decode_classes(tail, push.batches.len()) else { return false };
+        catalog.note_lines(&push, received);
         for batch in &push.batches {
             self.marks.raise(batch);
         }

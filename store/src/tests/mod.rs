@@ -3,6 +3,7 @@
 mod archive;
 mod delete;
 mod long;
+mod pods;
 mod upkeep;
 
 use std::collections::BTreeSet;

@@ -8,11 +8,15 @@
 //! team:pay ─► team:pay OR pod_uid in (pods of team pay) ─► store ─► entries, team="pay" beside their stream's labels
 //! ```
 //!
+//! Only pods that may have lines in the span of the query are named, and only those for which the condition says something
+//! else of what is known than of what their lines say. So `team:pay` names the pods of team pay, `NOT team:pay` the same
+//! ones, and a pod of which nobody knows anything is none of either.
+//!
 //! What is known goes before what a collector guessed from a name (`app`, `service`). The definition: answers are those
 //! of a store that had all metadata in its streams; a test compares with one.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 
@@ -21,16 +25,17 @@ use binnacle_model::log_query::LogQuery;
 use binnacle_model::matcher::all_match;
 use binnacle_model::storage::{
     Deadline, KnownPatterns, LogAggregate, LogContext, LogCursor, LogFeed, LogField, LogFields, LogFull,
-    LogGroup, LogGroups, LogKey, LogMeasure, LogOrder, LogPage, LogPattern, LogPatterns, LogRequest,
-    LogSearcher, LogSlices, LogStream, LogStreams, LogSubscriber, LogVisit, POD_FIELDS, POD_LABEL_PREFIX,
-    POD_UID, PageRequest, PodCatalog, StorageError,
+    LogGroups, LogKey, LogMeasure, LogOrder, LogPage, LogPattern, LogPatterns, LogRequest, LogSearcher,
+    LogSlices, LogStream, LogStreams, LogSubscriber, LogVisit, POD_UID, PageRequest, PodCatalog, PodGroup,
+    PodNames, StorageError, extended, is_pod_name,
 };
 use binnacle_model::{Labels, LogTime, MatchOp, Matcher};
 
-use crate::promql::parse_selector;
-
 /// Pods that conditions may come to, all together: with more, the query is to be narrowed.
 const PODS_MAX: usize = 200_000;
+
+/// Streams that are remembered with what is known of their pods.
+const STREAMS_MAX: usize = 10_000;
 
 /// A store of logs whose answers know about pods.
 #[derive(Clone)]
@@ -40,21 +45,37 @@ pub struct WithPods {
     pods: Arc<dyn PodCatalog>,
 }
 
-/// Whether a name may be one of pods' metadata.
-fn is_known(name: &str) -> bool {
-    POD_FIELDS.contains(&name) || name.starts_with(POD_LABEL_PREFIX)
+/// Joins entries with what is known of their pods; of each stream it asks once.
+struct Joiner<'p> {
+    pods: &'p dyn PodCatalog,
+    /// By the place of a stream in memory, which is kept for as long.
+    streams: HashMap<usize, (Labels, Option<Labels>)>,
 }
 
-/// Of a stream with what is known of its pod.
-fn extended(pods: &dyn PodCatalog, stream: &Labels) -> Option<Labels> {
-    let known = pods.pod(stream.get(POD_UID)?)?;
-    let own = stream.iter().filter(|label| known.get(&label.name).is_none());
-    Labels::from_vec(own.chain(&known).cloned().collect()).ok()
-}
+impl<'p> Joiner<'p> {
+    fn new(pods: &'p dyn PodCatalog) -> Self {
+        Self { pods, streams: HashMap::new() }
+    }
 
-fn extend(pods: &dyn PodCatalog, entry: &mut LogEntry) {
-    if let Some(stream) = extended(pods, &entry.stream) {
-        entry.stream = stream;
+    /// Of a stream with what is known of its pod, if anything is.
+    fn extended(&mut self, stream: &Labels) -> Option<Labels> {
+        let uid = stream.get(POD_UID)?;
+        let place = stream.iter().as_slice().as_ptr().addr();
+        if let Some((_, known)) = self.streams.get(&place) {
+            return known.clone();
+        }
+        if self.streams.len() >= STREAMS_MAX {
+            self.streams.clear();
+        }
+        let known = self.pods.pod(uid).map(|known| extended(stream, &known));
+        self.streams.insert(place, (stream.clone(), known.clone()));
+        known
+    }
+
+    fn extend(&mut self, entry: &mut LogEntry) {
+        if let Some(stream) = self.extended(&entry.stream) {
+            entry.stream = stream;
+        }
     }
 }
 
@@ -68,16 +89,23 @@ fn asked(query: &LogQuery) -> Option<&str> {
         LogQuery::Label(matcher) => loki_alias(&matcher.name),
         _ => return None,
     };
-    is_known(name).then_some(name)
+    is_pod_name(name).then_some(name)
+}
+
+/// The pods that may have lines in the span of a query.
+struct Candidates {
+    groups: Vec<PodGroup>,
+    /// How many more the query may name.
+    left: usize,
 }
 
 /// A query in which conditions on metadata are conditions on pods, too.
-fn rewritten<'q>(pods: &dyn PodCatalog, query: &'q LogQuery) -> Result<Cow<'q, LogQuery>, StorageError> {
-    if !asks(query) {
-        return Ok(Cow::Borrowed(query));
+fn rewritten<'q>(pods: &dyn PodCatalog, request: &'q LogRequest) -> Result<Cow<'q, LogQuery>, StorageError> {
+    if !asks(&request.query) {
+        return Ok(Cow::Borrowed(&request.query));
     }
-    let mut left = PODS_MAX;
-    rewrite(pods, query, &mut left).map(Cow::Owned)
+    let groups = pods.pods_between(request.start, request.end);
+    rewrite(&request.query, &mut Candidates { groups, left: PODS_MAX }).map(Cow::Owned)
 }
 
 fn asks(query: &LogQuery) -> bool {
@@ -88,29 +116,24 @@ fn asks(query: &LogQuery) -> bool {
     }
 }
 
-fn rewrite(pods: &dyn PodCatalog, query: &LogQuery, left: &mut usize) -> Result<LogQuery, StorageError> {
+fn rewrite(query: &LogQuery, pods: &mut Candidates) -> Result<LogQuery, StorageError> {
     let mut all = |parts: &[LogQuery]| -> Result<Vec<LogQuery>, StorageError> {
-        parts.iter().map(|part| rewrite(pods, part, left)).collect()
+        parts.iter().map(|part| rewrite(part, pods)).collect()
     };
     Ok(match query {
         LogQuery::And(parts) => LogQuery::And(all(parts)?),
         LogQuery::Or(parts) => LogQuery::Or(all(parts)?),
-        LogQuery::Not(part) => LogQuery::Not(Box::new(rewrite(pods, part, left)?)),
+        LogQuery::Not(part) => LogQuery::Not(Box::new(rewrite(part, pods)?)),
         query => match asked(query) {
             None => query.clone(),
-            Some(name) => condition(pods, query, name, left)?,
+            Some(name) => condition(query, name, pods)?,
         },
     })
 }
 
-/// A condition on metadata of that name.
-fn condition(
-    pods: &dyn PodCatalog,
-    query: &LogQuery,
-    name: &str,
-    left: &mut usize,
-) -> Result<LogQuery, StorageError> {
-    let (mut passing, mut failing) = (Vec::new(), Vec::new());
+/// A condition on metadata of that name: beside what lines say themselves, the pods that differ from that.
+fn condition(query: &LogQuery, name: &str, pods: &mut Candidates) -> Result<LogQuery, StorageError> {
+    let (mut passing, mut failing): (Vec<&str>, Vec<&str>) = (Vec::new(), Vec::new());
     let mut entry = LogEntry {
         time: LogTime(0),
         received: LogTime(0),
@@ -125,22 +148,21 @@ fn condition(
         query,
         LogQuery::Value { field: Field::Parsed(_), .. } | LogQuery::Exists(Field::Parsed(_))
     );
-    pods.each_set(&mut |labels, of_set| {
-        if labels.get(name).is_none() {
-            return Ok(());
-        }
+    let mut passes = |labels: &Labels| {
         entry.stream = labels.clone();
-        let passes = query.matches(&entry);
-        if !passes && !has_one_value {
-            return Ok(());
-        }
-        let to = if passes { &mut passing } else { &mut failing };
-        for uid in of_set {
-            *left = left.checked_sub(1).ok_or(StorageError::TooMuch)?;
-            to.push(uid.to_owned());
-        }
-        Ok(())
-    })?;
+        query.matches(&entry)
+    };
+    let Candidates { groups, left } = pods;
+    for group in groups.iter().filter(|group| group.known.get(name).is_some()) {
+        let own = group.own.as_ref().map(&mut passes);
+        let to = match passes(&group.known) {
+            true if own != Some(true) => &mut passing,
+            false if own != Some(false) && has_one_value => &mut failing,
+            _ => continue,
+        };
+        *left = left.checked_sub(group.pods.len()).ok_or(StorageError::TooMuch)?;
+        to.extend(group.pods.iter().map(|uid| &**uid));
+    }
     let mut parts = vec![query.clone()];
     if !failing.is_empty() {
         parts.push(LogQuery::Not(Box::new(one_of(&failing)?)));
@@ -150,7 +172,7 @@ fn condition(
 }
 
 /// Entries of these pods. No character of an identity means anything in a regular expression.
-fn one_of(pods: &[String]) -> Result<LogQuery, StorageError> {
+fn one_of(pods: &[&str]) -> Result<LogQuery, StorageError> {
     let matcher = Matcher::new(POD_UID, MatchOp::Regex, &pods.join("|")).map_err(StorageError::Broken)?;
     Ok(LogQuery::Label(matcher))
 }
@@ -162,12 +184,12 @@ impl WithPods {
     }
 
     fn request(&self, request: &LogRequest) -> Result<LogRequest, StorageError> {
-        let query = rewritten(&*self.pods, &request.query)?.into_owned();
+        let query = rewritten(&*self.pods, request)?.into_owned();
         Ok(LogRequest { query, start: request.start, end: request.end })
     }
 
-    fn extend(&self, entry: &mut LogEntry) {
-        extend(&*self.pods, entry);
+    fn joiner(&self) -> Joiner<'_> {
+        Joiner::new(&*self.pods)
     }
 }
 
@@ -179,7 +201,8 @@ impl LogSearcher for WithPods {
         deadline: &Deadline,
     ) -> Result<LogPage, StorageError> {
         let mut found = self.logs.search(&self.request(request)?, page, deadline)?;
-        found.entries.iter_mut().for_each(|(_, entry)| self.extend(entry));
+        let mut joiner = self.joiner();
+        found.entries.iter_mut().for_each(|(_, entry)| joiner.extend(entry));
         Ok(found)
     }
 
@@ -190,8 +213,9 @@ impl LogSearcher for WithPods {
         deadline: &Deadline,
         visit: LogVisit<'_>,
     ) -> Result<Vec<String>, StorageError> {
+        let mut joiner = self.joiner();
         let visit: LogVisit<'_> = &mut |cursor: LogCursor, mut entry: LogEntry| -> ControlFlow<()> {
-            self.extend(&mut entry);
+            joiner.extend(&mut entry);
             visit(cursor, entry)
         };
         self.logs.scan(&self.request(request)?, order, deadline, visit)
@@ -204,23 +228,11 @@ impl LogSearcher for WithPods {
         deadline: &Deadline,
     ) -> Result<LogGroups, StorageError> {
         let request = self.request(request)?;
-        if !aggregate.by.iter().any(needs_pod) {
-            return self.logs.aggregate(&request, aggregate, deadline);
-        }
-        let mut by = aggregate.by.clone();
-        by.push(LogKey::Label(POD_UID.to_owned()));
-        let mut found = self.logs.aggregate(&request, &LogAggregate { by, ..aggregate.clone() }, deadline)?;
-        let mut groups: BTreeMap<Vec<String>, Vec<u64>> = BTreeMap::new();
-        for LogGroup { mut key, sums } in found.groups {
-            let known = key.pop().and_then(|uid| self.pods.pod(&uid)).unwrap_or_default();
-            for (value, of) in key.iter_mut().zip(&aggregate.by) {
-                resolve(of, value, &known);
-            }
-            let into = groups.entry(key).or_insert_with(|| vec![0; sums.len()]);
-            into.iter_mut().zip(&sums).for_each(|(into, sum)| *into += sum);
-        }
-        found.groups = groups.into_iter().map(|(key, sums)| LogGroup { key, sums }).collect();
-        Ok(found)
+        // The store joins by stream, so that it has as many groups as the answer.
+        let known = |key: &LogKey| LogKey::Known(Box::new(key.clone()), PodNames(Arc::clone(&self.pods)));
+        let key = |key: &LogKey| if needs_pod(key) { known(key) } else { key.clone() };
+        let by = aggregate.by.iter().map(key).collect();
+        self.logs.aggregate(&request, &LogAggregate { by, ..aggregate.clone() }, deadline)
     }
 
     fn fields(&self, request: &LogRequest, deadline: &Deadline) -> Result<LogFields, StorageError> {
@@ -285,9 +297,10 @@ impl LogSearcher for WithPods {
         deadline: &Deadline,
     ) -> Result<LogStreams, StorageError> {
         let (late, now): (Vec<Matcher>, Vec<Matcher>) =
-            matchers.iter().cloned().partition(|matcher| is_known(loki_alias(&matcher.name)));
+            matchers.iter().cloned().partition(|matcher| is_pod_name(loki_alias(&matcher.name)));
         let mut found = self.logs.streams(&now, start, end, deadline)?;
         let mut streams: BTreeMap<Labels, (u64, u64)> = BTreeMap::new();
+        let mut joiner = self.joiner();
         let late: Vec<Matcher> = late
             .into_iter()
             .map(|mut matcher| {
@@ -296,7 +309,7 @@ impl LogSearcher for WithPods {
             })
             .collect();
         for LogStream { labels, entries, bytes } in found.streams {
-            let labels = extended(&*self.pods, &labels).unwrap_or(labels);
+            let labels = joiner.extended(&labels).unwrap_or(labels);
             if all_match(&late, &labels) {
                 let sums = streams.entry(labels).or_default();
                 *sums = (sums.0 + entries, sums.1 + bytes);
@@ -317,7 +330,8 @@ impl LogSearcher for WithPods {
     ) -> Result<LogContext, StorageError> {
         let mut found = self.logs.context(file, offset, before, after, deadline)?;
         let entries = found.before.iter_mut().chain(&mut found.after);
-        entries.for_each(|(_, entry)| self.extend(entry));
+        let mut joiner = self.joiner();
+        entries.for_each(|(_, entry)| joiner.extend(entry));
         Ok(found)
     }
 }
@@ -327,33 +341,11 @@ const GUESSED: [&str; 2] = ["app", "service"];
 
 fn needs_pod(key: &LogKey) -> bool {
     match key {
-        LogKey::Label(name) => is_known(loki_alias(name)),
-        LogKey::Field(Field::Stream(name)) => is_known(name),
-        LogKey::Field(Field::Parsed(name)) => is_known(name),
-        LogKey::Field(Field::Message) => false,
+        LogKey::Label(name) => is_pod_name(loki_alias(name)),
+        LogKey::Field(Field::Stream(name)) => is_pod_name(name),
+        LogKey::Field(Field::Parsed(name)) => is_pod_name(name),
+        LogKey::Field(Field::Message) | LogKey::Known(..) => false,
         LogKey::Stream => true,
-    }
-}
-
-/// Puts what is known of a pod into a group's key.
-fn resolve(key: &LogKey, value: &mut String, known: &Labels) {
-    let name = match key {
-        LogKey::Label(name) => loki_alias(name),
-        LogKey::Field(Field::Stream(name)) => name,
-        LogKey::Field(Field::Parsed(name)) => name.as_str(),
-        LogKey::Field(Field::Message) => return,
-        LogKey::Stream => {
-            if !known.is_empty() {
-                let own = parse_selector(value).unwrap_or_default();
-                let own = own.iter().map(|label| (label.name.clone(), label.value.clone()));
-                let labels = Labels::new(own).unwrap_or_default();
-                *value = known.iter().fold(labels, |all, one| all.with(&one.name, &one.value)).to_string();
-            }
-            return;
-        }
-    };
-    if let Some(known) = known.get(name) {
-        known.clone_into(value);
     }
 }
 
@@ -365,21 +357,12 @@ struct Extending {
 
 impl LogSubscriber for Extending {
     fn entries(&self, entries: &[Arc<LogEntry>]) -> bool {
-        // Entries of a stream mostly come together.
-        let mut last: Option<(&Labels, Option<Labels>)> = None;
-        let extended: Vec<Arc<LogEntry>> = entries
-            .iter()
-            .map(|entry| {
-                let is_same = last.as_ref().is_some_and(|(stream, _)| **stream == entry.stream);
-                if !is_same {
-                    last = Some((&entry.stream, extended(&*self.pods, &entry.stream)));
-                }
-                match last.as_ref().and_then(|(_, extended)| extended.clone()) {
-                    None => Arc::clone(entry),
-                    Some(stream) => Arc::new(LogEntry { stream, ..LogEntry::clone(entry) }),
-                }
-            })
-            .collect();
+        let mut joiner = Joiner::new(&*self.pods);
+        let joined = entries.iter().map(|entry| match joiner.extended(&entry.stream) {
+            None => Arc::clone(entry),
+            Some(stream) => Arc::new(LogEntry { stream, ..LogEntry::clone(entry) }),
+        });
+        let extended: Vec<Arc<LogEntry>> = joined.collect();
         self.to.entries(&extended)
     }
 }

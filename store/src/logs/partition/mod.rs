@@ -63,6 +63,11 @@ impl Day {
         Self(received.0.div_euclid(DAY_NS))
     }
 
+    /// The first moment of the day.
+    pub(crate) fn start(self) -> LogTime {
+        LogTime(self.0.saturating_mul(DAY_NS))
+    }
+
     /// The first moment after the day.
     pub(crate) fn end(self) -> LogTime {
         LogTime((self.0 + 1).saturating_mul(DAY_NS))

@@ -249,6 +249,7 @@ fn depth_of_key(key: &LogKey, page: &dyn PageView) -> Depth {
             }
         }
         LogKey::Field(Field::Message | Field::Parsed(_)) => Depth::Row,
+        LogKey::Known(key, _) => depth_of_key(key, page).max(Depth::Stream),
     }
 }
 
@@ -256,7 +257,12 @@ fn depth_of_key(key: &LogKey, page: &dyn PageView) -> Depth {
 fn key_of(keys: &[LogKey], page: &dyn PageView, template: &Template, stream: Option<u32>) -> Vec<String> {
     let labels = stream.map(|stream| &page.streams()[stream as usize]);
     let level = level_name(template.level);
-    let one = |key: &LogKey| match key {
+    keys.iter().map(|key| value_of(key, labels, level)).collect()
+}
+
+/// The value under a key of rows of a level and a stream, if that is known.
+fn value_of(key: &LogKey, labels: Option<&Labels>, level: &str) -> String {
+    match key {
         LogKey::Stream => labels.map_or_else(String::new, |labels| {
             if level.is_empty() { labels.to_string() } else { labels.with("level", level).to_string() }
         }),
@@ -267,8 +273,11 @@ fn key_of(keys: &[LogKey], page: &dyn PageView, template: &Template, stream: Opt
             name => labels.map_or("", |labels| labels.value(name)).to_owned(),
         },
         LogKey::Field(Field::Message | Field::Parsed(_)) => String::new(),
-    };
-    keys.iter().map(one).collect()
+        LogKey::Known(key, pods) => {
+            let known = labels.and_then(|labels| pods.extended(labels));
+            value_of(key, known.as_ref().or(labels), level)
+        }
+    }
 }
 
 /// Whether each minute lies in one slice.
@@ -391,7 +400,7 @@ fn add_page(
         let group = groups.of_level(by, view, at)?;
         groups.sums[group][single.unwrap_or(0)] += u64::from(count);
     }
-    let needs_level = by.iter().any(|key| matches!(key, LogKey::Stream) || is_level(key));
+    let needs_level = by.iter().any(is_level);
     if let (Some(slice), Some(sealed), Depth::Stream, false, LogMeasure::Entries) =
         (single, sealed, depth, needs_level, measure)
     {
@@ -445,6 +454,7 @@ fn is_level(key: &LogKey) -> bool {
         LogKey::Label(name) => loki_alias(name) == "level",
         LogKey::Field(field) => *field == Field::Stream("level"),
         LogKey::Stream => true,
+        LogKey::Known(key, _) => is_level(key),
     }
 }
 
