@@ -100,6 +100,8 @@ struct Watching {
     sending: Option<JoinHandle<Sent>>,
     tell_at: Instant,
     backoff: Duration,
+    /// It was said that the API knows no node of this name.
+    has_said: bool,
 }
 
 impl Watching {
@@ -121,6 +123,7 @@ impl Watching {
             sending: None,
             tell_at: Instant::now() + GATHER,
             backoff: RETRY_MIN,
+            has_said: false,
             of,
         }
     }
@@ -154,6 +157,7 @@ impl Watching {
                 look_again = now + LOOK_AGAIN;
                 self.note_all();
                 self.forget(now);
+                self.check_name();
             }
             if now >= self.tell_at && self.sending.is_none() && self.has_news() {
                 self.tell();
@@ -163,6 +167,24 @@ impl Watching {
 
     fn has_news(&self) -> bool {
         !self.changed.is_empty() || !self.untold.is_empty()
+    }
+
+    /// A wrong name finds nothing, and nothing fails.
+    fn check_name(&mut self) {
+        let nodes = self.nodes.objects();
+        let is_known = nodes.keys().next().is_some();
+        if !nodes.is_complete() && !is_known {
+            return;
+        }
+        self.of.telemetry.node_known.set(is_known.into());
+        if !is_known && !self.has_said {
+            let node = &self.of.node;
+            tracing::error!(
+                node,
+                "Kubernetes knows no node of this name: its pods are not known, and nobody scrapes them; say NODE_NAME or kubernetes.node"
+            );
+        }
+        self.has_said = !is_known;
     }
 
     /// When there is something to do without having heard anything.

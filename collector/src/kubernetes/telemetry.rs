@@ -23,6 +23,8 @@ impl WatchTelemetry {
 #[derive(Debug, Clone, Default)]
 pub struct KubernetesTelemetry {
     pub(crate) watches: WatchTelemetry,
+    /// Whether the API has a node of our name.
+    pub(crate) node_known: Gauge,
     /// Pods of this node.
     pub(crate) pods: Gauge,
     /// Those of which the store does not know yet what is known here.
@@ -45,6 +47,7 @@ impl KubernetesTelemetry {
         let new = Self::default();
         let r = registry.sub_registry_with_prefix("kubernetes");
         r.register("watch_failures", "Lists and watches that failed", new.watches.0.clone());
+        r.register("node_known", "Whether the API knows the node of this name", new.node_known.clone());
         r.register("pods", "Pods of this node", new.pods.clone());
         r.register("pods_unsent", "Pods of which the store knows less", new.pods_unsent.clone());
         r.register("owner_requests", "Owners of pods asked for", new.owners_asked.clone());
