@@ -247,6 +247,7 @@ impl Store {
             self.logs.end_refill(),
             self.logs.expire(&*self.clock),
             self.expire_pods(),
+            self.logs.expire_marks(&self.catalog),
             self.logs.close_one(now),
             self.logs.verify_some(),
             self.recover(),

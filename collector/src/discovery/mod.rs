@@ -39,7 +39,7 @@ pub(crate) use dns::RawDnsSd;
 pub(crate) use file::RawFileSd;
 pub(crate) use http::RawHttpSd;
 pub(crate) use kubernetes::RawKubernetesSd;
-pub(crate) use shared::SharedDiscovery;
+pub(crate) use shared::{SharedDiscovery, Sharing};
 
 /// Targets of one discoverer at most: more is a mistake, and each costs a task.
 const TARGETS_MAX: usize = 100_000;
@@ -107,6 +107,11 @@ pub type Running = Pin<Box<dyn Future<Output = ()> + Send>>;
 pub trait Discovery: Send + Sync + fmt::Debug {
     /// One that runs for itself.
     fn discoverer(&self, context: &Context) -> Box<dyn Discoverer>;
+
+    /// Sections with equal prints find the same, and may share one discoverer. `None` shares with nobody.
+    fn print(&self) -> Option<String> {
+        None
+    }
 }
 
 /// The groups of all discoverers of a scrape config.

@@ -3,8 +3,8 @@
 //! It begins with the first that asks, and ends when nobody has the discovery any more. Whoever comes later hears at once
 //! what there is.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
@@ -40,6 +40,30 @@ impl SharedDiscovery {
         let stop = stop.child_token();
         let guard = stop.clone().drop_guard();
         Self { inner, hub: Arc::default(), tasks: tasks.clone(), stop, _guard: guard }
+    }
+}
+
+/// Discoverers that run, by what they find.
+#[derive(Debug, Default)]
+pub(crate) struct Sharing(Mutex<HashMap<String, Weak<SharedDiscovery>>>);
+
+impl Sharing {
+    /// The one that finds the same as `discovery`, if it may be shared: it runs as long as somebody has it, on `tasks`.
+    pub(crate) fn of(
+        &self,
+        discovery: &Arc<dyn Discovery>,
+        tasks: &TaskTracker,
+        stop: &CancellationToken,
+    ) -> Arc<dyn Discovery> {
+        let Some(print) = discovery.print() else { return Arc::clone(discovery) };
+        let mut running = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(known) = running.get(&print).and_then(Weak::upgrade) {
+            return known;
+        }
+        running.retain(|_, one| one.strong_count() > 0);
+        let new = Arc::new(SharedDiscovery::new(Arc::clone(discovery), tasks, stop));
+        running.insert(print, Arc::downgrade(&new));
+        new
     }
 }
 
@@ -119,6 +143,7 @@ mod tests {
     /// Says what it is told, and counts how often it was started and how often it runs.
     #[derive(Debug, Clone)]
     struct Told {
+        print: Option<String>,
         groups: watch::Receiver<Vec<TargetGroup>>,
         runs: Arc<Mutex<(usize, usize)>>,
     }
@@ -126,6 +151,10 @@ mod tests {
     impl Discovery for Told {
         fn discoverer(&self, _: &Context) -> Box<dyn Discoverer> {
             Box::new(self.clone())
+        }
+
+        fn print(&self) -> Option<String> {
+            self.print.clone()
         }
     }
 
@@ -162,7 +191,7 @@ mod tests {
         let (say, groups) = watch::channel(vec![group("a"), group("b")]);
         let runs = Arc::<Mutex<(usize, usize)>>::default();
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let told = Told { groups, runs: Arc::clone(&runs) };
+        let told = Told { print: None, groups, runs: Arc::clone(&runs) };
         let shared = Arc::new(SharedDiscovery::new(Arc::new(told), &tasks, &stop));
         let context = Context { share: Share::All, kubernetes: KubernetesTelemetry::default() };
         let listen = |shared: &SharedDiscovery| {
@@ -190,5 +219,23 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(*runs.lock().unwrap(), (1, 0));
+    }
+
+    #[test]
+    fn equal_sections_share_and_others_do_not() {
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let groups = watch::channel(Vec::new()).1;
+        let sharing = Sharing::default();
+        let of = |print: Option<&str>| {
+            let told = Told { print: print.map(str::to_owned), groups: groups.clone(), runs: Arc::default() };
+            let told: Arc<dyn Discovery> = Arc::new(told);
+            sharing.of(&told, &tasks, &stop)
+        };
+        let (a, again, b) = (of(Some("a")), of(Some("a")), of(Some("b")));
+        assert!(Arc::ptr_eq(&a, &again) && !Arc::ptr_eq(&a, &b));
+        assert!(!Arc::ptr_eq(&of(None), &of(None)));
+        drop((a, again));
+        let _new = of(Some("a"));
+        assert_eq!(sharing.0.lock().unwrap().len(), 2, "one that ended takes no place");
     }
 }

@@ -20,7 +20,7 @@ use super::life::Life;
 use super::pool::Pool;
 use super::run::{Memory, Run, Tools};
 use super::target::Target;
-use crate::discovery::{Context, Found, Updates};
+use crate::discovery::{Context, Discovery, Found, Sharing, Updates};
 use crate::kubernetes::Share;
 
 /// Changes are taken together for so long: a source that says one thing after the other costs little.
@@ -48,6 +48,8 @@ pub(super) struct Engine {
     pub(super) tools: Tools,
     /// Of which discoverers hear.
     pub(super) context: Context,
+    /// Discoverers of several scrape configs.
+    pub(super) sharing: Arc<Sharing>,
     pub(super) tasks: TaskTracker,
     pub(super) stop: CancellationToken,
 }
@@ -77,6 +79,8 @@ struct Loops {
     leaving: HashMap<Key, Loop>,
     /// Loops of the config that this one took the place of.
     inherited: HashMap<Key, Loop>,
+    /// What runs as long as somebody has it.
+    discovery: Vec<Arc<dyn Discovery>>,
 }
 
 impl Runner {
@@ -110,8 +114,10 @@ impl Runner {
         for (at, discovery) in self.pool.discovery.iter().enumerate() {
             let updates = Updates::new(Arc::clone(&self.found), at);
             let stop = self.stop.clone();
+            let discovery = engine.sharing.of(discovery, &engine.tasks, &engine.stop);
             let running = discovery.discoverer(&engine.context).run(updates, stop.clone());
             engine.tasks.spawn(running);
+            self.lock().discovery.push(discovery);
         }
         let stopped = engine.stop.clone();
         let own = self.stop.clone();

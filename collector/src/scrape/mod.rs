@@ -125,7 +125,8 @@ impl Scraper {
             descriptions: Arc::default(),
             bounds: Arc::clone(bounds),
         };
-        let engine = Engine { tools, context, tasks: tasks.clone(), stop: stop.clone() };
+        let sharing = Arc::default();
+        let engine = Engine { tools, context, sharing, tasks: tasks.clone(), stop: stop.clone() };
         self.fixed.iter().for_each(|target| engine.start_fixed(target));
         let mut state = self.lock();
         state.runners.iter().for_each(|runner| runner.start(&engine, None));

@@ -19,7 +19,7 @@ use crate::sqlite::{self, OpenSqliteError};
 use crate::wal::Sequence;
 
 /// Each entry takes the schema one version further. Never edit one; add.
-const MIGRATIONS: [&str; 7] = [
+const MIGRATIONS: [&str; 8] = [
     include_str!("migrations/0001_marks_and_metadata.sql"),
     include_str!("migrations/0002_logs_through.sql"),
     include_str!("migrations/0003_queried.sql"),
@@ -27,6 +27,7 @@ const MIGRATIONS: [&str; 7] = [
     include_str!("migrations/0005_log_deletions.sql"),
     include_str!("migrations/0006_pods.sql"),
     include_str!("migrations/0007_pods_lines.sql"),
+    include_str!("migrations/0008_marks_day.sql"),
 ];
 
 /// A metric may be described in more than one way; more than this many is a mistake of the sender.
@@ -68,16 +69,16 @@ impl Catalog {
 
     /// The saved marks of all files. One that is damaged is forgotten: it might be too high, and lines be taken for known
     /// ones. Without it, a collector that sends lines again has them twice.
-    pub(crate) fn marks(&self) -> rusqlite::Result<HashMap<FileId, u64>> {
+    pub(crate) fn marks(&self) -> rusqlite::Result<HashMap<FileId, Mark>> {
         let connection = self.connection();
-        let mut query = connection.prepare("SELECT file, mark, crc FROM log_marks")?;
-        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?;
+        let mut query = connection.prepare("SELECT file, mark, crc, day FROM log_marks")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)))?;
         let (mut marks, mut damaged) = (HashMap::new(), Vec::new());
         for row in rows {
-            let (file, mark, crc): (String, i64, Option<i64>) = row?;
+            let (file, mark, crc, day): (String, i64, Option<i64>, i64) = row?;
             // Those of earlier releases have none.
             if crc.is_none_or(|crc| crc == crc_of_mark(&file, mark)) {
-                marks.insert(FileId(file), mark as u64);
+                marks.insert(FileId(file), Mark { to: mark as u64, day });
             } else {
                 tracing::error!(file, "the mark of a log file is damaged and was forgotten");
                 damaged.push(file);
@@ -99,23 +100,41 @@ impl Catalog {
         Ok(Sequence(sound.map_or(0, |(sequence, _)| sequence as u64)))
     }
 
+    /// Forgets the marks of these files.
+    pub(crate) fn forget_marks(&self, files: &[FileId]) -> rusqlite::Result<()> {
+        // So many at once that nobody waits long for the catalog.
+        for some in files.chunks(10_000) {
+            let mut connection = self.connection();
+            let change = connection.transaction()?;
+            {
+                let mut delete = change.prepare("DELETE FROM log_marks WHERE file = ?1")?;
+                for file in some {
+                    delete.execute(params![file.0])?;
+                }
+            }
+            change.commit()?;
+        }
+        Ok(())
+    }
+
     /// Saves marks, and up to where all lines are in partitions, durably, all or none.
     pub(crate) fn save_marks(
         &self,
-        marks: &HashMap<FileId, u64>,
+        marks: &HashMap<FileId, Mark>,
         logs_through: Option<Sequence>,
     ) -> rusqlite::Result<()> {
         let mut connection = self.connection();
         let change = connection.transaction()?;
         {
             let mut insert = change.prepare(
-                "INSERT INTO log_marks (file, mark, crc) VALUES (?1, ?2, ?3)
-                 ON CONFLICT (file) DO UPDATE SET mark = excluded.mark, crc = excluded.crc
-                 WHERE excluded.mark > log_marks.mark",
+                "INSERT INTO log_marks (file, mark, crc, day) VALUES (?1, ?2, ?3, ?4)
+                 ON CONFLICT (file) DO UPDATE
+                 SET mark = excluded.mark, crc = excluded.crc, day = max(day, excluded.day)
+                 WHERE excluded.mark >= log_marks.mark",
             )?;
             for (file, mark) in marks {
-                let mark = *mark as i64;
-                insert.execute(params![file.0, mark, crc_of_mark(&file.0, mark)])?;
+                let to = mark.to as i64;
+                insert.execute(params![file.0, to, crc_of_mark(&file.0, to), mark.day])?;
             }
         }
         if let Some(Sequence(sequence)) = logs_through {
@@ -188,6 +207,15 @@ impl Catalog {
     }
 }
 
+/// How far a file has been taken in.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// The first byte that has not.
+    pub(crate) to: u64,
+    /// The day on which somebody last spoke of it.
+    pub(crate) day: i64,
+}
+
 /// The checksum of a mark.
 fn crc_of_mark(file: &str, mark: i64) -> i64 {
     i64::from(crc32c::crc32c_append(crc32c::crc32c(file.as_bytes()), &mark.to_le_bytes()))
@@ -223,12 +251,16 @@ mod tests {
     #[test]
     fn marks_only_rise() {
         let catalog = Catalog::in_memory();
-        let save = |mark| {
-            catalog.save_marks(&HashMap::from([(FileId("f".into()), mark)]), None).unwrap();
+        let save = |to, day| {
+            catalog.save_marks(&HashMap::from([(FileId("f".into()), Mark { to, day })]), None).unwrap();
         };
-        save(7);
-        save(5);
-        assert_eq!(catalog.marks().unwrap()[&FileId("f".into())], 7);
+        save(7, 3);
+        save(5, 9);
+        let mark = || catalog.marks().unwrap()[&FileId("f".into())];
+        assert_eq!(mark(), Mark { to: 7, day: 3 });
+        save(7, 4);
+        save(7, 2);
+        assert_eq!(mark(), Mark { to: 7, day: 4 });
         catalog.connection().execute("UPDATE log_marks SET mark = mark + 16", []).unwrap();
         assert!(catalog.marks().unwrap().is_empty(), "a damaged mark is forgotten");
         assert!(catalog.marks().unwrap().is_empty());

@@ -67,7 +67,7 @@ use upkeep::Upkeep;
 
 use archive::{Archive, ArchiveOptions, AttachOptions, Attached, Origin};
 
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Mark};
 use crate::fs::Disk;
 use crate::space::Space;
 use crate::telemetry::Telemetry;
@@ -84,6 +84,9 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// By so much a push may have been received before the one that came before it.
 const STEP_BACK_MAX: Duration = Duration::from_secs(10);
+
+/// A collector that is away for so long finds its marks all the same.
+const MARKS_SPARED_DAYS: i64 = 14;
 
 /// A page that has taken lines for so long is sealed, so that the log need not be kept for it.
 const SEAL_AFTER: Duration = Duration::from_mins(15);
@@ -295,7 +298,7 @@ impl Logs {
                 bytes = out.len() - start;
                 encode_classes(&classes, out);
             });
-            push.batches.iter().for_each(|batch| marks.raise(batch));
+            push.batches.iter().for_each(|batch| marks.raise(batch, received));
             // Queued under the lock, so that the indexer sees records in their order.
             if report.appended > 0 {
                 let batch = Batch { sequence, received, push, classes, bytes, ..Batch::default() };
@@ -404,7 +407,7 @@ impl Logs {
     }
 
     /// Marks that are to be saved, and the last record of which all lines are in pages.
-    fn take_changed(&self) -> (HashMap<FileId, u64>, Sequence) {
+    fn take_changed(&self) -> (HashMap<FileId, Mark>, Sequence) {
         // Under the lock no line is between the WAL and the queue.
         let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
         let in_pages = self.shared.queue.sealed();
@@ -423,7 +426,7 @@ impl Logs {
     /// Answers whether the marks are saved: they are not while their lines are not durable.
     fn save(
         &self,
-        changed: HashMap<FileId, u64>,
+        changed: HashMap<FileId, Mark>,
         through: Option<Sequence>,
         catalog: &Catalog,
     ) -> rusqlite::Result<bool> {
@@ -439,6 +442,21 @@ impl Logs {
             }
         }
         saved.map(|()| is_durable)
+    }
+
+    /// Forgets marks of files of which nobody has spoken since the oldest lines came that are still found: who sends such a
+    /// file anew sends what has expired. Once for each day.
+    pub(crate) fn expire_marks(&self, catalog: &Catalog) -> io::Result<()> {
+        let Some(oldest) = self.oldest_day() else { return Ok(()) };
+        let before = oldest.0 - MARKS_SPARED_DAYS;
+        let forgotten = {
+            let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+            if marks.forgotten_before.replace(before) == Some(before) {
+                return Ok(());
+            }
+            marks.forget(before)
+        };
+        catalog.forget_marks(&forgotten).map_err(io::Error::other)
     }
 
     /// Of the oldest lines that searches find, by intake.

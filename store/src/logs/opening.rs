@@ -156,7 +156,7 @@ impl Opening {
         let Some(classes) = decode_classes(tail, push.batches.len()) else { return false };
         catalog.note_lines(&push, received);
         for batch in &push.batches {
-            self.marks.raise(batch);
+            self.marks.raise(batch, received);
         }
         self.last = sequence;
         if self.moments.last().is_none_or(|(_, last, _)| received.0.abs_diff(last.0) >= MOMENTS_APART as u64)

@@ -100,6 +100,40 @@ fn each_class_is_kept_for_its_own_time() {
 }
 
 #[test]
+fn marks_go_with_the_lines_of_their_time_and_stay_for_who_asks() {
+    let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
+    let kept = || {
+        let mut kept = options(Vec::new());
+        kept.logs.retention = Duration::from_hours(48);
+        kept
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let catalog = || Catalog::open(&dir.path().join("catalog")).unwrap();
+    let file = |day: u64| format!("file-{day}");
+    let mut store = open(&disk, &clock, catalog(), kept()).unwrap();
+    for day in 0..60 {
+        clock.0.store(day as i64 * 24 * HOUR_MS, Ordering::Relaxed);
+        let received = LogTime(day as i64 * 24 * HOUR_MS * 1_000_000);
+        LogAppender::append(&store, pushed(&[&file(day)], day), received).unwrap();
+        // The files of this node are asked for by its collector: one of them is silent for ever.
+        LogAppender::marks(&store, &[file(1)]).unwrap();
+        assert!(seal(&store, &disk));
+        // What is not saved is not forgotten.
+        store.logs.save_marks(&store.catalog).unwrap();
+        store.maintain().unwrap();
+        if day == 40 {
+            store.close();
+            store = open(&disk, &clock, catalog(), kept()).unwrap();
+        }
+    }
+    let saved = store.catalog.marks().unwrap();
+    assert!((14..20).contains(&saved.len()), "{}", saved.len());
+    let marks = LogAppender::marks(&store, &[file(0), file(1), file(30), file(50)]).unwrap();
+    assert_eq!((marks[0], marks[2]), (0, 0));
+    assert!(marks[1] > 0 && marks[3] > 0, "{marks:?}");
+}
+
+#[test]
 fn other_classes_at_the_next_start_double_nothing_and_lose_nothing() {
     let (disk, clock) = (SimDisk::default(), Arc::new(TestClock::default()));
     let store = open(&disk, &clock, Catalog::in_memory(), options(vec![class("audit", 30)])).unwrap();

@@ -218,6 +218,12 @@ impl Discovery for KubernetesDiscovery {
     fn discoverer(&self, context: &Context) -> Box<dyn Discoverer> {
         Box::new(Narrowed { of: self.clone(), context: context.clone() })
     }
+
+    fn print(&self) -> Option<String> {
+        // What is secret in the others is not shown, and would be equal.
+        let is_shown = matches!(self.access, Access::InCluster | Access::Kubeconfig(_));
+        is_shown.then(|| format!("{self:?}"))
+    }
 }
 
 /// Discovery of what one agent has of a cluster.

@@ -67,6 +67,9 @@ const IDLE_OPEN_MAX: usize = 256;
 /// Open files in all. Those over it are opened for each turn.
 const OPEN_MAX: usize = 4096;
 
+/// The store is asked for all files this often: it forgets those of which nobody speaks for weeks.
+const ASK_ALL_EVERY: Duration = Duration::from_hours(24);
+
 /// Names of files in one question to the store.
 const ASK_MAX: usize = 10_000;
 
@@ -156,6 +159,7 @@ impl Tailer {
     pub fn run(mut self, stop: &AtomicBool) {
         let (mut saved, mut scan_at, mut poll_at) = (Instant::now(), Instant::now(), Instant::now());
         let (mut hinted_at, mut filled) = (scan_at, scan_at);
+        let mut ask_all_at = scan_at + ASK_ALL_EVERY;
         let mut report_at = Instant::now() + SCAN_MAX;
         let lost_at = Instant::now() + FIND_LOST_AFTER;
         let mut has_found_lost = false;
@@ -182,6 +186,10 @@ impl Tailer {
                 }
                 self.poll();
                 poll_at = now + POLL;
+            }
+            if now >= ask_all_at {
+                self.ask_for_all();
+                ask_all_at = now + ASK_ALL_EVERY;
             }
             self.ask();
             let has_more = self.fill_within_bounds(&mut filled);
@@ -368,6 +376,16 @@ impl Tailer {
                 }
             }
         }
+    }
+
+    /// Has the store asked for files of which it is known how far it has them.
+    pub(in crate::tail) fn ask_for_all(&mut self) {
+        if !self.keeps_marks {
+            return;
+        }
+        let files = self.origins.values().flat_map(|origin| &origin.files);
+        let placed = files.filter(|file| file.phase == Phase::Placed && !file.is_copy());
+        self.to_ask.extend(placed.filter_map(|file| Some(file.identity.as_ref()?.key.clone())));
     }
 
     /// Asks the store how far it has files of which nothing is remembered here.

@@ -152,6 +152,21 @@ fn a_trace_that_grew_after_it_was_given_out_and_a_crash_loses_no_line() {
 }
 
 #[test]
+fn a_question_for_all_files_moves_none() {
+    let mut bed = Bed::new();
+    let mut tailer = bed.tailer();
+    bed.write(3);
+    round(&mut tailer);
+    bed.store.asked.lock().unwrap().clear();
+    tailer.ask_for_all();
+    bed.write(2);
+    round(&mut tailer);
+    assert_eq!(bed.store.asked.lock().unwrap().len(), 1);
+    assert_eq!(bed.store.lines(), bed.want());
+    assert_eq!(bed.telemetry.duplicates.get(), 0);
+}
+
+#[test]
 fn a_store_that_lost_what_it_had_is_sent_what_is_still_there() {
     let mut bed = Bed::new();
     let mut tailer = bed.tailer();

@@ -36,6 +36,8 @@ struct TestStore {
     refuses: AtomicBool,
     /// Whether it says of no file how far it has it.
     has_no_marks: AtomicBool,
+    /// Files that it was asked for.
+    asked: Mutex<Vec<String>>,
     report: Mutex<crate::completeness::NodeReport>,
 }
 
@@ -82,6 +84,7 @@ impl LogSink for TestStore {
         if self.refuses.load(Ordering::Relaxed) {
             return Err(AppendError::Unavailable("test".into()));
         }
+        self.asked.lock().unwrap().extend_from_slice(files);
         let state = self.state.lock().unwrap();
         Ok(files.iter().map(|file| state.0.get(file).copied().unwrap_or(0)).collect())
     }
