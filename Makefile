@@ -178,6 +178,7 @@ fuzz:
 	cd collector && cargo +nightly fuzz run cri_line -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run docker_json -- -max_total_time=60
 	cd collector && cargo +nightly fuzz run gz_tail -- -max_total_time=60
+	cd collector && cargo +nightly fuzz run journal -- -max_total_time=60
 
 clean:
 	cargo clean

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::identity::First;
+use super::identity::{First, Inode};
 use super::records::Passing;
 
 /// Of the file that keeps them; another one is not read.
@@ -72,6 +72,12 @@ impl Checkpoints {
 
     pub(super) fn get(&self, key: &str) -> Option<&Checkpoint> {
         self.by_file.get(key)
+    }
+
+    /// What is known of an origin's file by its inode alone, for one that cannot be opened any more.
+    pub(super) fn of_inode(&self, origin: &str, inode: Inode) -> Option<(&String, &Checkpoint)> {
+        let mut known = self.by_file.iter();
+        known.find(|(_, known)| known.inode == inode.number() && known.origin == origin)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Checkpoint)> {

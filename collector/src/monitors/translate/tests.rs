@@ -205,25 +205,25 @@ fn monitors_that_name_labels_of_endpoints_get_them() {
     let rule = |text: &str| format!("{{selector: {{}}, endpoints: [{{port: web, relabelings: [{text}]}}]}}");
     for (spec, role) in [
         (rule(""), "endpointslice"),
-        (rule("{sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: n}"), "endpointslice"),
-        (rule("{sourceLabels: [a, __meta_kubernetes_endpoint_node_name], targetLabel: n}"), "endpoints"),
+        (rule("{sourceLabels: [__meta_kubernetes_pod_node_name], targetLabel: to}"), "endpointslice"),
+        (rule("{sourceLabels: [a, __meta_kubernetes_endpoint_node_name], targetLabel: to}"), "endpoints"),
         (
             rule(
-                "{targetLabel: x, replacement: y}, {sourceLabels: [__meta_kubernetes_endpoints_name], targetLabel: n}",
+                "{targetLabel: x1, replacement: y1}, {sourceLabels: [__meta_kubernetes_endpoints_name], targetLabel: to}",
             ),
             "endpoints",
         ),
         (
-            rule("{sourceLabels: [__meta_kubernetes_endpointslice_endpoint_node_name], targetLabel: n}"),
+            rule("{sourceLabels: [__meta_kubernetes_endpointslice_endpoint_node_name], targetLabel: to}"),
             "endpointslice",
         ),
         (rule("{action: LabelMap, regex: __meta_kubernetes_endpoints_label_(.+)}"), "endpoints"),
         (rule("{action: labeldrop, regex: '__meta_kubernetes_(endpointslice|pod)_.*'}"), "endpointslice"),
         // A regular expression for a value.
-        (rule("{sourceLabels: [a], regex: __meta_kubernetes_endpoint_x, targetLabel: n}"), "endpointslice"),
+        (rule("{sourceLabels: [a], regex: __meta_kubernetes_endpoint_x, targetLabel: to}"), "endpointslice"),
         (
             "{serviceDiscoveryRole: EndpointSlice, endpoints: [{port: web, relabelings: \
-             [{sourceLabels: [__meta_kubernetes_endpoint_ready], targetLabel: n}]}]}"
+             [{sourceLabels: [__meta_kubernetes_endpoint_ready], targetLabel: to}]}]}"
                 .to_owned(),
             "endpointslice",
         ),

@@ -612,6 +612,17 @@ impl Tailer {
         }
     }
 
+    /// Lists directories, and opens nothing.
+    pub(super) fn list(&mut self) {
+        let now = self.clock.now_ns();
+        for listing in self.scanner.scan().changed {
+            let number = self.origin_of(&listing);
+            if let Some(origin) = self.origins.get_mut(&number) {
+                origin.update(&listing, now, &mut self.numbers);
+            }
+        }
+    }
+
     pub(super) fn is_waiting(&self) -> bool {
         self.sender.under_way > 0
     }

@@ -152,6 +152,33 @@ fn a_trace_that_grew_after_it_was_given_out_and_a_crash_loses_no_line() {
 }
 
 #[test]
+fn what_an_earlier_process_read_is_not_lost_if_it_goes_before_it_is_opened() {
+    let mut bed = Bed::new();
+    let mut tailer = bed.tailer();
+    bed.write(10);
+    round(&mut tailer);
+    // Of this nothing is in the checkpoint; the store has the first half of it.
+    tailer.save();
+    bed.write(10);
+    round(&mut tailer);
+    let stored = fs::metadata(bed.log()).unwrap().len();
+    drop(tailer);
+    bed.write(10);
+    let size = fs::metadata(bed.log()).unwrap().len();
+    let mut tailer = bed.tailer();
+    tailer.list();
+    fs::remove_file(bed.log()).unwrap();
+    for _ in 0..3 {
+        bed.wait(3);
+        round(&mut tailer);
+    }
+    tailer.find_lost();
+    round(&mut tailer);
+    assert_eq!(bed.telemetry.lost_bytes.get(), size - stored);
+    assert_eq!(lost_of_gone(&mut tailer), Some(size - stored));
+}
+
+#[test]
 fn a_question_for_all_files_moves_none() {
     let mut bed = Bed::new();
     let mut tailer = bed.tailer();
