@@ -33,6 +33,9 @@ pub(super) struct Checkpoint {
     /// Its inode's number, and how often it had been truncated.
     pub(super) inode: u64,
     pub(super) generation: u32,
+    /// When the file was made, if the file system says so: numbers of inodes are used again.
+    #[serde(default)]
+    pub(super) born_ns: u64,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -76,8 +79,9 @@ impl Checkpoints {
 
     /// What is known of an origin's file by its inode alone, for one that cannot be opened any more.
     pub(super) fn of_inode(&self, origin: &str, inode: Inode) -> Option<(&String, &Checkpoint)> {
-        let mut known = self.by_file.iter();
-        known.find(|(_, known)| known.inode == inode.number() && known.origin == origin)
+        let born_ns = u64::try_from(inode.born_ns()?).ok()?;
+        let is_it = |known: &Checkpoint| (known.inode, known.born_ns) == (inode.number(), born_ns);
+        self.by_file.iter().find(|(_, known)| is_it(known) && known.origin == origin)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = (&String, &Checkpoint)> {

@@ -233,6 +233,7 @@ impl Tailer {
                     first: identity.first,
                     inode: file.inode.number(),
                     generation: origin.generations.get(&file.inode).copied().unwrap_or_default(),
+                    born_ns: file.inode.born_ns().and_then(|born| born.try_into().ok()).unwrap_or_default(),
                 };
                 self.checkpoints.set(&identity.key, checkpoint);
             }

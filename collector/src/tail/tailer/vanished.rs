@@ -38,14 +38,16 @@ impl Tailer {
             file.look_at_last_size();
             if file.identity.is_none() && file.source.is_none() && file.size > 0 {
                 let known = self.checkpoints.of_inode(&origin.name, file.inode);
-                if let Some((key, known)) = known.map(|(key, known)| (key.clone(), known.clone())) {
-                    // This process never opened it, but the one before read it: the store says how far.
-                    let known = Checkpoint { size: known.size.max(file.size), ..known };
+                let known = known.map(|(key, known)| (key.clone(), known.clone()));
+                if origin.was_compressed(at) {
                     origin.files[at].size = 0;
+                } else if let Some((key, known)) = known {
+                    // This process never opened it, but the one before read it: the store says how far.
+                    let file = &mut origin.files[at];
+                    let known = Checkpoint { size: known.size.max(file.size), ..known };
+                    file.size = 0;
                     self.to_ask.push(key.clone());
                     self.perhaps_lost.insert(key, known);
-                } else if origin.was_compressed(at) {
-                    origin.files[at].size = 0;
                 } else {
                     lose(origin, at, &self.telemetry);
                 }
