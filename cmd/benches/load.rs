@@ -146,7 +146,7 @@ async fn push_lines(client: &reqwest::Client, url: &str, start_ms: i64) -> u64 {
             to,
             stream: stream.to_vec(),
             entries,
-            shared: Vec::new(),
+            ..FileBatch::default()
         };
         let body = LogPush { batches: vec![batch] }.encode_to_vec();
         let body = snap::raw::Encoder::new().compress_vec(&body).expect("snappy");

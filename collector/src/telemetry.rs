@@ -30,6 +30,8 @@ pub struct Telemetry {
     pub bytes_read: Counter,
     /// Bytes of log files that the store has not seen and will not be sent.
     pub gap_bytes: Counter,
+    /// Packs of which the store had a part already.
+    pub overtaken: Counter,
     /// Lines whose header was not CRI's; they are kept whole.
     pub lines_malformed: Counter,
     /// Lines longer than the limit; their beginning is kept.
@@ -169,6 +171,8 @@ impl Telemetry {
         r.register("scrape_duplicate_samples", help, new.scrape_doubles.clone());
         r.register("log_lines_read", "Log lines read", new.lines_read.clone());
         r.register("log_gap_bytes", "Bytes of log files that were passed over", new.gap_bytes.clone());
+        let help = "Packs of which the store had a part from somebody else; the rest is read anew";
+        r.register("log_packs_overtaken", help, new.overtaken.clone());
         r.register("log_bytes_read", "Bytes of log files read", new.bytes_read.clone());
         r.register("log_lines_malformed", "Lines without a CRI header", new.lines_malformed.clone());
         r.register("log_lines_truncated", "Lines cut at the limit", new.lines_truncated.clone());

@@ -43,6 +43,10 @@ pub struct FileBatch {
     /// Attributes that several of the lines have; see [`PushEntry::shared`].
     #[prost(message, repeated, tag = "6")]
     pub shared: Vec<SharedFields>,
+    /// Its entries were made of all of its bytes together, and some may be several lines of the file: if the store has a
+    /// part of the bytes, but not all, it takes none of them ([`AppendError::Overtaken`](crate::storage::AppendError)).
+    #[prost(bool, tag = "7")]
+    pub is_whole: bool,
 }
 
 /// Attributes that several lines have in common, in their order.
@@ -260,6 +264,7 @@ mod tests {
                     shared: 0,
                 }],
                 shared: Vec::new(),
+                is_whole: false,
             }],
         };
         let golden = b"\n7\n\x01f\x10\x01\x18\t\"\x08\n\x03pod\x12\x01p*$\t\x02\0\0\0\0\0\0\0\x10\x01\
@@ -329,6 +334,8 @@ mod tests {
             b"2\x1e\n\x06\n\x01a\x12\x011\n\x03\n\x01n\n\x06\n\x01b\x12\x012\n\x03\n\x01n\x12\x02\x01\x03";
         let batch = FileBatch { shared: sharing().shared[..1].to_vec(), ..FileBatch::default() };
         assert_eq!(batch.encode_to_vec().escape_ascii().to_string(), golden.escape_ascii().to_string());
+        let batch = FileBatch { is_whole: true, ..FileBatch::default() };
+        assert_eq!(batch.encode_to_vec(), b"8\x01");
     }
 
     #[test]

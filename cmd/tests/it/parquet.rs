@@ -34,8 +34,15 @@ async fn fill(server: &Server) {
     let message = b"\xffno text\xfe".to_vec();
     let entry = PushEntry { time_ns: time + 7, message, ..PushEntry::default() };
     let stream = vec![Pair { name: "pod".to_owned(), value: "raw".to_owned() }];
-    let batch =
-        FileBatch { file: "f".to_owned(), from: 0, to: 1, stream, entries: vec![entry], shared: Vec::new() };
+    let batch = FileBatch {
+        file: "f".to_owned(),
+        from: 0,
+        to: 1,
+        stream,
+        entries: vec![entry],
+        shared: Vec::new(),
+        is_whole: false,
+    };
     let body = LogPush { batches: vec![batch] }.encode_to_vec();
     let sent = client().post(format!("{}/api/collect/logs", server.url)).body(body).send().await.unwrap();
     assert_eq!(sent.status().as_u16(), 200);

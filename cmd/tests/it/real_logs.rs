@@ -90,7 +90,15 @@ fn collect_body(sent: &Sent<'_>) -> Vec<u8> {
         let entries: Vec<PushEntry> = entries.collect();
         let pair = |name: &str, value: &str| Pair { name: name.to_owned(), value: value.to_owned() };
         let stream = vec![pair("container", &file.name), pair("service", sent.door)];
-        FileBatch { file: file.name.clone(), from: 0, to: offset, stream, entries, shared: Vec::new() }
+        FileBatch {
+            file: file.name.clone(),
+            from: 0,
+            to: offset,
+            stream,
+            entries,
+            shared: Vec::new(),
+            is_whole: false,
+        }
     };
     let push = LogPush { batches: sent.lines().map(batch).collect() };
     snap::raw::Encoder::new().compress_vec(&push.encode_to_vec()).unwrap()

@@ -78,7 +78,7 @@ fn pack(messages: &[&str]) -> Vec<u8> {
             pair("zone", "z"),
         ],
         entries: messages.iter().enumerate().map(entry).collect(),
-        shared: Vec::new(),
+        ..FileBatch::default()
     };
     LogPush { batches: vec![batch] }.encode_to_vec()
 }
@@ -97,7 +97,7 @@ fn send(yaml: &str, wire: &[u8]) -> (LogAppendReport, Vec<String>, BTreeMap<Stri
             Ok(report) => break report,
             Err(AppendError::Full { retry_after, .. }) => errors.push(format!("full {retry_after:?}")),
             Err(AppendError::Unavailable(reason)) => errors.push(reason),
-            Err(AppendError::Invalid(reason)) => panic!("{reason}"),
+            Err(AppendError::Invalid(reason) | AppendError::Overtaken(reason)) => panic!("{reason}"),
         }
         assert!(errors.len() < 10, "{errors:?}");
     };

@@ -15,7 +15,7 @@ use serde::Deserialize;
 use tokio::runtime::Handle;
 
 use crate::completeness::NodeReport;
-use crate::intake::FINAL_REFUSAL;
+use crate::intake::{FINAL_REFUSAL, OVERTAKEN};
 use crate::outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
 use crate::tail::LogSink;
 
@@ -120,6 +120,9 @@ fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> AppendError 
         StatusCode::SERVICE_UNAVAILABLE if has_retry_after => {
             AppendError::Full { what: "the store", retry_after }
         }
+        _ if headers.get(FINAL_REFUSAL).is_some_and(|kind| kind == OVERTAKEN) => {
+            AppendError::Overtaken(reason)
+        }
         _ if headers.contains_key(FINAL_REFUSAL) => AppendError::Invalid(reason),
         // A proxy's, or a server's that is none of ours: it may pass, and what it did not take is kept.
         _ => AppendError::Unavailable(reason),
@@ -187,6 +190,10 @@ mod tests {
         for status in [400, 413, 415, 422] {
             assert!(refused(status, true) && !refused(status, false), "{status}");
         }
+        let mut headers = HeaderMap::new();
+        headers.insert(FINAL_REFUSAL, OVERTAKEN.parse().unwrap());
+        assert!(matches!(refusal(StatusCode::CONFLICT, &headers, b""), AppendError::Overtaken(_)));
+        assert!(!refused(409, false));
         assert!(!refused(503, false) && !refused(404, false) && !refused(429, true));
     }
 }

@@ -284,6 +284,9 @@ pub fn router(intake: Arc<Intake>) -> Router {
 /// Of answers by which something is refused for good: proxies between us and our collectors have the same statuses.
 pub(crate) const FINAL_REFUSAL: &str = "x-binnacle-refusal";
 
+/// What it says where a part of the bytes was there already.
+pub(crate) const OVERTAKEN: &str = "overtaken";
+
 /// Why a write was not taken.
 #[derive(Debug)]
 enum Refusal {
@@ -299,6 +302,8 @@ enum Refusal {
     Busy(u64),
     /// The store takes no writes for now.
     Unavailable(String),
+    /// The store has a part of it.
+    Overtaken(String),
     /// A defect of ours.
     Failed(String),
 }
@@ -309,6 +314,7 @@ impl From<AppendError> for Refusal {
             AppendError::Full { retry_after, .. } => Self::Busy(retry_after.as_secs().max(1)),
             AppendError::Invalid(reason) => Self::Bad(reason),
             AppendError::Unavailable(reason) => Self::Unavailable(reason),
+            AppendError::Overtaken(reason) => Self::Overtaken(reason),
         }
     }
 }
@@ -326,6 +332,7 @@ impl Refusal {
                 (StatusCode::SERVICE_UNAVAILABLE, "too many writes at once".to_owned(), Some(seconds))
             }
             Self::Unavailable(reason) => (StatusCode::SERVICE_UNAVAILABLE, reason, Some(5)),
+            Self::Overtaken(reason) => (StatusCode::CONFLICT, reason, None),
             Self::Failed(reason) => (StatusCode::INTERNAL_SERVER_ERROR, reason, None),
         }
     }
@@ -333,11 +340,15 @@ impl Refusal {
 
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
-        let is_final = matches!(self, Self::Bad(_) | Self::Unsupported(_) | Self::TooLarge(_));
+        let kind = match self {
+            Self::Bad(_) | Self::Unsupported(_) | Self::TooLarge(_) => Some("final"),
+            Self::Overtaken(_) => Some(OVERTAKEN),
+            _ => None,
+        };
         let (status, reason, retry) = self.into_parts();
         let mut response = retry_after((status, reason + "\n").into_response(), retry);
-        if is_final {
-            response.headers_mut().insert(FINAL_REFUSAL, HeaderValue::from_static("final"));
+        if let Some(kind) = kind {
+            response.headers_mut().insert(FINAL_REFUSAL, HeaderValue::from_static(kind));
         }
         response
     }
@@ -480,6 +491,7 @@ mod tests {
         assert_eq!(retry(full), (503, Some("3".to_owned())));
         assert_eq!(retry(AppendError::Unavailable("disk".to_owned())), (503, Some("5".to_owned())));
         assert_eq!(retry(AppendError::Invalid("labels".to_owned())), (400, None));
+        assert_eq!(retry(AppendError::Overtaken("part".to_owned())), (409, None));
     }
 
     #[test]

@@ -273,7 +273,7 @@ impl Reading<'_> {
         tracing::warn!(generation, "the versions of the cluster began again: it came from a backup");
         let (file, from, to) = (file_of(&self.cluster, generation), 0, 1);
         let stream = vec![Pair { name: "source".to_owned(), value: SOURCE.to_owned() }];
-        let batch = FileBatch { file, from, to, stream, entries: Vec::new(), shared: Vec::new() };
+        let batch = FileBatch { file, from, to, stream, ..FileBatch::default() };
         let (sink, wire) = (Arc::clone(&self.of.sink), LogPush { batches: vec![batch] }.encode_to_vec());
         let sent = blocking(move || sink.send(&wire)).await?;
         sent.map(|_| ()).map_err(|error| error.to_string())
@@ -337,7 +337,7 @@ impl Reading<'_> {
                 to,
                 stream: stream_of(event),
                 entries: vec![self.entry_of(*version, event)],
-                shared: Vec::new(),
+                ..FileBatch::default()
             }
         };
         LogPush { batches: events.iter().map(batch).collect() }

@@ -244,6 +244,14 @@ impl LogFile {
         (self.passing_acknowledged, self.passing) = (passing, passing);
     }
 
+    /// What was given out and not acknowledged was not given out. It goes on once the store has said where.
+    pub(super) fn await_place(&mut self) {
+        (self.phase, self.read_to, self.passing) = (Phase::New, self.acknowledged, self.passing_acknowledged);
+        (self.has_ended, self.tried, self.open) = (false, None, None);
+        // Another one may have read what this one has not seen yet.
+        self.look_at_last_size();
+    }
+
     pub(super) fn open_source(&mut self, root: &Root) -> io::Result<()> {
         if self.source.is_some() {
             return Ok(());

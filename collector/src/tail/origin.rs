@@ -295,8 +295,12 @@ impl Origin {
     /// Takes over how far the store has files.
     pub(super) fn place(&mut self, marks: &HashMap<String, u64>, checkpoints: &Checkpoints) {
         for file in self.files.iter_mut().filter(|file| file.phase == Phase::New) {
+            let Some(mark) = file.identity.as_ref().and_then(|identity| marks.get(&identity.key)) else {
+                continue;
+            };
+            // Whoever sent it may have seen more of it.
+            file.look_at_last_size();
             let Some(identity) = &file.identity else { continue };
-            let Some(mark) = marks.get(&identity.key) else { continue };
             // It was truncated while nobody looked, and begins as it did before.
             if self.format == LineFormat::Plain && !file.is_compressed() && *mark > file.size {
                 *self.generations.entry(file.inode).or_default() += 1;

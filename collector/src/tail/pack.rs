@@ -30,6 +30,8 @@ pub(super) struct Part {
 pub(super) struct Pack {
     pub(super) wire: Vec<u8>,
     pub(super) parts: Vec<Part>,
+    /// Which reading of the files it is of: see [`Answer::Overtaken`](super::sender::Answer::Overtaken).
+    pub(super) reading: u64,
     entries: Vec<u8>,
 }
 
@@ -120,7 +122,8 @@ impl Pack {
         let place = [(2, part.from), (3, part.to)];
         let numbers: usize =
             place.iter().filter(|(_, n)| *n != 0).map(|(_, n)| 1 + encoded_len_varint(*n)).sum();
-        let length = sized(1, name.len()) + numbers + stream.len() + self.entries.len();
+        let whole = [key(7, KIND_VARINT) as u8, 1];
+        let length = sized(1, name.len()) + numbers + stream.len() + self.entries.len() + whole.len();
         let start = self.wire.len();
         encode_varint(key(1, KIND_BYTES), &mut self.wire);
         encode_varint(length as u64, &mut self.wire);
@@ -131,6 +134,7 @@ impl Pack {
         }
         self.wire.extend_from_slice(stream);
         self.wire.append(&mut self.entries);
+        self.wire.extend_from_slice(&whole);
         part.wire = start..self.wire.len();
         self.parts.push(part);
     }
@@ -233,6 +237,7 @@ mod tests {
                 stream: stream.clone(),
                 entries,
                 shared: Vec::new(),
+                is_whole: true,
             });
         }
         let decoded = LogPush::decode(&*pack.wire).unwrap();

@@ -82,10 +82,19 @@ enum Job {
 pub(super) enum Answer {
     /// The store has the pack, but for the parts that it refused for good.
     Sent { pack: Pack, refused: Vec<(usize, String)> },
+    /// Somebody else sent a part of these bytes: a request of an earlier process that was long on its way, or another
+    /// collector of this node. Neither this pack nor those behind it of the same reading were taken.
+    Overtaken { pack: Pack, reason: Option<String> },
     /// How far it has each file.
     Marks(Vec<(String, u64)>),
     /// It was told, or will be the next time.
     Reported,
+}
+
+/// Why the same request is not tried again.
+enum Refused {
+    Invalid(String),
+    Overtaken(String),
 }
 
 /// The thread that sends.
@@ -208,8 +217,12 @@ struct Work {
 
 impl Work {
     fn run(&self, jobs: &Receiver<Job>, answers: &SyncSender<Answer>) {
+        // The first reading of which nothing was overtaken.
+        let mut reading = 0;
         while let Ok(job) = jobs.recv() {
             let answer = match job {
+                // It begins behind bytes that were not taken.
+                Job::Send(pack) if pack.reading < reading => Some(Answer::Overtaken { pack, reason: None }),
                 Job::Send(pack) => self.send(pack),
                 Job::Ask(files) => self.ask(files),
                 Job::Report(report) => {
@@ -220,6 +233,9 @@ impl Work {
                 }
             };
             let Some(answer) = answer else { return };
+            if let Answer::Overtaken { pack, .. } = &answer {
+                reading = reading.max(pack.reading + 1);
+            }
             if answers.send(answer).is_err() {
                 return;
             }
@@ -232,14 +248,16 @@ impl Work {
         let mut refused = Vec::new();
         match sent {
             Ok(report) => self.count(&report),
+            Err(Refused::Overtaken(reason)) => return Some(self.overtaken(pack, reason)),
             // Whoever it was, the others must not suffer.
-            Err(reason) if pack.parts.len() == 1 => refused.push((0, reason)),
-            Err(_) => {
+            Err(Refused::Invalid(reason)) if pack.parts.len() == 1 => refused.push((0, reason)),
+            Err(Refused::Invalid(_)) => {
                 for (number, part) in pack.parts.iter().enumerate() {
                     let wire = &pack.wire[part.wire.clone()];
                     match self.until_answered(|| self.sink.send(wire))? {
                         Ok(report) => self.count(&report),
-                        Err(reason) => refused.push((number, reason)),
+                        Err(Refused::Overtaken(reason)) => return Some(self.overtaken(pack, reason)),
+                        Err(Refused::Invalid(reason)) => refused.push((number, reason)),
                     }
                 }
             }
@@ -252,7 +270,7 @@ impl Work {
         let marks = loop {
             match self.until_answered(|| self.sink.marks(&files))? {
                 Ok(marks) => break marks,
-                Err(reason) => {
+                Err(Refused::Invalid(reason) | Refused::Overtaken(reason)) => {
                     tracing::error!(reason, "the store does not say how far it has files; they wait");
                     if !self.pause(BACKOFF_MAX) {
                         return None;
@@ -261,6 +279,11 @@ impl Work {
             }
         };
         Some(Answer::Marks(files.into_iter().zip(marks).collect()))
+    }
+
+    fn overtaken(&self, pack: Pack, reason: String) -> Answer {
+        self.telemetry.overtaken.inc();
+        Answer::Overtaken { pack, reason: Some(reason) }
     }
 
     fn count(&self, report: &LogAppendReport) {
@@ -280,7 +303,7 @@ impl Work {
     fn until_answered<T>(
         &self,
         mut attempt: impl FnMut() -> Result<T, AppendError>,
-    ) -> Option<Result<T, String>> {
+    ) -> Option<Result<T, Refused>> {
         let mut backoff = BACKOFF_MIN;
         loop {
             let error = match attempt() {
@@ -288,7 +311,11 @@ impl Work {
                     self.is_away.store(false, Ordering::Relaxed);
                     return Some(Ok(done));
                 }
-                Err(AppendError::Invalid(reason)) => return Some(Err(reason)),
+                Err(AppendError::Invalid(reason)) => return Some(Err(Refused::Invalid(reason))),
+                Err(AppendError::Overtaken(reason)) => {
+                    self.is_away.store(false, Ordering::Relaxed);
+                    return Some(Err(Refused::Overtaken(reason)));
+                }
                 Err(error) => error,
             };
             self.telemetry.pushes_retried.inc();

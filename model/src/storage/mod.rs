@@ -70,6 +70,9 @@ pub enum AppendError {
     /// The disk failed; the store takes nothing until it is reopened. Send again later.
     #[error("store takes no writes: {0}")]
     Unavailable(String),
+    /// The store has a part of what was read of a file: somebody else sent it meanwhile. Ask for its mark and read on there.
+    #[error("{0}")]
+    Overtaken(String),
 }
 
 /// One series of a batch, as its sender wrote it.

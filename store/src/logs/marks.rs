@@ -61,6 +61,24 @@ impl Marks {
         gone
     }
 
+    /// Why a batch is not taken that is taken whole or not at all: the mark lies within it.
+    pub(super) fn overtaken(&self, push: &LogPush) -> Option<String> {
+        let mut reached: HashMap<&str, u64> = HashMap::new();
+        for batch in push.batches.iter().filter(|batch| batch.is_whole) {
+            let known = self.by_file.get(&FileId(batch.file.clone())).map_or(0, |mark| mark.to);
+            let mark = reached.get(&*batch.file).copied().unwrap_or_default().max(known);
+            if batch.from < mark && mark < batch.to {
+                let (file, from, to) = (&batch.file, batch.from, batch.to);
+                return Some(format!(
+                    "file {file:?}: of {from}..{to} the store has what lies before {mark}, from another request; \
+                     read on there"
+                ));
+            }
+            reached.insert(&batch.file, mark.max(batch.to));
+        }
+        None
+    }
+
     /// Leaves in the push what lies above the marks.
     pub(super) fn skip_known(&self, push: &mut LogPush) -> LogAppendReport {
         let mut report = LogAppendReport::default();
@@ -128,6 +146,36 @@ mod tests {
         );
         push.batches.iter().for_each(|batch| marks.raise(batch, LogTime(0)));
         assert_eq!(marks.of(&["f".into(), "g".into(), "h".into(), "i".into()]), [26, 6, 8, 0]);
+    }
+
+    #[test]
+    fn what_is_whole_is_taken_as_a_whole() {
+        let mut marks = Marks::default();
+        marks.raise(&batch("f", 0, 10), LogTime(0));
+        let overtaken = |parts: &[(&str, u64, u64)]| {
+            let whole =
+                |(file, from, to): &(&str, u64, u64)| FileBatch { is_whole: true, ..batch(file, *from, *to) };
+            marks.overtaken(&LogPush { batches: parts.iter().map(whole).collect() })
+        };
+        for taken in [
+            &[("f", 0, 10)][..],
+            &[("f", 3, 7)],
+            &[("f", 10, 20)],
+            &[("f", 12, 20)],
+            &[("g", 0, 5), ("f", 10, 20), ("f", 20, 30)],
+        ] {
+            assert_eq!(overtaken(taken), None, "{taken:?}");
+        }
+        for not in [
+            &[("f", 9, 11)][..],
+            &[("f", 0, 20)],
+            &[("f", 10, 20), ("f", 15, 25)],
+            &[("g", 0, 5), ("g", 4, 6)],
+        ] {
+            assert!(overtaken(not).is_some(), "{not:?}");
+        }
+        let lines = LogPush { batches: vec![batch("f", 5, 15)] };
+        assert_eq!(marks.overtaken(&lines), None, "each of its lines is for itself");
     }
 
     #[test]

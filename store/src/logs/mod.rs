@@ -271,6 +271,9 @@ impl Logs {
         }
         let (report, sequence) = {
             let mut marks = self.marks.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(reason) = marks.overtaken(&push) {
+                return Err(AppendError::Overtaken(reason));
+            }
             let report = marks.skip_known(&mut push);
             if push.batches.is_empty() {
                 // What makes these lines known may still be on its way to the disk.

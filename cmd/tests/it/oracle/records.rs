@@ -265,7 +265,7 @@ pub(super) fn bench(dir: &Path) -> Option<Bench> {
                 to,
                 stream: labels.iter().map(pair).collect(),
                 entries,
-                shared: Vec::new(),
+                ..FileBatch::default()
             });
         }
         store.append(push, clock.now_ns()).unwrap();

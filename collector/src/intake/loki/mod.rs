@@ -189,12 +189,10 @@ impl Batch {
             return;
         }
         push.batches.push(FileBatch {
-            file: String::new(),
-            from: 0,
             to: self.entries.len() as u64,
             stream: self.stream.labels,
             entries: self.entries,
-            shared: Vec::new(),
+            ..FileBatch::default()
         });
     }
 }

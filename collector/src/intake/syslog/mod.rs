@@ -266,7 +266,7 @@ async fn append(drafts: Vec<Draft>, shared: &Shared) {
                 tracing::warn!(reason, "lines of syslog wait: the store takes no writes");
                 Duration::from_secs(1)
             }
-            Ok(Err(AppendError::Invalid(reason))) => {
+            Ok(Err(AppendError::Invalid(reason) | AppendError::Overtaken(reason))) => {
                 tracing::error!(reason, "lines of syslog were refused and are left out");
                 break;
             }

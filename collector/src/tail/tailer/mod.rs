@@ -101,6 +101,8 @@ pub struct Tailer {
     perhaps_lost: HashMap<String, Checkpoint>,
     refused: BTreeSet<PathBuf>,
     pack: Pack,
+    /// Raised when files are read anew from where the store has them.
+    reading: u64,
     cutter: Cutter,
     entries: Entries,
     shown: Shown,
@@ -143,6 +145,7 @@ impl Tailer {
             perhaps_lost: HashMap::new(),
             refused: BTreeSet::new(),
             pack: Pack::default(),
+            reading: 0,
             cutter: Cutter::default(),
             entries: Entries::default(),
             shown: Shown::default(),
@@ -510,7 +513,8 @@ impl Tailer {
             return;
         }
         let next = self.spare.pop().unwrap_or_default();
-        let pack = std::mem::replace(&mut self.pack, next);
+        let mut pack = std::mem::replace(&mut self.pack, next);
+        pack.reading = self.reading;
         if let Some(pack) = self.sender.send(pack) {
             self.spare.push(std::mem::replace(&mut self.pack, pack));
         }
@@ -536,7 +540,7 @@ impl Tailer {
                 self.origins.values_mut().for_each(|origin| origin.place(&marks, &self.checkpoints));
                 marks.iter().for_each(|(key, mark)| self.lost_behind(key, *mark));
             }
-            Answer::Sent { mut pack, refused } => {
+            Answer::Sent { pack, refused } => {
                 for (at, reason) in refused {
                     let part = &pack.parts[at];
                     // Of a journal they are entries.
@@ -559,10 +563,37 @@ impl Tailer {
                         file.acknowledge(part.to, part.passing);
                     }
                 }
-                pack.clear();
-                if self.spare.len() < 2 {
-                    self.spare.push(pack);
+                self.keep_spare(pack);
+            }
+            Answer::Overtaken { pack, reason } => {
+                if let Some(reason) = reason {
+                    tracing::warn!(reason, "does another collector read the files of this node?");
                 }
+                if pack.reading == self.reading {
+                    self.read_anew();
+                }
+                self.keep_spare(pack);
+            }
+        }
+    }
+
+    fn keep_spare(&mut self, mut pack: Pack) {
+        pack.clear();
+        if self.spare.len() < 2 {
+            self.spare.push(pack);
+        }
+    }
+
+    /// What was read and not acknowledged is read again from where the store has it.
+    fn read_anew(&mut self) {
+        self.reading += 1;
+        self.pack.clear();
+        for file in self.origins.values_mut().flat_map(|origin| &mut origin.files) {
+            if let Some(identity) = file.identity.as_ref().filter(|_| file.phase == Phase::Placed)
+                && file.read_to != file.acknowledged
+            {
+                self.to_ask.push(identity.key.clone());
+                file.await_place();
             }
         }
     }

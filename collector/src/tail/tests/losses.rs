@@ -152,6 +152,75 @@ fn a_trace_that_grew_after_it_was_given_out_and_a_crash_loses_no_line() {
 }
 
 #[test]
+fn a_request_that_comes_late_takes_nothing_from_those_behind_it() {
+    let bed = Bed::new();
+    let mut tailer = bed.tailer();
+    bed.raw("2026-11-21T20:50:57.1Z stdout F started\n");
+    round(&mut tailer);
+    bed.raw("2026-11-21T20:50:57.2Z stdout F java.lang.IllegalStateException: no\n");
+    round(&mut tailer);
+    bed.wait(2);
+    bed.store.refuses.store(true, Ordering::Relaxed);
+    round_until(&mut tailer, || !bed.store.late.lock().unwrap().is_empty());
+    drop(tailer);
+    bed.store.refuses.store(false, Ordering::Relaxed);
+    bed.raw("2026-11-21T20:50:58.1Z stdout F \tat a.B.c(B.java:1)\n");
+    let mut tailer = bed.tailer();
+    tailer.scan();
+    tailer.ask();
+    tailer.settle(Duration::from_millis(100));
+    bed.wait(2);
+    tailer.fill();
+    // It has been read from the first line on, and the next pack goes on behind it.
+    bed.store.arrive();
+    bed.raw("2026-11-21T20:50:59.1Z stdout F \tat a.B.d(B.java:2)\n2026-11-21T20:50:59.2Z stdout F on\n");
+    tailer.send();
+    tailer.scan();
+    tailer.fill();
+    tailer.send();
+    tailer.settle(Duration::from_millis(100));
+    bed.wait(2);
+    round(&mut tailer);
+    let want = [
+        "started",
+        "java.lang.IllegalStateException: no",
+        "\tat a.B.c(B.java:1)",
+        "\tat a.B.d(B.java:2)",
+        "on",
+    ];
+    assert_eq!(bed.store.lines(), want);
+    assert_eq!((bed.telemetry.overtaken.get(), bed.telemetry.duplicates.get()), (1, 0));
+}
+
+#[test]
+fn two_collectors_of_one_node_lose_and_double_nothing() {
+    let mut bed = Bed::new();
+    let mut other = bed.options(Input::Containers(bed.dir.path().join("containers")));
+    other.state_dir = bed.dir.path().join("other");
+    let mut tailers = [bed.tailer(), bed.tailer_of(other)];
+    for step in 0..40 {
+        bed.write(7);
+        if step % 10 == 9 {
+            bed.rotate(&format!("20261121-2{step:05}"));
+            bed.write(3);
+        }
+        let tailer = &mut tailers[step % 2];
+        tailer.scan();
+        tailer.ask();
+        tailer.settle(Duration::from_millis(100));
+        tailer.fill();
+        tailers[usize::from(step % 3 == 0)].send();
+        tailers[step % 2].settle(Duration::from_millis(100));
+    }
+    for tailer in &mut tailers {
+        round(tailer);
+    }
+    assert_eq!(bed.store.lines(), bed.want());
+    assert!(bed.telemetry.overtaken.get() > 0);
+    assert_eq!(bed.telemetry.lost_bytes.get(), 0);
+}
+
+#[test]
 fn what_an_earlier_process_read_is_not_lost_if_it_goes_before_it_is_opened() {
     let mut bed = Bed::new();
     let mut tailer = bed.tailer();

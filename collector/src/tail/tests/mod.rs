@@ -34,6 +34,8 @@ impl Clock for TestClock {
 struct TestStore {
     state: Mutex<(BTreeMap<String, u64>, Vec<PushEntry>)>,
     refuses: AtomicBool,
+    /// What it refused last: a request that may yet come.
+    late: Mutex<Vec<u8>>,
     /// Whether it says of no file how far it has it.
     has_no_marks: AtomicBool,
     /// Files that it was asked for.
@@ -50,16 +52,20 @@ impl TestStore {
     fn count(&self) -> usize {
         self.state.lock().unwrap().1.len()
     }
-}
 
-impl LogSink for TestStore {
-    fn send(&self, wire: &[u8]) -> Result<LogAppendReport, AppendError> {
-        if self.refuses.load(Ordering::Relaxed) {
-            return Err(AppendError::Unavailable("test".into()));
-        }
+    fn take(&self, wire: &[u8]) -> Result<LogAppendReport, AppendError> {
         let mut report = LogAppendReport::default();
         let mut state = self.state.lock().unwrap();
-        for batch in LogPush::decode(wire).unwrap().batches {
+        let batches = LogPush::decode(wire).unwrap().batches;
+        let mut marks = state.0.clone();
+        for batch in batches.iter().filter(|batch| batch.is_whole && self.keeps_marks()) {
+            let mark = marks.entry(batch.file.clone()).or_default();
+            if batch.from < *mark && *mark < batch.to {
+                return Err(AppendError::Overtaken("test".into()));
+            }
+            *mark = batch.to.max(*mark);
+        }
+        for batch in batches {
             let mark = state.0.get(&batch.file).copied().unwrap_or(0);
             assert!(batch.from <= mark, "gap: batch from {} but mark {mark}", batch.from);
             for entry in batch.entries {
@@ -73,6 +79,23 @@ impl LogSink for TestStore {
             state.0.insert(batch.file, mark.max(batch.to));
         }
         Ok(report)
+    }
+
+    /// The request that came too late comes.
+    fn arrive(&self) {
+        let wire = std::mem::take(&mut *self.late.lock().unwrap());
+        // Nobody hears what became of it.
+        let _ = self.take(&wire);
+    }
+}
+
+impl LogSink for TestStore {
+    fn send(&self, wire: &[u8]) -> Result<LogAppendReport, AppendError> {
+        if self.refuses.load(Ordering::Relaxed) {
+            *self.late.lock().unwrap() = wire.to_vec();
+            return Err(AppendError::Unavailable("test".into()));
+        }
+        self.take(wire)
     }
 
     fn keeps_marks(&self) -> bool {

@@ -20,6 +20,8 @@ enum Act {
     /// Reads, and sends nothing.
     Read,
     Away(bool),
+    /// A request that failed, perhaps of a process that is no more, comes after all.
+    Arrive,
     Kill {
         saved: bool,
     },
@@ -36,7 +38,8 @@ fn acts() -> impl Strategy<Value = Vec<Act>> {
         1 => Just(Act::StartCompressing),
         4 => Just(Act::Look),
         1 => Just(Act::Read),
-        1 => any::<bool>().prop_map(Act::Away),
+        2 => any::<bool>().prop_map(Act::Away),
+        1 => Just(Act::Arrive),
         2 => any::<bool>().prop_map(|saved| Act::Kill { saved }),
         1 => Just(Act::LoseCheckpoint),
     ];
@@ -140,8 +143,9 @@ impl World {
                 }
                 *tailer = self.bed.tailer();
             }
-            // There it is all that is known.
-            Act::LoseCheckpoint if self.mode != Mode::Marks => {}
+            // There the checkpoint is all that is known, and nobody can tell what of a request is there already.
+            Act::LoseCheckpoint | Act::Arrive if self.mode != Mode::Marks => {}
+            Act::Arrive => self.bed.store.arrive(),
             Act::LoseCheckpoint => {
                 let _ = fs::remove_file(self.bed.dir.path().join("state/checkpoints.json"));
             }

@@ -76,7 +76,7 @@ prop_compose! {
             file: file.into(), from: 0, to: offset,
             stream: vec![Pair { name: "pod".into(), value: pod }, Pair { name: "app".into(), value: "x".into() }],
             entries,
-            shared: Vec::new(),
+            ..FileBatch::default()
         }
     }
 }
