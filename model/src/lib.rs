@@ -26,6 +26,7 @@ pub mod regexes;
 pub mod sample;
 pub mod samples;
 pub mod storage;
+pub mod template;
 pub mod text;
 pub mod time;
 pub mod tokens;
