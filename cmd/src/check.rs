@@ -7,7 +7,6 @@ use binnacle_alerting::FileError;
 use binnacle_alerting::log_metrics::{is_log_metrics, parse_log_metrics};
 use binnacle_alerting::rules::{Rule, RuleKind, parse_rules};
 use binnacle_alerting::slo::parse_slos;
-use binnacle_alerting::template::{Context, try_expand};
 use binnacle_model::Labels;
 
 use crate::{CheckCommand, config};
@@ -61,18 +60,6 @@ fn check_alertmanager(path: &Path) -> Result<String, String> {
     Ok("routes and receivers found".to_owned())
 }
 
-/// Says which templates will show an error in place of their text. The rules themselves work all the same.
-fn warn_of_templates(rule: &Rule) {
-    let RuleKind::Alert { annotations, .. } = &rule.kind else { return };
-    let nothing = Labels::default();
-    let ctx = Context { labels: &nothing, external_labels: &nothing, value: 0.0 };
-    for (name, text) in rule.labels.iter().chain(annotations) {
-        if let Err(error) = try_expand(text, ctx) {
-            println!("  WARNING: rule {:?}, template {name:?}: {error}", rule.name);
-        }
-    }
-}
-
 fn read(path: &Path) -> Result<String, String> {
     std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
 }
@@ -97,9 +84,6 @@ fn check_rules(path: &Path) -> Result<String, String> {
 fn check_groups(path: &Path, read: config::ReadGroups) -> Result<String, String> {
     let text = self::read(path)?;
     let groups = read(&path.display().to_string(), &text).map_err(|errors| lines(&errors))?;
-    for rule in groups.iter().flat_map(|group| &group.rules) {
-        warn_of_templates(rule);
-    }
     let rules: usize = groups.iter().map(|group| group.rules.len()).sum();
     Ok(format!("{rules} rules found"))
 }

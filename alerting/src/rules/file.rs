@@ -9,7 +9,7 @@ use binnacle_query::promql::{Expr, parse};
 use serde::Deserialize;
 use serde_saphyr::Spanned;
 
-use crate::FileError;
+use crate::{FileError, template};
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -153,6 +153,16 @@ fn check_rule(
     all_labels.extend(labels);
     if let Some(name) = all_labels.keys().find(|name| name.is_empty() || *name == "__name__") {
         return refuse(format!("invalid label name: {name}"));
+    }
+    if let Some(alert) = &alert {
+        for (what, texts) in [("label", &all_labels), ("annotation", &annotations)] {
+            for (name, text) in texts {
+                if let Err(error) = template::check(&alert.value, text) {
+                    let reason = format!("group {group:?}, rule {:?}: {what} {name:?}: {error}", alert.value);
+                    return refuse(reason);
+                }
+            }
+        }
     }
     let (name, kind) = match (record, alert) {
         (Some(_), Some(_)) => return refuse("only one of 'record' and 'alert' must be set".to_owned()),

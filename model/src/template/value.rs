@@ -169,6 +169,11 @@ impl Value {
         if kind.name == ANY_MAP.name { Self::Missing } else { Self::from("") }
     }
 
+    /// A method, where it has one of that name.
+    pub fn method(&self, name: &str) -> Option<Method> {
+        self.methods().iter().find(|(known, ..)| *known == name).map(|(_, _, method)| *method)
+    }
+
     /// The methods that it has.
     pub(super) fn methods(&self) -> &'static [(&'static str, usize, Method)] {
         match self {

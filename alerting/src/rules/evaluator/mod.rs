@@ -278,8 +278,16 @@ impl Evaluator {
         match &rule.kind {
             RuleKind::Record => self.record(at, number, rule, &found, stamp),
             RuleKind::Alert { hold, keep_firing_for, annotations } => {
-                let alerts =
-                    self.next_alerts(at, number, rule, &found, annotations, (*hold, *keep_firing_for), now)?;
+                let alerts = self.next_alerts(
+                    at,
+                    number,
+                    rule,
+                    &found,
+                    annotations,
+                    (*hold, *keep_firing_for),
+                    (now, stamp),
+                    deadline,
+                )?;
                 let key = rule_key(group, number);
                 self.db
                     .save_rule(&key, now, alerts.values())
@@ -309,6 +317,23 @@ impl Evaluator {
                 Ok(vec![promql::Instant { labels: Labels::default(), value, histogram: None }])
             }
             Output::Text(..) | Output::Matrix(_) => Err("rule result is not a vector or scalar".to_owned()),
+        }
+    }
+
+    /// What `query` in a template answers.
+    fn query_of_template(
+        &self,
+        text: &str,
+        at: Timestamp,
+        deadline: &Deadline,
+    ) -> Result<Vec<(Labels, f64)>, String> {
+        let expr = promql::parse(text).map_err(|error| error.to_string())?;
+        let engine = Engine::new(&*self.metrics, self.settings.limits);
+        let output = engine.instant(&expr, at, deadline).map_err(|error| error.to_string())?.output;
+        match output {
+            Output::Vector(_, series) => Ok(series.into_iter().map(|one| (one.labels, one.value)).collect()),
+            Output::Scalar(_, value) => Ok(vec![(Labels::default(), value)]),
+            Output::Text(..) | Output::Matrix(_) => Err("query result is not a vector or scalar".to_owned()),
         }
     }
 
@@ -350,16 +375,23 @@ impl Evaluator {
         found: &[promql::Instant],
         annotations: &BTreeMap<String, String>,
         (hold, keep_firing_for): (Duration, Duration),
-        now: Timestamp,
+        (now, stamp): (Timestamp, Timestamp),
+        deadline: &Deadline,
     ) -> Result<BTreeMap<Labels, Alert>, String> {
         let mut alerts = self.lock(at).rules[number].alerts.clone();
         let mut seen = HashSet::new();
+        let query = |text: &str| self.query_of_template(text, stamp, deadline);
         for one in found {
             let of_sample = one.labels.without_name();
             let ctx = Context {
-                labels: &of_sample,
+                name: &rule.name,
+                // With the name of the metric, where the expression leaves it.
+                labels: &one.labels,
                 external_labels: &self.settings.external_labels,
+                external_url: &self.settings.external_url,
                 value: one.value,
+                now,
+                query: &query,
             };
             let mut labels = of_sample.clone();
             for (name, text) in &rule.labels {
