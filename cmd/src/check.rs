@@ -5,9 +5,8 @@ use std::process::ExitCode;
 
 use binnacle_alerting::FileError;
 use binnacle_alerting::log_metrics::{is_log_metrics, parse_log_metrics};
-use binnacle_alerting::rules::{Rule, RuleKind, parse_rules};
+use binnacle_alerting::rules::parse_rules;
 use binnacle_alerting::slo::parse_slos;
-use binnacle_model::Labels;
 
 use crate::{CheckCommand, config};
 

@@ -21,7 +21,6 @@ pub mod intake;
 pub mod journal;
 pub mod kubernetes;
 pub mod monitors;
-mod outgoing;
 pub mod probe;
 pub mod relabel;
 pub mod remote_write;

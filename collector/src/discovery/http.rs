@@ -14,7 +14,7 @@ use serde::de::IgnoredAny;
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, Discoverer, Discovery, RawGroup, Running, TargetGroup, Updates, groups_of};
-use crate::outgoing::{
+use binnacle_outgoing::{
     ClientOptions, Guarded, RawAuthorization, RawBasicAuth, RawHeader, RawTls, Redirects, Secret, Way, chain,
     way_of,
 };

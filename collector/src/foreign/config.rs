@@ -12,8 +12,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::Format;
-use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, Way, way_of};
 use crate::remote_write::{RawRemoteWrite, RemoteConfig};
+use binnacle_outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, Way, way_of};
 
 const TIMEOUT: Duration = Duration::from_secs(30);
 

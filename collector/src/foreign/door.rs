@@ -10,7 +10,7 @@ use reqwest::StatusCode;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, RETRY_AFTER};
 
 use super::{Format, LogTarget};
-use crate::outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
+use binnacle_outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
 
 /// An answer of `_bulk` says something of each entry.
 const ANSWER_MAX_BYTES: usize = 32 * 1024 * 1024;

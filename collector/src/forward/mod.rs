@@ -16,8 +16,8 @@ use tokio::runtime::Handle;
 
 use crate::completeness::NodeReport;
 use crate::intake::{FINAL_REFUSAL, OVERTAKEN};
-use crate::outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
 use crate::tail::LogSink;
+use binnacle_outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
 
 pub use target::{RawStore, StoreTarget, StoreWay};
 

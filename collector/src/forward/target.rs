@@ -8,7 +8,7 @@ use reqwest::Url;
 use serde::Deserialize;
 use serde::de::IgnoredAny;
 
-use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, Way, way_of};
+use binnacle_outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, Way, way_of};
 
 /// `store:` as the operator wrote it. Nothing here has been checked.
 #[derive(Debug, Default, Deserialize)]

@@ -8,7 +8,7 @@ use k8s_openapi::api::core::v1 as core;
 use kube::{Api, Client};
 use tokio::time::timeout;
 
-use crate::outgoing::Secret;
+use binnacle_outgoing::Secret;
 
 /// Objects that are read at most; each monitor that names one more is refused.
 pub(super) const OBJECTS_MAX: usize = 2_000;

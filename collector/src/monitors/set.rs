@@ -18,8 +18,8 @@ use super::{Defaults, Kind};
 use crate::discovery::{Discovery, RawKubernetesSd, SharedDiscovery};
 use crate::kubernetes::Access;
 use crate::kubernetes::watch::Key;
-use crate::outgoing::Guarded;
 use crate::scrape::{Pool, ScrapeConfig, Section};
+use binnacle_outgoing::Guarded;
 
 /// Monitors, and scrape configs of all of them: each is a few tasks.
 const MONITORS_MAX: usize = 5_000;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::config::{Access, Prober};
 use super::{Probes, Run};
 use crate::Telemetry;
-use crate::outgoing::Guarded;
+use binnacle_outgoing::Guarded;
 
 /// Where nobody says how long they wait.
 const TIMEOUT: Duration = Duration::from_mins(2);

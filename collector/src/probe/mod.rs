@@ -40,7 +40,7 @@ pub(crate) use endpoint::{Asked, Refusal};
 use config::{Access, Body, Prober};
 use page::{Log, Page};
 
-use crate::outgoing::Guarded;
+use binnacle_outgoing::Guarded;
 
 /// Of the time of a scrape, so much is left for the way back; as in blackbox exporter.
 const TIMEOUT_OFFSET: Duration = Duration::from_millis(500);

@@ -14,7 +14,7 @@ use x509_parser::prelude::FromDer;
 use x509_parser::x509::X509Name;
 
 use super::page::Page;
-use crate::outgoing::{Trust, Way};
+use binnacle_outgoing::{Trust, Way};
 
 /// What Go says where no chain was verified: the first moment of its calendar.
 const NO_CHAIN: f64 = -62_135_596_800.0;

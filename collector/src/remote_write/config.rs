@@ -12,8 +12,8 @@ use serde::de::IgnoredAny;
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::forward::StoreTarget;
-use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, RawWay, Secret, Way, way_of};
 use crate::relabel::{RawRule, Rule, read_rules};
+use binnacle_outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, RawWay, Secret, Way, way_of};
 
 /// One of `remote_write:` as the operator wrote it. Nothing here has been checked.
 #[derive(Debug, Default, Deserialize)]

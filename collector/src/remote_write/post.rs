@@ -7,7 +7,7 @@ use reqwest::header::RETRY_AFTER;
 
 use super::config::{Message, RemoteConfig, Url};
 use crate::intake::FINAL_REFUSAL;
-use crate::outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
+use binnacle_outgoing::{ClientOptions, Guarded, Redirects, Way, chain};
 
 /// Bytes of a refusal that are shown.
 const REASON_MAX_BYTES: usize = 512;

@@ -19,9 +19,9 @@ use super::target::Target;
 use crate::discovery::{ADDRESS, Discovery, RawDnsSd, RawFileSd, RawHttpSd, RawKubernetesSd, TargetGroup};
 use crate::exposition::protobuf::Wanted;
 use crate::kubernetes::Access;
-use crate::outgoing::{Guarded, RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
 use crate::probe::Probes;
 use crate::relabel::{RawRule, read_rules};
+use binnacle_outgoing::{Guarded, RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
 
 /// `global:` as Prometheus has it.
 #[derive(Debug, Default, Deserialize)]

@@ -10,7 +10,7 @@ use super::run::Tools;
 use super::target::{PageSource, Target};
 use crate::bounds::{Bounds, Held};
 use crate::exposition::Format;
-use crate::outgoing::{Guarded, chain};
+use binnacle_outgoing::{Guarded, chain};
 
 /// As Go's HTTP client.
 const REDIRECTS_MAX: usize = 10;

@@ -15,9 +15,9 @@ use super::protocol::{Protocol, accept, protocols};
 use super::target::{PageSource, Target};
 use crate::discovery::{ADDRESS, Discovery, TargetGroup};
 use crate::exposition::protobuf::Wanted;
-use crate::outgoing::{ClientOptions, Guarded, Redirects, Way};
 use crate::probe::Probes;
 use crate::relabel::{Rule, relabel};
+use binnacle_outgoing::{ClientOptions, Guarded, Redirects, Way};
 
 const INTERVAL: &str = "__scrape_interval__";
 const TIMEOUT: &str = "__scrape_timeout__";

@@ -8,7 +8,7 @@ use super::super::views::{
     Authorization, BasicAuth, Endpoint, KeyRef, ProbeSpec, SecretOrConfigMap, TlsConfig,
 };
 use super::{Translator, put, put_text};
-use crate::outgoing::Guarded;
+use binnacle_outgoing::Guarded;
 
 /// Where the kubelet puts the agent's own account.
 const ACCOUNT_DIR: &str = "/var/run/secrets/kubernetes.io/serviceaccount/";

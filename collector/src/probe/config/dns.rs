@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::super::net::Family;
 use super::super::tls::Tls;
 use super::{family, regexes, source_address, tls_way};
-use crate::outgoing::RawTls;
+use binnacle_outgoing::RawTls;
 
 /// Response codes by their names in blackbox exporter.
 const RCODES: [(&str, u16); 20] = [

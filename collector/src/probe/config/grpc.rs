@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::super::net::Family;
 use super::super::tls::Tls;
 use super::{family, tls_way};
-use crate::outgoing::RawTls;
+use binnacle_outgoing::RawTls;
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

@@ -14,8 +14,8 @@ use serde::de::IgnoredAny;
 use super::super::net::Family;
 use super::super::tls::Tls;
 use super::{checked, family, regex, regexes};
-use crate::outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
 use crate::scrape::Size;
+use binnacle_outgoing::{RawAuthorization, RawBasicAuth, RawHeader, RawTls, Secret, way_of};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

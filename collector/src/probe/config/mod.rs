@@ -27,8 +27,8 @@ pub(super) use tcp::{Exchange, TcpModule};
 
 use super::net::Family;
 use super::{Module, Probes};
-use crate::outgoing::{RawTls, RawWay, Way};
 use crate::scrape::ScrapeConfig;
+use binnacle_outgoing::{RawTls, RawWay, Way};
 
 /// Probes at once where nothing is said; each has a few sockets.
 const CONCURRENT: usize = 100;

@@ -11,7 +11,7 @@ use serde::Deserialize;
 use super::super::net::Family;
 use super::super::tls::Tls;
 use super::{family, regex, source_address, tls_way};
-use crate::outgoing::{RawTls, Secret};
+use binnacle_outgoing::{RawTls, Secret};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]

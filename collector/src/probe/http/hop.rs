@@ -21,11 +21,11 @@ use tokio_util::sync::{CancellationToken, DropGuard};
 use tokio_util::task::TaskTracker;
 
 use super::Incoming;
-use crate::outgoing::Guarded;
 use crate::probe::Run;
 use crate::probe::config::{HttpModule, Proxy};
 use crate::probe::net::{bare, lap};
 use crate::probe::tls::Shown;
+use binnacle_outgoing::Guarded;
 
 /// The head of a proxy's answer.
 const PROXY_HEAD_MAX_BYTES: usize = 16 * 1024;

@@ -528,7 +528,7 @@ async fn the_endpoint_is_closed_until_it_is_opened_and_leads_nowhere_else() {
 /// Clients of scrapes, beside servers that are there for probes.
 #[tokio::test]
 async fn a_certificate_may_have_another_name_than_the_address() {
-    use crate::outgoing::{ClientOptions, Guarded, RawWay, Redirects};
+    use binnacle_outgoing::{ClientOptions, Guarded, RawWay, Redirects};
 
     let mut servers = Servers::default();
     let identity = identity(&[b"http/1.1"]);

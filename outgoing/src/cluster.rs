@@ -1,7 +1,6 @@
 //! The same way, to the API of a Kubernetes cluster: in the form of a kubeconfig, as its client wants it.
 
 use base64::Engine;
-use kube::config::Kubeconfig;
 use serde_json::{Map, Value, json};
 
 use super::auth::Auth;
@@ -13,7 +12,7 @@ impl Way {
     ///
     /// # Errors
     /// A sentence about a key that such a client has nothing for.
-    pub(crate) fn kubeconfig(&self, server: &str) -> Result<Kubeconfig, String> {
+    pub fn kubeconfig(&self, server: &str) -> Result<Value, String> {
         let (mut cluster, mut user) = (Map::new(), Map::new());
         let put = |to: &mut Map<String, Value>, key: &str, source: &Source| match source {
             Source::File(path) => _ = to.insert(key.to_owned(), json!(path)),
@@ -57,13 +56,11 @@ impl Way {
         if !matches!(self.proxy, ProxyChoice::None) || self.has_headers() {
             return Err("proxies and http_headers are not supported for a cluster's API".to_owned());
         }
-        let config = json!({
+        Ok(json!({
             "current-context": "here",
             "clusters": [{"name": "here", "cluster": cluster}],
             "users": [{"name": "here", "user": user}],
             "contexts": [{"name": "here", "context": {"cluster": "here", "user": "here"}}],
-        });
-        // What is wrong with it must not show what is in it.
-        serde_json::from_value(config).map_err(|_| "the keys make no kubeconfig".to_owned())
+        }))
     }
 }

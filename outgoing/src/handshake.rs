@@ -17,20 +17,21 @@ use super::transport::{Tls, pem};
 
 /// How a handshake is made, and whom it trusts.
 #[derive(Debug)]
-pub(crate) struct Trust {
-    pub(crate) config: Arc<ClientConfig>,
+pub struct Trust {
+    /// For a handshake.
+    pub config: Arc<ClientConfig>,
     /// The certificates that are trusted; none where nothing is verified.
-    pub(crate) roots: Vec<CertificateDer<'static>>,
+    pub roots: Vec<CertificateDer<'static>>,
 }
 
 impl Way {
     /// For connections that offer these protocols. Reads files: call it from where that may wait.
-    pub(crate) fn trust(&self, protocols: &[&[u8]]) -> Result<Trust, String> {
+    pub fn trust(&self, protocols: &[&[u8]]) -> Result<Trust, String> {
         self.tls.trust(protocols)
     }
 
     /// The name that certificates are to have, if the configuration says one.
-    pub(crate) fn server_name(&self) -> Option<&str> {
+    pub fn server_name(&self) -> Option<&str> {
         self.tls.server_name.as_deref()
     }
 }
@@ -71,7 +72,7 @@ impl Tls {
 
     /// For an HTTP client whose servers show certificates of `server_name`, if there is one. What a server is asked for is
     /// its address all the same: reqwest has no say in that.
-    pub(super) fn named(&self) -> Result<Option<ClientConfig>, String> {
+    pub(crate) fn named(&self) -> Result<Option<ClientConfig>, String> {
         let Some(name) = &self.server_name else { return Ok(None) };
         let name = ServerName::try_from(name.clone())
             .map_err(|_| format!("tls_config.server_name: {name:?} is no name of a server"))?;

@@ -15,9 +15,10 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use super::guard::{Guard, Guarded};
 use super::{Secret, Source, chain};
 
+/// `tls_config`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct RawTls {
+pub struct RawTls {
     ca: Option<String>,
     ca_file: Option<PathBuf>,
     cert: Option<String>,
@@ -27,16 +28,16 @@ pub(crate) struct RawTls {
     insecure_skip_verify: bool,
     min_version: Option<String>,
     max_version: Option<String>,
-    pub(super) server_name: Option<String>,
-    pub(super) ca_ref: Option<IgnoredAny>,
-    pub(super) cert_ref: Option<IgnoredAny>,
-    pub(super) key_ref: Option<IgnoredAny>,
+    pub(crate) server_name: Option<String>,
+    pub(crate) ca_ref: Option<IgnoredAny>,
+    pub(crate) cert_ref: Option<IgnoredAny>,
+    pub(crate) key_ref: Option<IgnoredAny>,
 }
 
 /// Values of one header, in the order in which they are sent.
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct RawHeader {
+pub struct RawHeader {
     #[serde(deserialize_with = "null_is_default")]
     values: Vec<Secret>,
     #[serde(deserialize_with = "null_is_default")]
@@ -46,20 +47,20 @@ pub(crate) struct RawHeader {
 }
 
 #[derive(Debug, Clone, Default)]
-pub(super) struct Tls {
-    pub(super) ca: Option<Source>,
+pub(crate) struct Tls {
+    pub(crate) ca: Option<Source>,
     /// Certificate and key.
-    pub(super) identity: Option<(Source, Source)>,
-    pub(super) insecure_skip_verify: bool,
-    pub(super) min_version: Option<Version>,
-    pub(super) max_version: Option<Version>,
+    pub(crate) identity: Option<(Source, Source)>,
+    pub(crate) insecure_skip_verify: bool,
+    pub(crate) min_version: Option<Version>,
+    pub(crate) max_version: Option<Version>,
     /// Not for receivers of remote write.
-    pub(super) server_name: Option<String>,
+    pub(crate) server_name: Option<String>,
 }
 
 impl Tls {
     /// Changes with what its files hold; `None` if there are none. One that cannot be read counts as empty.
-    pub(super) async fn print(&self) -> Option<u64> {
+    pub(crate) async fn print(&self) -> Option<u64> {
         let identity = self.identity.iter().flat_map(|(cert, key)| [cert, key]);
         let mut print = None;
         for source in self.ca.iter().chain(identity) {
@@ -74,7 +75,7 @@ impl Tls {
 
 /// What stands between us and the receiver.
 #[derive(Debug, Clone, Default)]
-pub(super) enum ProxyChoice {
+pub(crate) enum ProxyChoice {
     #[default]
     None,
     /// `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`.
@@ -85,7 +86,7 @@ pub(super) enum ProxyChoice {
 
 /// Where an answer may send us.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Redirects {
+pub enum Redirects {
     /// Nowhere.
     None,
     /// To the same host, with method and body: what carries data goes nowhere else.
@@ -94,17 +95,17 @@ pub(crate) enum Redirects {
 
 /// What a client does beside speaking in its way.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct ClientOptions {
+pub struct ClientOptions {
     /// Where answers may send it.
-    pub(crate) redirects: Redirects,
+    pub redirects: Redirects,
     /// For a request as a whole.
-    pub(crate) timeout: Duration,
+    pub timeout: Duration,
     /// Whether bodies may come in gzip. Zstandard may ask for a window of more than a page.
-    pub(crate) gzip: bool,
+    pub gzip: bool,
     /// Whether HTTP/2 is offered.
-    pub(crate) http2: bool,
+    pub http2: bool,
     /// Names that lead there are refused.
-    pub(crate) guarded: Guarded,
+    pub guarded: Guarded,
 }
 
 /// Headers that the protocol or another key decides.
@@ -125,7 +126,7 @@ const RESERVED: [&str; 13] = [
 ];
 
 /// The headers of `headers` and of `http_headers`, each with where its value comes from.
-pub(super) fn headers(
+pub(crate) fn headers(
     plain: &BTreeMap<String, Secret>,
     listed: &BTreeMap<String, RawHeader>,
     dir: &Path,
@@ -160,7 +161,7 @@ fn header_name(key: &str, name: &str) -> Result<HeaderName, String> {
 }
 
 /// What the three keys together say.
-pub(super) fn proxy(
+pub(crate) fn proxy(
     url: Option<&Secret>,
     but: Option<&String>,
     from_environment: bool,
@@ -186,7 +187,7 @@ pub(super) fn proxy(
 
 impl RawTls {
     /// Whether nothing is said of TLS.
-    pub(crate) fn is_empty(&self) -> bool {
+    pub fn is_empty(&self) -> bool {
         let said = [
             self.ca.is_some(),
             self.ca_file.is_some(),
@@ -202,7 +203,7 @@ impl RawTls {
         !said.contains(&true)
     }
 
-    pub(super) fn check(&self, dir: &Path) -> Result<Tls, String> {
+    pub(crate) fn check(&self, dir: &Path) -> Result<Tls, String> {
         let one = |key: &str, text: Option<Secret>, file: Option<&PathBuf>| match (text, file) {
             (Some(_), Some(_)) => Err(format!("tls_config: {key} and {key}_file must not both be there")),
             (Some(text), None) => Ok(Some(Source::Text(text))),
@@ -257,7 +258,7 @@ fn same_host() -> redirect::Policy {
 }
 
 /// What a key of TLS holds, and what to call it.
-pub(super) fn pem(source: &Source) -> Result<(Vec<u8>, String), String> {
+pub(crate) fn pem(source: &Source) -> Result<(Vec<u8>, String), String> {
     match source {
         Source::Text(text) => Ok((text.reveal().as_bytes().to_vec(), "tls_config".to_owned())),
         Source::File(path) => {
@@ -269,7 +270,7 @@ pub(super) fn pem(source: &Source) -> Result<(Vec<u8>, String), String> {
 }
 
 /// A client that speaks in this way.
-pub(super) fn client(
+pub(crate) fn client(
     tls: &Tls,
     proxy: &ProxyChoice,
     options: ClientOptions,

@@ -9,30 +9,32 @@ use serde::de::IgnoredAny;
 
 use super::{RawWay, Secret, Source};
 
+/// `basic_auth`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct RawBasicAuth {
+pub struct RawBasicAuth {
     username: String,
     username_file: Option<PathBuf>,
     password: Option<Secret>,
     password_file: Option<PathBuf>,
-    pub(super) username_ref: Option<IgnoredAny>,
-    pub(super) password_ref: Option<IgnoredAny>,
+    pub(crate) username_ref: Option<IgnoredAny>,
+    pub(crate) password_ref: Option<IgnoredAny>,
 }
 
+/// `authorization`
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
-pub(crate) struct RawAuthorization {
+pub struct RawAuthorization {
     #[serde(rename = "type")]
     kind: String,
     credentials: Option<Secret>,
     credentials_file: Option<PathBuf>,
-    pub(super) credentials_ref: Option<IgnoredAny>,
+    pub(crate) credentials_ref: Option<IgnoredAny>,
 }
 
 /// Who we say that we are.
 #[derive(Debug, Clone, Default)]
-pub(super) enum Auth {
+pub(crate) enum Auth {
     #[default]
     None,
     Basic {
@@ -46,7 +48,7 @@ pub(super) enum Auth {
 }
 
 impl RawWay {
-    pub(super) fn auth(&self, dir: &Path) -> Result<Auth, String> {
+    pub(crate) fn auth(&self, dir: &Path) -> Result<Auth, String> {
         let ways = [
             self.basic_auth.is_some(),
             self.authorization.is_some(),
@@ -96,7 +98,7 @@ impl RawWay {
 
 impl Auth {
     /// The value of the header, with what files hold by now.
-    pub(super) async fn header(&self) -> Result<Option<HeaderValue>, String> {
+    pub(crate) async fn header(&self) -> Result<Option<HeaderValue>, String> {
         let text = match self {
             Self::None => return Ok(None),
             Self::Basic { username, password } => {

@@ -21,16 +21,16 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use auth::Auth;
-pub(crate) use auth::{RawAuthorization, RawBasicAuth};
-pub(crate) use guard::Guarded;
-pub(crate) use handshake::Trust;
-pub(crate) use transport::{ClientOptions, RawHeader, RawTls, Redirects};
+pub use auth::{RawAuthorization, RawBasicAuth};
+pub use guard::Guarded;
+pub use handshake::Trust;
+pub use transport::{ClientOptions, RawHeader, RawTls, Redirects};
 use transport::{ProxyChoice, Tls};
 
 /// Text that is shown to nobody.
 #[derive(Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(transparent)]
-pub(crate) struct Secret(String);
+pub struct Secret(String);
 
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -46,15 +46,17 @@ impl From<String> for Secret {
 
 impl Secret {
     /// What is to be sent, and nothing else.
-    pub(crate) fn reveal(&self) -> &str {
+    pub fn reveal(&self) -> &str {
         &self.0
     }
 }
 
 /// A text that stands in the file, or in one that the file names and that is read again for each request.
 #[derive(Debug, Clone)]
-pub(crate) enum Source {
+pub enum Source {
+    /// It stands in the file.
     Text(Secret),
+    /// It is read for each request.
     File(PathBuf),
 }
 
@@ -73,25 +75,37 @@ impl Source {
 
 /// The keys of Prometheus's `http_config`, as the operator wrote them; see [`way_of`].
 #[derive(Debug, Default)]
-pub(crate) struct RawWay {
-    pub(crate) basic_auth: Option<RawBasicAuth>,
-    pub(crate) authorization: Option<RawAuthorization>,
-    pub(crate) bearer_token: Option<Secret>,
-    pub(crate) bearer_token_file: Option<PathBuf>,
-    pub(crate) tls_config: RawTls,
-    pub(crate) proxy_url: Option<Secret>,
-    pub(crate) no_proxy: Option<String>,
-    pub(crate) proxy_from_environment: bool,
-    pub(crate) http_headers: BTreeMap<String, RawHeader>,
-    pub(crate) oauth2: Option<IgnoredAny>,
-    pub(crate) proxy_connect_header: Option<IgnoredAny>,
+pub struct RawWay {
+    /// A name and a password.
+    pub basic_auth: Option<RawBasicAuth>,
+    /// The header of that name.
+    pub authorization: Option<RawAuthorization>,
+    /// The older word for `authorization`.
+    pub bearer_token: Option<Secret>,
+    /// The same, in a file.
+    pub bearer_token_file: Option<PathBuf>,
+    /// Whom to trust, and as whom.
+    pub tls_config: RawTls,
+    /// Through what.
+    pub proxy_url: Option<Secret>,
+    /// What is reached without it.
+    pub no_proxy: Option<String>,
+    /// `HTTPS_PROXY` and its like.
+    pub proxy_from_environment: bool,
+    /// More headers.
+    pub http_headers: BTreeMap<String, RawHeader>,
+    /// Not supported.
+    pub oauth2: Option<IgnoredAny>,
+    /// Not supported.
+    pub proxy_connect_header: Option<IgnoredAny>,
 }
 
 /// Takes the keys of [`RawWay`] out of a section that lists them among its own: flattening them would lose the places of
 /// errors, and numbers where text is meant.
+#[macro_export]
 macro_rules! way_of {
     ($section:expr) => {
-        $crate::outgoing::RawWay {
+        $crate::RawWay {
             basic_auth: $section.basic_auth.take(),
             authorization: $section.authorization.take(),
             bearer_token: $section.bearer_token.take(),
@@ -106,11 +120,10 @@ macro_rules! way_of {
         }
     };
 }
-pub(crate) use way_of;
 
 /// How a server is reached.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Way {
+pub struct Way {
     auth: Auth,
     headers: Vec<(HeaderName, Source)>,
     tls: Tls,
@@ -122,7 +135,7 @@ impl RawWay {
     ///
     /// # Errors
     /// A sentence that names the key and what to do.
-    pub(crate) fn check(&self, headers: &BTreeMap<String, Secret>, dir: &Path) -> Result<Way, String> {
+    pub fn check(&self, headers: &BTreeMap<String, Secret>, dir: &Path) -> Result<Way, String> {
         Ok(Way {
             headers: transport::headers(headers, &self.http_headers, dir)?,
             tls: self.tls_config.check(dir)?,
@@ -136,13 +149,13 @@ impl RawWay {
     }
 
     /// The first of its keys that this release cannot follow.
-    pub(crate) fn unsupported(&self) -> Option<&'static str> {
+    pub fn unsupported(&self) -> Option<&'static str> {
         let server_name = self.tls_config.server_name.is_some().then_some("tls_config.server_name");
         self.unknown().or(server_name)
     }
 
     /// As [`Self::unsupported`], where certificates may have another name than the server's address.
-    pub(crate) fn unknown(&self) -> Option<&'static str> {
+    pub fn unknown(&self) -> Option<&'static str> {
         let RawTls { ca_ref, cert_ref, key_ref, .. } = &self.tls_config;
         let basic = self.basic_auth.as_ref();
         let authorization = self.authorization.as_ref();
@@ -162,17 +175,17 @@ impl RawWay {
 
 impl Way {
     /// A client.
-    pub(crate) fn client(&self, options: ClientOptions) -> Result<reqwest::Client, String> {
+    pub fn client(&self, options: ClientOptions) -> Result<reqwest::Client, String> {
         transport::client(&self.tls, &self.proxy, options)
     }
 
     /// Changes with what the files of TLS hold, so that clients made before it are of no use; `None` if there are none.
-    pub(crate) async fn tls_print(&self) -> Option<u64> {
+    pub async fn tls_print(&self) -> Option<u64> {
         self.tls.print().await
     }
 
     /// The proxy's URL, if one is named; nothing is known of `but` there.
-    pub(crate) fn proxy_url(&self) -> Option<&Secret> {
+    pub fn proxy_url(&self) -> Option<&Secret> {
         match &self.proxy {
             ProxyChoice::At { url, .. } => Some(url),
             ProxyChoice::None | ProxyChoice::Environment => None,
@@ -180,7 +193,7 @@ impl Way {
     }
 
     /// What a server hears of who we are.
-    pub(crate) fn sends(&self) -> Option<&'static str> {
+    pub fn sends(&self) -> Option<&'static str> {
         if !matches!(self.auth, Auth::None) {
             return Some("credentials");
         }
@@ -191,12 +204,12 @@ impl Way {
     }
 
     /// Whether there are headers beside credentials.
-    pub(crate) fn has_headers(&self) -> bool {
+    pub fn has_headers(&self) -> bool {
         !self.headers.is_empty()
     }
 
     /// Those that the configuration names, credentials among them, with what files hold by now.
-    pub(crate) async fn headers(&self) -> Result<HeaderMap, String> {
+    pub async fn headers(&self) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
         for (name, source) in &self.headers {
             let mut value = HeaderValue::from_str(&source.read().await?)
@@ -212,7 +225,7 @@ impl Way {
 }
 
 /// An error with what caused it, without the URL, which may hold a password and which everybody sees beside it.
-pub(crate) fn chain(error: reqwest::Error) -> String {
+pub fn chain(error: reqwest::Error) -> String {
     let error = error.without_url();
     let mut text = String::new();
     let mut next: Option<&dyn std::error::Error> = Some(&error);

@@ -12,7 +12,7 @@ const METADATA_4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::
 
 /// Addresses that are not reached.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Guarded {
+pub enum Guarded {
     /// None: the operator names them.
     #[default]
     Nothing,
@@ -24,7 +24,7 @@ pub(crate) enum Guarded {
 
 impl Guarded {
     /// Whether an address is one of them.
-    pub(crate) fn has(self, address: IpAddr) -> bool {
+    pub fn has(self, address: IpAddr) -> bool {
         let address = address.to_canonical();
         let is_of_cloud = || match address {
             IpAddr::V4(address) => address.is_link_local() || METADATA_4.contains(&address),
@@ -39,13 +39,13 @@ impl Guarded {
     }
 
     /// Whether the host of `url` is one of them. Names are looked at when they are resolved, by [`Guard`].
-    pub(crate) fn has_host(self, url: &Url) -> bool {
+    pub fn has_host(self, url: &Url) -> bool {
         let host = url.host_str().unwrap_or_default().trim_matches(['[', ']']);
         host.parse().is_ok_and(|address| self.has(address))
     }
 
     /// What they are called in an error.
-    pub(crate) fn name(self) -> &'static str {
+    pub fn name(self) -> &'static str {
         if self == Self::Machine {
             "a loopback, link-local or metadata address"
         } else {
@@ -57,7 +57,7 @@ impl Guarded {
 /// Resolves names, but not to such addresses. What it answers is what is connected to, so that a name cannot change in
 /// between.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Guard(pub(super) Guarded);
+pub(crate) struct Guard(pub(crate) Guarded);
 
 impl Resolve for Guard {
     fn resolve(&self, name: Name) -> Resolving {
