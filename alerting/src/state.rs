@@ -30,6 +30,7 @@ pub(crate) struct Notified {
 pub(crate) struct Message {
     pub(crate) id: i64,
     pub(crate) receiver: String,
+    /// Of messages that an older release left; empty otherwise.
     pub(crate) url: String,
     pub(crate) group_key: String,
     pub(crate) body: String,
@@ -143,22 +144,22 @@ impl AlertDb {
             .optional()
     }
 
-    /// Puts a notification into the outbox and notes what the group was told, both or neither.
+    /// Puts a notification into the outbox, if there is one, and notes what the group was told, both or neither.
     pub(crate) fn post(
         &self,
         receiver: &str,
-        urls: &[String],
+        body: Option<&str>,
         group: &str,
-        body: &str,
         told: &Notified,
     ) -> rusqlite::Result<()> {
         let mut connection = self.lock();
         let change = connection.transaction()?;
-        for url in urls {
+        if let Some(body) = body {
+            // Where it goes is looked up when it is sent: addresses hold secrets, and change.
             change.execute(
                 "INSERT INTO outbox (receiver, url, group_key, body, created, next_try, changed)
-                 VALUES (?1, ?2, ?3, ?4, ?5, ?5, ?5)",
-                params![receiver, url, group, body, told.at.0],
+                 VALUES (?1, '', ?2, ?3, ?4, ?4, ?4)",
+                params![receiver, group, body, told.at.0],
             )?;
         }
         change.execute(

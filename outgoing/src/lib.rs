@@ -61,7 +61,8 @@ pub enum Source {
 }
 
 impl Source {
-    async fn read(&self) -> Result<String, String> {
+    /// What it says.
+    pub async fn read(&self) -> Result<String, String> {
         match self {
             Self::Text(text) => Ok(text.reveal().to_owned()),
             Self::File(path) => {

@@ -176,6 +176,13 @@ pub(crate) fn proxy(
     if from_environment {
         return Err("proxy_url and proxy_from_environment must not both be there".to_owned());
     }
+    // A host alone is spoken to over plain HTTP, as by most clients.
+    let whole = if url.reveal().contains("://") {
+        url.clone()
+    } else {
+        Secret::from(format!("http://{}", url.reveal()))
+    };
+    let url = &whole;
     // The text is not repeated: it may hold a password.
     let parsed =
         reqwest::Url::parse(url.reveal()).map_err(|error| format!("proxy_url cannot be read: {error}"))?;

@@ -9,7 +9,8 @@ use binnacle_model::{Labels, Timestamp};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{AlertmanagerConfig, GroupBy, Route, Webhook};
+use super::config::{AlertmanagerConfig, GroupBy, Integration, Route, What};
+use super::inhibitor::Inhibitor;
 use super::payload::{About, fingerprint, payload};
 use super::{AlertSink, SentAlert};
 use crate::state::{AlertDb, Notified};
@@ -23,9 +24,19 @@ pub struct Dispatcher {
     external_url: String,
     db: Arc<AlertDb>,
     clock: Arc<dyn Clock>,
-    groups: Mutex<BTreeMap<GroupId, Group>>,
+    known: Mutex<Known>,
     changed: Notify,
 }
+
+/// What is known of alerts.
+#[derive(Default)]
+struct Known {
+    groups: BTreeMap<GroupId, Group>,
+    inhibitor: Inhibitor,
+}
+
+/// The alerts of a group that are not silent, by fingerprint.
+type Alerts<'a> = BTreeMap<&'a String, &'a SentAlert>;
 
 /// A route's number and the labels of the group.
 type GroupId = (usize, Labels);
@@ -36,6 +47,9 @@ struct Group {
     receiver: String,
     interval: Duration,
     repeat: Duration,
+    /// Names of intervals in which it is silent, and of those in which alone it speaks.
+    mute_in: Vec<String>,
+    active_in: Vec<String>,
     /// By fingerprint.
     alerts: BTreeMap<String, SentAlert>,
     next_flush: Timestamp,
@@ -49,8 +63,8 @@ impl Dispatcher {
         db: Arc<AlertDb>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let (groups, changed) = (Mutex::default(), Notify::new());
-        Self { config, external_url, db, clock, groups, changed }
+        let known = Known { groups: BTreeMap::new(), inhibitor: Inhibitor::new(&config.inhibit) };
+        Self { config, external_url, db, clock, known: Mutex::new(known), changed: Notify::new() }
     }
 
     /// Flushes groups when they are due, until `stop` fires.
@@ -76,19 +90,20 @@ impl Dispatcher {
     }
 
     fn next_due(&self) -> Option<Timestamp> {
-        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
-        groups.values().map(|group| group.next_flush).min()
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.groups.values().map(|group| group.next_flush).min()
     }
 
     /// Flushes the groups whose time has come. A group that could not be saved is tried again.
     pub fn flush_due(&self, now: Timestamp) {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { groups, inhibitor } = &mut *known;
         for ((_, labels), group) in groups.iter_mut() {
             if group.next_flush > now {
                 continue;
             }
             group.next_flush = now.plus(group.interval);
-            let flushed = self.flush(labels, group, now);
+            let flushed = self.flush(labels, group, inhibitor, now);
             if let Err(error) = flushed {
                 tracing::error!(%error, group = group.key, "notification was not saved; will try again");
                 group.next_flush = now.plus(LOOK_EVERY);
@@ -97,10 +112,20 @@ impl Dispatcher {
         groups.retain(|_, group| !group.alerts.is_empty());
     }
 
-    fn flush(&self, labels: &Labels, group: &mut Group, now: Timestamp) -> rusqlite::Result<()> {
-        let webhooks = self.config.receivers.get(&group.receiver).map_or(&[][..], Vec::as_slice);
-        for (at, webhook) in webhooks.iter().enumerate() {
-            self.tell(webhook, at, labels, group, now)?;
+    fn flush(
+        &self,
+        labels: &Labels,
+        group: &mut Group,
+        inhibitor: &Inhibitor,
+        now: Timestamp,
+    ) -> rusqlite::Result<()> {
+        // Whoever is silent now is, for the receiver, not there: it is neither told nor told to have ended.
+        let is_heard = |(_, alert): &(&String, &SentAlert)| inhibitor.inhibited_by(&alert.labels).is_none();
+        let alerts: Alerts<'_> = group.alerts.iter().filter(is_heard).collect();
+        if !alerts.is_empty() && !self.config.is_muted(&group.mute_in, &group.active_in, now) {
+            for integration in self.config.receivers.get(&group.receiver).into_iter().flatten() {
+                self.tell(integration, labels, group, &alerts, now)?;
+            }
         }
         // Those that ended have been spoken of, or need not be.
         group.alerts.retain(|_, alert| alert.ends_at.is_none());
@@ -109,38 +134,39 @@ impl Dispatcher {
 
     fn tell(
         &self,
-        webhook: &Webhook,
-        number: usize,
+        integration: &Integration,
         labels: &Labels,
         group: &Group,
+        alerts: &Alerts<'_>,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
+        let What::Webhook { max_alerts, .. } = &integration.what else { return Ok(()) };
         let group_key = group.key.as_str();
         let prints = |ended: bool| -> Vec<String> {
-            let alerts = group.alerts.iter().filter(|(_, alert)| alert.ends_at.is_some() == ended);
-            alerts.map(|(print, _)| print.clone()).collect()
+            let alerts = alerts.iter().filter(|(_, alert)| alert.ends_at.is_some() == ended);
+            alerts.map(|(print, _)| (*print).clone()).collect()
         };
         let told = Notified { firing: prints(false), resolved: prints(true), at: now };
-        let receiver = format!("{}/webhook/{number}", group.receiver);
+        let receiver = address(&group.receiver, integration);
         let before = self.db.notified(&receiver, group_key)?;
-        if !needs_telling(before.as_ref(), &told, webhook.send_resolved, group.repeat, now) {
+        if !needs_telling(before.as_ref(), &told, integration.send_resolved, group.repeat, now) {
             return Ok(());
         }
-        let is_spoken_of = |alert: &&SentAlert| webhook.send_resolved || alert.ends_at.is_none();
-        let alerts: Vec<&SentAlert> = group.alerts.values().filter(is_spoken_of).collect();
+        let is_spoken_of = |alert: &&SentAlert| integration.send_resolved || alert.ends_at.is_none();
+        let alerts: Vec<&SentAlert> = alerts.values().copied().filter(is_spoken_of).collect();
         if alerts.is_empty() {
             // Only ended alerts, of which this receiver does not want to hear: noted, not said.
-            return self.db.post(&receiver, &[], group_key, "", &told);
+            return self.db.post(&receiver, None, group_key, &told);
         }
         let about = About {
             receiver: &group.receiver,
             group_labels: labels,
             group_key,
             external_url: &self.external_url,
-            max_alerts: webhook.max_alerts,
+            max_alerts: *max_alerts,
         };
         let body = serde_json::to_string(&payload(&about, &alerts)).unwrap_or_default();
-        self.db.post(&receiver, std::slice::from_ref(&webhook.url), group_key, &body, &told)
+        self.db.post(&receiver, Some(&body), group_key, &told)
     }
 
     fn group_labels(route: &Route, labels: &Labels) -> Labels {
@@ -185,8 +211,10 @@ fn quoted_set(labels: &Labels) -> String {
 impl AlertSink for Dispatcher {
     fn receive(&self, alerts: Vec<SentAlert>) {
         let now = self.clock.now();
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let Known { groups, inhibitor } = &mut *known;
         for alert in alerts {
+            inhibitor.observe(&fingerprint(&alert.labels), &alert.labels, alert.ends_at.is_none());
             let mut routes = Vec::new();
             self.config.root.matching(&alert.labels, &mut routes);
             for route in routes {
@@ -207,13 +235,15 @@ impl AlertSink for Dispatcher {
                     receiver: route.receiver.clone(),
                     interval: route.group_interval,
                     repeat: route.repeat_interval,
+                    mute_in: route.mute_in.clone(),
+                    active_in: route.active_in.clone(),
                     alerts: BTreeMap::new(),
                     next_flush,
                 });
                 group.alerts.insert(print, alert.clone());
             }
         }
-        drop(groups);
+        drop(known);
         self.changed.notify_one();
     }
 }
@@ -221,13 +251,16 @@ impl AlertSink for Dispatcher {
 impl Dispatcher {
     /// Whether a receiver of the route was told that this alert fires, and not yet that it ended.
     fn was_told(&self, route: &Route, group_key: &str, print: &str) -> bool {
-        let webhooks = self.config.receivers.get(&route.receiver).map_or(0, Vec::len);
-        (0..webhooks).any(|number| {
-            let receiver = format!("{}/webhook/{number}", route.receiver);
-            let told = self.db.notified(&receiver, group_key);
+        self.config.receivers.get(&route.receiver).into_iter().flatten().any(|integration| {
+            let told = self.db.notified(&address(&route.receiver, integration), group_key);
             told.is_ok_and(|told| told.is_some_and(|told| told.firing.iter().any(|one| one == print)))
         })
     }
+}
+
+/// What the database calls one way of telling a receiver.
+fn address(receiver: &str, integration: &Integration) -> String {
+    format!("{receiver}/{}/{}", integration.kind, integration.number)
 }
 
 #[cfg(test)]
@@ -313,6 +346,46 @@ receivers: [{name: r, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}]
         assert_eq!(bed.last()["status"], "resolved");
         bed.alert("1", 0, Some(4000));
         assert_eq!(bed.at(5000), 5, "an ended alert is told once");
+    }
+
+    #[test]
+    fn who_is_silent_is_neither_told_nor_said_to_have_ended() {
+        let config = "
+route:
+  receiver: r
+  group_wait: 0s
+  group_interval: 10s
+  routes:
+  - {matchers: [instance=night], receiver: r, mute_time_intervals: [early]}
+receivers: [{name: r, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}]
+inhibit_rules: [{source_matchers: [instance=cause], target_matchers: ['instance=~\"effect.*\"'], equal: [alertname]}]
+time_intervals: [{name: early, time_intervals: [{times: [{start_time: '00:00', end_time: '00:02'}]}]}]
+";
+        let config = parse_alertmanager("a.yml", config).unwrap();
+        let db = Arc::new(AlertDb::in_memory().unwrap());
+        let clock = Arc::new(TestClock(AtomicI64::new(0)));
+        let dispatcher = Dispatcher::new(config, "http://b".into(), db.clone(), clock.clone());
+        let bed = Bed { dispatcher, db, clock };
+        let told = |bed: &Bed| {
+            let alerts = bed.last()["alerts"].as_array().unwrap().clone();
+            let one = |alert: &serde_json::Value| {
+                alert["labels"]["instance"].as_str().unwrap().to_owned()
+                    + if alert["status"] == "firing" { "" } else { "!" }
+            };
+            alerts.iter().map(one).collect::<Vec<_>>().join(" ")
+        };
+        bed.alert("effect1", 0, None);
+        assert_eq!((bed.at(1), told(&bed).as_str()), (1, "effect1"));
+        bed.alert("cause", 5, None);
+        bed.alert("effect2", 5, None);
+        assert_eq!((bed.at(11), told(&bed).as_str()), (2, "cause"), "effects are silent");
+        bed.alert("effect1", 0, Some(15));
+        assert_eq!(bed.at(21), 2, "an effect that ends while it is silent says nothing");
+        bed.alert("cause", 5, Some(25));
+        assert_eq!((bed.at(31), told(&bed).as_str()), (3, "cause! effect2"));
+        bed.alert("night", 40, None);
+        assert_eq!(bed.at(60), 3, "its route is mute");
+        assert_eq!((bed.at(121), told(&bed).as_str()), (4, "night"));
     }
 
     #[test]

@@ -12,12 +12,13 @@
 
 mod config;
 mod dispatch;
+mod inhibitor;
 mod payload;
 mod send;
 
 use binnacle_model::{Labels, Timestamp};
 
-pub use config::{AlertmanagerConfig, parse_alertmanager};
+pub use config::{AlertmanagerConfig, parse_alertmanager, parse_matchers};
 pub use dispatch::Dispatcher;
 pub use payload::fingerprint;
 pub use send::Sender;

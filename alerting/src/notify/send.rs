@@ -1,15 +1,17 @@
 //! Empties the outbox: each message until its receiver takes it, or says that it never will.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, HashSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use binnacle_model::Timestamp;
 use binnacle_model::time::Clock;
-use reqwest::StatusCode;
+use binnacle_outgoing::{ClientOptions, Guarded, Redirects, chain};
+use reqwest::{RequestBuilder, StatusCode};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+use super::config::{AlertmanagerConfig, Http, What, check_url};
 use crate::state::{AlertDb, Message};
 use crate::telemetry::Telemetry;
 
@@ -31,7 +33,9 @@ const HISTORY_KEPT: Duration = Duration::from_hours(720);
 pub struct Sender {
     db: Arc<AlertDb>,
     clock: Arc<dyn Clock>,
-    client: reqwest::Client,
+    config: Option<AlertmanagerConfig>,
+    /// By receiver, with what the files of its TLS held when it was made.
+    clients: Mutex<BTreeMap<String, (Option<u64>, reqwest::Client)>>,
     telemetry: Telemetry,
 }
 
@@ -46,24 +50,13 @@ enum Outcome {
 
 impl Sender {
     /// A sender; call [`Self::run`] to let it work.
-    ///
-    /// # Errors
-    /// This machine's TLS cannot be set up.
     pub fn new(
+        config: Option<AlertmanagerConfig>,
         db: Arc<AlertDb>,
         clock: Arc<dyn Clock>,
         telemetry: Telemetry,
-    ) -> Result<Self, reqwest::Error> {
-        let builder = || {
-            reqwest::Client::builder()
-                .timeout(ATTEMPT_TIMEOUT)
-                .redirect(reqwest::redirect::Policy::none())
-                .no_proxy()
-                .user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")))
-        };
-        // A machine without CA certificates still reaches receivers over plain HTTP.
-        let client = builder().build().or_else(|_| builder().tls_certs_only([]).build())?;
-        Ok(Self { db, clock, client, telemetry })
+    ) -> Self {
+        Self { db, clock, config, clients: Mutex::default(), telemetry }
     }
 
     /// Sends until `stop` fires; attempts under way are finished.
@@ -143,16 +136,14 @@ impl Sender {
     }
 
     async fn post(&self, message: &Message) -> Outcome {
-        let request = self
-            .client
-            .post(&message.url)
-            .header("content-type", "application/json")
-            .header("idempotency-key", format!("{}/{}", message.group_key, message.id))
-            .body(message.body.clone());
+        let request = match self.request(message).await {
+            Ok(request) => request,
+            Err(outcome) => return outcome,
+        };
         let response = match request.send().await {
             Ok(response) => response,
             // The address may hold a secret, so that it is left out of the text.
-            Err(error) => return Outcome::Retry(error.without_url().to_string(), None),
+            Err(error) => return Outcome::Retry(chain(error), None),
         };
         let status = response.status();
         if status.is_success() {
@@ -170,6 +161,52 @@ impl Sender {
                 StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS
             );
         if is_final { Outcome::Dead(reason) } else { Outcome::Retry(reason, retry_after) }
+    }
+
+    async fn request(&self, message: &Message) -> Result<RequestBuilder, Outcome> {
+        let again = |reason: String| Outcome::Retry(reason, None);
+        let found = self.config.as_ref().and_then(|config| config.integration(&message.receiver));
+        let (url, http, timeout) = match found.map(|found| (&found.what, &found.http)) {
+            Some((What::Webhook { url, timeout, .. }, http)) => {
+                (url.read().await.map_err(again)?, http.clone(), *timeout)
+            }
+            // What an older release left knows where it goes.
+            _ if !message.url.is_empty() => (message.url.clone(), Http::default(), ATTEMPT_TIMEOUT),
+            _ => return Err(Outcome::Dead("the receiver is not in the configuration any more".to_owned())),
+        };
+        let url = check_url("url", &url).map_err(Outcome::Dead)?;
+        let client = self.client(&message.receiver, &http, timeout).await.map_err(again)?;
+        let headers = http.way.headers().await.map_err(again)?;
+        Ok(client
+            .post(url)
+            .headers(headers)
+            .header("user-agent", concat!("binnacle/", env!("CARGO_PKG_VERSION")))
+            .header("content-type", "application/json")
+            .header("idempotency-key", format!("{}/{}", message.group_key, message.id))
+            .body(message.body.clone()))
+    }
+
+    /// The receiver's client, made anew when the files of its TLS change.
+    async fn client(
+        &self,
+        receiver: &str,
+        http: &Http,
+        timeout: Duration,
+    ) -> Result<reqwest::Client, String> {
+        let print = http.way.tls_print().await;
+        let clients = || self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, client)) = clients().get(receiver).filter(|(known, _)| *known == print) {
+            return Ok(client.clone());
+        }
+        let client = http.way.client(ClientOptions {
+            redirects: if http.follow_redirects { Redirects::SameHost } else { Redirects::None },
+            timeout,
+            gzip: false,
+            http2: http.http2,
+            guarded: Guarded::Metadata,
+        })?;
+        clients().insert(receiver.to_owned(), (print, client.clone()));
+        Ok(client)
     }
 }
 

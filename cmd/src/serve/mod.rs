@@ -501,6 +501,7 @@ fn start_alerting(
 ) -> anyhow::Result<(Arc<Evaluator>, Arc<AlertDb>)> {
     let connection = binnacle_store::sqlite::open(&args.data.join("alerting.sqlite"), &AlertDb::MIGRATIONS)?;
     let db = Arc::new(AlertDb::new(connection));
+    let sender = Sender::new(alertmanager.clone(), Arc::clone(&db), Arc::clone(clock), telemetry.clone());
     let sink: Arc<dyn AlertSink> = match alertmanager {
         None => Arc::new(NobodyToTell),
         Some(routes) => {
@@ -512,7 +513,6 @@ fn start_alerting(
         }
     };
     // Also without routes: what an earlier run left in the outbox is still owed.
-    let sender = Sender::new(Arc::clone(&db), Arc::clone(clock), telemetry.clone())?;
     tasks.spawn(Arc::new(sender).run(stop.clone()));
     let settings = Settings {
         interval: config.evaluation_interval.unwrap_or(Duration::from_mins(1)),
