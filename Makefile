@@ -8,7 +8,7 @@ LISTEN ?= 127.0.0.1:9090
 UI_SOURCES := $(shell find $(WEB)/src $(WEB)/public -type f 2>/dev/null) $(WEB)/index.html $(WEB)/package-lock.json $(WEB)/vite.config.ts
 export PLAYWRIGHT_SKIP_BROWSER_DOWNLOAD := 1
 
-.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries chaos-tail bench-tail conformance-exposition bench-exposition
+.PHONY: demo build ui test test-rust test-web e2e lint fmt bench bench-metrics bench-logs bench-replay chaos-metrics peers differential fuzz conformance clients shippers clean chaos-logs chaos-queries chaos-tail bench-tail conformance-exposition bench-exposition conformance-alerting
 
 demo: build
 	$(CARGO_TARGET)/binnacle demo --listen $(LISTEN)
@@ -133,6 +133,22 @@ SCRAPE = $(abspath $(CARGO_TARGET))/binnacle serve --listen 127.0.0.1:{port} --d
 conformance-exposition: build
 	@test -f $(EXPOSITION)/run.py || { echo "the tests are not at $(EXPOSITION): set EXPOSITION"; exit 1; }
 	python3 $(EXPOSITION)/run.py -v --launch "$(SCRAPE)"
+
+# Alertmanager's behaviour, as a black box, and amtool as a client. Templates, routes and configurations that amtool
+# judged are unit tests of alerting.
+ALERTING ?= ../shared/conformance/alerting
+AMTOOL_LISTEN ?= 127.0.0.1:19394
+TELL = $(abspath $(CARGO_TARGET))/binnacle serve --data {data} --listen 127.0.0.1:{port} --alertmanager-config {config}
+
+conformance-alerting: build
+	@test -f $(ALERTING)/run.py || { echo "the scenarios are not at $(ALERTING): set ALERTING"; exit 1; }
+	python3 $(ALERTING)/run.py --launch "$(TELL)"
+	cargo test -p binnacle-alerting --lib -- --nocapture amtool taken_or_refused | grep -E "^(templates|routing|configurations|test )"
+	@data=$$(mktemp -d); $(CARGO_TARGET)/binnacle serve --listen $(AMTOOL_LISTEN) --data $$data \
+		--alertmanager-config $(CLIENTS)/alertmanager.yml >$$data.log 2>&1 & \
+	server=$$!; trap 'kill $$server; wait $$server; rm -rf $$data $$data.log' EXIT; \
+	for _ in $$(seq 100); do curl -sf http://$(AMTOOL_LISTEN)/-/ready >/dev/null && break; sleep 0.1; done; \
+	$(CLIENTS)/check.sh --am-url http://$(AMTOOL_LISTEN)
 
 # promtool as a client. The checks lie outside of this repository.
 CLIENTS ?= ../shared/conformance/clients

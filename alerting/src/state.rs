@@ -8,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use binnacle_model::{Labels, Timestamp};
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use crate::notify::Silence;
 use crate::rules::{Alert, AlertState};
 
 /// The database.
@@ -43,7 +44,8 @@ pub(crate) struct Message {
 
 impl AlertDb {
     /// Each entry takes the schema one version further. Never edit one; add.
-    pub const MIGRATIONS: [&str; 1] = [include_str!("migrations/0001_alerts_and_outbox.sql")];
+    pub const MIGRATIONS: [&str; 2] =
+        [include_str!("migrations/0001_alerts_and_outbox.sql"), include_str!("migrations/0002_silences.sql")];
 
     /// The database behind a connection, which has the schema that the migrations make.
     pub fn new(connection: Connection) -> Self {
@@ -196,6 +198,48 @@ impl AlertDb {
              next_try = ?5 WHERE id = ?1",
             params![id, state, error, now.0, next_try.0],
         )?;
+        Ok(())
+    }
+
+    /// A message will never be taken: its group counts as not told, so that it is told anew, unless it was meanwhile.
+    pub(crate) fn untell(&self, message: &Message) -> rusqlite::Result<()> {
+        self.lock().execute(
+            "DELETE FROM notified WHERE receiver = ?1 AND group_key = ?2 AND NOT EXISTS
+                (SELECT 1 FROM outbox WHERE receiver = ?1 AND group_key = ?2 AND id > ?3)",
+            params![message.receiver, message.group_key, message.id],
+        )?;
+        Ok(())
+    }
+
+    /// All silences that can be read.
+    pub(crate) fn silences(&self) -> rusqlite::Result<Vec<Silence>> {
+        let connection = self.lock();
+        let mut query = connection.prepare_cached("SELECT body FROM silences")?;
+        let bodies = query.query_map([], |row| row.get::<_, String>(0))?.collect::<Result<Vec<_>, _>>()?;
+        let read = |body: &String| match serde_json::from_str(body) {
+            Ok(silence) => Some(silence),
+            Err(error) => {
+                tracing::error!(%error, "a silence in the database cannot be read");
+                None
+            }
+        };
+        Ok(bodies.iter().filter_map(read).collect())
+    }
+
+    /// Writes a silence over what was there under its id.
+    pub(crate) fn save_silence(&self, silence: &Silence) -> rusqlite::Result<()> {
+        let body = serde_json::to_string(silence).unwrap_or_default();
+        self.lock().execute(
+            "INSERT INTO silences (id, body, ends_at) VALUES (?1, ?2, ?3)
+             ON CONFLICT (id) DO UPDATE SET body = excluded.body, ends_at = excluded.ends_at",
+            params![silence.id, body, silence.ends_at],
+        )?;
+        Ok(())
+    }
+
+    /// Forgets those that ended before `oldest`.
+    pub(crate) fn forget_silences(&self, oldest: Timestamp) -> rusqlite::Result<()> {
+        self.lock().execute("DELETE FROM silences WHERE ends_at < ?1", [oldest.0])?;
         Ok(())
     }
 

@@ -54,7 +54,7 @@ fn check_config(path: &Path) -> Result<String, String> {
 }
 
 fn check_alertmanager(path: &Path) -> Result<String, String> {
-    let config = config::load_alertmanager(path).map_err(|error| format!("{error:#}"))?;
+    let (config, _) = config::load_alertmanager(path).map_err(|error| format!("{error:#}"))?;
     config.warnings.iter().for_each(|warning| println!("  WARNING: {warning}"));
     Ok("routes and receivers found".to_owned())
 }

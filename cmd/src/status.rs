@@ -146,6 +146,34 @@ pub(crate) fn without_secrets(text: &str) -> String {
     serde_saphyr::to_string(&value).unwrap_or_default()
 }
 
+/// As [`without_secrets`], of an `alertmanager.yml`, where some URLs are secrets.
+pub(crate) fn routes_without_secrets(text: &str) -> String {
+    let Ok(mut value) = serde_saphyr::from_str::<Value>(text) else { return String::new() };
+    hide_urls(&mut value, "");
+    redact(&mut value, false);
+    serde_saphyr::to_string(&value).unwrap_or_default()
+}
+
+fn hide_urls(value: &mut Value, section: &str) {
+    match value {
+        Value::Object(fields) => {
+            for (key, value) in fields {
+                let is_url = match section {
+                    "webhook_configs" | "incidentio_configs" => key == "url",
+                    "slack_configs" => key == "api_url",
+                    _ => key == "slack_api_url",
+                };
+                if (is_url || key.ends_with("webhook_url") || key == "user_key") && value.is_string() {
+                    *value = "<secret>".into();
+                }
+                hide_urls(value, key);
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(|item| hide_urls(item, section)),
+        _ => {}
+    }
+}
+
 fn redact(value: &mut Value, is_secret: bool) {
     match value {
         Value::Object(fields) => {

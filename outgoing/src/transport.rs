@@ -315,6 +315,8 @@ pub(crate) fn client(
             })
             .gzip(options.gzip)
             .zstd(false)
+            // As everybody else writes them: there are receivers that look for no other form.
+            .http1_title_case_headers()
             .tls_danger_accept_invalid_certs(tls.insecure_skip_verify)
             .user_agent(concat!("binnacle/", env!("CARGO_PKG_VERSION")));
         builder = match &through {

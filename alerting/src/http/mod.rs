@@ -1,6 +1,7 @@
-//! `/api/v1/rules`, `/api/v1/alerts`, and what was sent: `/api/history`.
+//! `/api/v1/rules`, `/api/v1/alerts`, and what was sent: `/api/history`; Alertmanager's API is in `v2`.
 
 pub mod log_metrics;
+pub mod v2;
 
 use std::sync::Arc;
 

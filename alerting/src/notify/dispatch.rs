@@ -1,7 +1,7 @@
 //! Groups of alerts, and when to say something about them.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use binnacle_model::time::Clock;
@@ -12,59 +12,77 @@ use tokio_util::sync::CancellationToken;
 use super::config::{AlertmanagerConfig, GroupBy, Integration, Route, What};
 use super::inhibitor::Inhibitor;
 use super::payload::{About, fingerprint, payload};
-use super::{AlertSink, SentAlert};
+use super::pool::{Held, Pool};
+use super::silences::Silences;
+use super::{AlertSink, InForce, SentAlert};
 use crate::state::{AlertDb, Notified};
 
 /// Longest wait between two looks at the groups.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
 
+/// Between two looks for what can be forgotten.
+const SWEEP_EVERY_MS: i64 = 60_000;
+
 /// Groups alerts and fills the outbox.
 pub struct Dispatcher {
-    config: AlertmanagerConfig,
+    config: InForce,
     external_url: String,
     db: Arc<AlertDb>,
-    clock: Arc<dyn Clock>,
+    pub(super) silences: Arc<Silences>,
+    pub(super) clock: Arc<dyn Clock>,
     known: Mutex<Known>,
     changed: Notify,
 }
 
 /// What is known of alerts.
-#[derive(Default)]
-struct Known {
-    groups: BTreeMap<GroupId, Group>,
-    inhibitor: Inhibitor,
+pub(super) struct Known {
+    pub(super) config: Arc<AlertmanagerConfig>,
+    pub(super) pool: Pool,
+    pub(super) groups: BTreeMap<GroupId, Group>,
+    pub(super) inhibitor: Inhibitor,
+    swept: Timestamp,
 }
-
-/// The alerts of a group that are not silent, by fingerprint.
-type Alerts<'a> = BTreeMap<&'a String, &'a SentAlert>;
 
 /// A route's number and the labels of the group.
 type GroupId = (usize, Labels);
 
-struct Group {
+pub(super) struct Group {
     /// As the payload and the database name it.
     key: String,
-    receiver: String,
+    pub(super) receiver: String,
     interval: Duration,
     repeat: Duration,
     /// Names of intervals in which it is silent, and of those in which alone it speaks.
     mute_in: Vec<String>,
     active_in: Vec<String>,
     /// By fingerprint.
-    alerts: BTreeMap<String, SentAlert>,
+    pub(super) alerts: BTreeMap<String, SentAlert>,
     next_flush: Timestamp,
+    has_flushed: bool,
 }
 
 impl Dispatcher {
     /// A dispatcher; call [`Self::run`] to let it work.
     pub fn new(
-        config: AlertmanagerConfig,
+        config: InForce,
         external_url: String,
         db: Arc<AlertDb>,
+        silences: Arc<Silences>,
         clock: Arc<dyn Clock>,
     ) -> Self {
-        let known = Known { groups: BTreeMap::new(), inhibitor: Inhibitor::new(&config.inhibit) };
-        Self { config, external_url, db, clock, known: Mutex::new(known), changed: Notify::new() }
+        let holds = config.get();
+        let known = Known {
+            inhibitor: Inhibitor::new(&holds.inhibit),
+            config: holds,
+            pool: Pool::default(),
+            groups: BTreeMap::new(),
+            swept: Timestamp(i64::MIN),
+        };
+        Self { config, external_url, db, silences, clock, known: Mutex::new(known), changed: Notify::new() }
+    }
+
+    pub(super) fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Flushes groups when they are due, until `stop` fires.
@@ -90,45 +108,89 @@ impl Dispatcher {
     }
 
     fn next_due(&self) -> Option<Timestamp> {
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.groups.values().map(|group| group.next_flush).min()
+        self.lock().groups.values().map(|group| group.next_flush).min()
+    }
+
+    /// Takes another configuration: alerts that are known go where it says, and are not told again.
+    pub fn reload(&self, config: AlertmanagerConfig) {
+        let now = self.clock.now();
+        let mut known = self.lock();
+        let config = Arc::new(config);
+        self.config.set(Arc::clone(&config));
+        known.inhibitor = Inhibitor::new(&config.inhibit);
+        known.config = config;
+        let old = std::mem::take(&mut known.groups);
+        let old: BTreeMap<(String, String), Group> =
+            old.into_values().map(|group| ((group.key.clone(), group.receiver.clone()), group)).collect();
+        let alerts: Vec<(String, Held)> =
+            known.pool.iter().map(|(print, held)| (print.clone(), held.clone())).collect();
+        for (print, held) in alerts {
+            known.inhibitor.observe(&print, &held.alert, now);
+            self.route(&mut known, &print, &held.alert, now);
+        }
+        // Groups that are as before keep their times.
+        for group in known.groups.values_mut() {
+            if let Some(was) = old.get(&(group.key.clone(), group.receiver.clone())) {
+                (group.next_flush, group.has_flushed) = (was.next_flush, was.has_flushed);
+            }
+        }
+        drop(known);
+        self.changed.notify_one();
     }
 
     /// Flushes the groups whose time has come. A group that could not be saved is tried again.
     pub fn flush_due(&self, now: Timestamp) {
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { groups, inhibitor } = &mut *known;
+        let mut known = self.lock();
+        let Known { config, pool, groups, inhibitor, swept } = &mut *known;
         for ((_, labels), group) in groups.iter_mut() {
             if group.next_flush > now {
                 continue;
             }
             group.next_flush = now.plus(group.interval);
-            let flushed = self.flush(labels, group, inhibitor, now);
+            group.has_flushed = true;
+            let flushed = self.flush(config, labels, group, inhibitor, now);
             if let Err(error) = flushed {
                 tracing::error!(%error, group = group.key, "notification was not saved; will try again");
                 group.next_flush = now.plus(LOOK_EVERY);
             }
         }
         groups.retain(|_, group| !group.alerts.is_empty());
+        if now.0 >= swept.0.saturating_add(SWEEP_EVERY_MS) {
+            *swept = now;
+            pool.sweep(now);
+            if let Err(error) = self.silences.sweep() {
+                tracing::warn!(%error, "old silences were not removed");
+            }
+        }
     }
 
     fn flush(
         &self,
+        config: &AlertmanagerConfig,
         labels: &Labels,
         group: &mut Group,
         inhibitor: &Inhibitor,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
         // Whoever is silent now is, for the receiver, not there: it is neither told nor told to have ended.
-        let is_heard = |(_, alert): &(&String, &SentAlert)| inhibitor.inhibited_by(&alert.labels).is_none();
-        let alerts: Alerts<'_> = group.alerts.iter().filter(is_heard).collect();
-        if !alerts.is_empty() && !self.config.is_muted(&group.mute_in, &group.active_in, now) {
-            for integration in self.config.receivers.get(&group.receiver).into_iter().flatten() {
-                self.tell(integration, labels, group, &alerts, now)?;
+        let is_heard = |(_, alert): &(&String, &SentAlert)| {
+            inhibitor.inhibited_by(&alert.labels, now).is_none()
+                && self.silences.mutes(&alert.labels, now).is_empty()
+        };
+        // What will end has not: it must not end between here and the receiver.
+        let as_of_now = |(print, alert): (&String, &SentAlert)| {
+            let ends_at = alert.ends_at.filter(|end| *end <= now);
+            (print.clone(), SentAlert { ends_at, ..alert.clone() })
+        };
+        let heard: BTreeMap<String, SentAlert> =
+            group.alerts.iter().filter(is_heard).map(as_of_now).collect();
+        if !heard.is_empty() && !config.is_muted(&group.mute_in, &group.active_in, now) {
+            for integration in config.receivers.get(&group.receiver).into_iter().flatten() {
+                self.tell(integration, labels, group, &heard, now)?;
             }
         }
         // Those that ended have been spoken of, or need not be.
-        group.alerts.retain(|_, alert| alert.ends_at.is_none());
+        group.alerts.retain(|_, alert| !alert.is_resolved(now));
         Ok(())
     }
 
@@ -137,14 +199,14 @@ impl Dispatcher {
         integration: &Integration,
         labels: &Labels,
         group: &Group,
-        alerts: &Alerts<'_>,
+        alerts: &BTreeMap<String, SentAlert>,
         now: Timestamp,
     ) -> rusqlite::Result<()> {
         let What::Webhook { max_alerts, .. } = &integration.what else { return Ok(()) };
         let group_key = group.key.as_str();
         let prints = |ended: bool| -> Vec<String> {
             let alerts = alerts.iter().filter(|(_, alert)| alert.ends_at.is_some() == ended);
-            alerts.map(|(print, _)| (*print).clone()).collect()
+            alerts.map(|(print, _)| print.clone()).collect()
         };
         let told = Notified { firing: prints(false), resolved: prints(true), at: now };
         let receiver = address(&group.receiver, integration);
@@ -153,7 +215,7 @@ impl Dispatcher {
             return Ok(());
         }
         let is_spoken_of = |alert: &&SentAlert| integration.send_resolved || alert.ends_at.is_none();
-        let alerts: Vec<&SentAlert> = alerts.values().copied().filter(is_spoken_of).collect();
+        let alerts: Vec<&SentAlert> = alerts.values().filter(is_spoken_of).collect();
         if alerts.is_empty() {
             // Only ended alerts, of which this receiver does not want to hear: noted, not said.
             return self.db.post(&receiver, None, group_key, &told);
@@ -169,11 +231,91 @@ impl Dispatcher {
         self.db.post(&receiver, Some(&body), group_key, &told)
     }
 
-    fn group_labels(route: &Route, labels: &Labels) -> Labels {
-        match &route.group_by {
-            GroupBy::All => labels.clone(),
-            GroupBy::Labels(names) => labels.filtered(|label| names.iter().any(|name| **name == *label.name)),
+    /// Takes alerts from outside. What names no end ends when it was not heard of for the time of `resolve_timeout`.
+    pub fn post(&self, alerts: Vec<SentAlert>) {
+        let now = self.clock.now();
+        let mut known = self.lock();
+        let timeout = now.plus(known.config.resolve_timeout);
+        for mut alert in alerts {
+            let is_timeout = alert.ends_at.is_none();
+            alert.ends_at = Some(alert.ends_at.unwrap_or(timeout));
+            self.take(&mut known, alert, is_timeout, now);
         }
+        drop(known);
+        self.changed.notify_one();
+    }
+
+    fn take(&self, known: &mut Known, alert: SentAlert, is_timeout: bool, now: Timestamp) {
+        let print = fingerprint(&alert.labels);
+        let alert = known.pool.put(&print, alert, is_timeout, now);
+        known.inhibitor.observe(&print, &alert, now);
+        self.route(known, &print, &alert, now);
+    }
+
+    /// Puts an alert into the groups that its routes make.
+    fn route(&self, known: &mut Known, print: &str, alert: &SentAlert, now: Timestamp) {
+        let config = Arc::clone(&known.config);
+        let mut routes = Vec::new();
+        config.root.matching(&alert.labels, &mut routes);
+        for route in routes {
+            let labels = group_labels(route, &alert.labels);
+            let key = format!("{}:{}", route.key, quoted_set(&labels));
+            let id = (route.number, labels);
+            // An ended alert opens no group of its own: there would be nothing to say.
+            let is_new = !known.groups.contains_key(&id);
+            if is_new && alert.is_resolved(now) && !self.was_told(&config, route, &key, print) {
+                continue;
+            }
+            // An alert that is older than the wait has waited long enough.
+            let waited = alert.starts_at.plus(route.group_wait) <= now;
+            let group = known.groups.entry(id).or_insert_with(|| Group {
+                key,
+                receiver: route.receiver.clone(),
+                interval: route.group_interval,
+                repeat: route.repeat_interval,
+                mute_in: route.mute_in.clone(),
+                active_in: route.active_in.clone(),
+                alerts: BTreeMap::new(),
+                next_flush: now.plus(route.group_wait),
+                has_flushed: false,
+            });
+            if waited && !group.has_flushed {
+                group.next_flush = group.next_flush.min(now);
+            }
+            group.alerts.insert(print.to_owned(), alert.clone());
+        }
+    }
+
+    /// Whether a receiver of the route was told that this alert fires, and not yet that it ended.
+    fn was_told(&self, config: &AlertmanagerConfig, route: &Route, group_key: &str, print: &str) -> bool {
+        config.receivers.get(&route.receiver).into_iter().flatten().any(|integration| {
+            let told = self.db.notified(&address(&route.receiver, integration), group_key);
+            told.is_ok_and(|told| told.is_some_and(|told| told.firing.iter().any(|one| one == print)))
+        })
+    }
+}
+
+impl AlertSink for Dispatcher {
+    fn receive(&self, alerts: Vec<SentAlert>) {
+        let now = self.clock.now();
+        let mut known = self.lock();
+        for alert in alerts {
+            self.take(&mut known, alert, false, now);
+        }
+        drop(known);
+        self.changed.notify_one();
+    }
+}
+
+/// What the database calls one way of telling a receiver.
+fn address(receiver: &str, integration: &Integration) -> String {
+    format!("{receiver}/{}/{}", integration.kind, integration.number)
+}
+
+fn group_labels(route: &Route, labels: &Labels) -> Labels {
+    match &route.group_by {
+        GroupBy::All => labels.clone(),
+        GroupBy::Labels(names) => labels.filtered(|label| names.iter().any(|name| **name == *label.name)),
     }
 }
 
@@ -208,61 +350,6 @@ fn quoted_set(labels: &Labels) -> String {
     format!("{{{}}}", pairs.join(", "))
 }
 
-impl AlertSink for Dispatcher {
-    fn receive(&self, alerts: Vec<SentAlert>) {
-        let now = self.clock.now();
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let Known { groups, inhibitor } = &mut *known;
-        for alert in alerts {
-            inhibitor.observe(&fingerprint(&alert.labels), &alert.labels, alert.ends_at.is_none());
-            let mut routes = Vec::new();
-            self.config.root.matching(&alert.labels, &mut routes);
-            for route in routes {
-                let labels = Self::group_labels(route, &alert.labels);
-                let print = fingerprint(&alert.labels);
-                let key = format!("{}:{}", route.key, quoted_set(&labels));
-                let id = (route.number, labels);
-                // An ended alert opens no group of its own: there would be nothing to say.
-                if alert.ends_at.is_some() && !groups.contains_key(&id) && !self.was_told(route, &key, &print)
-                {
-                    continue;
-                }
-                // An alert that is older than the wait has waited long enough.
-                let waited = alert.starts_at.plus(route.group_wait) <= now;
-                let next_flush = if waited { now } else { now.plus(route.group_wait) };
-                let group = groups.entry(id).or_insert_with(|| Group {
-                    key,
-                    receiver: route.receiver.clone(),
-                    interval: route.group_interval,
-                    repeat: route.repeat_interval,
-                    mute_in: route.mute_in.clone(),
-                    active_in: route.active_in.clone(),
-                    alerts: BTreeMap::new(),
-                    next_flush,
-                });
-                group.alerts.insert(print, alert.clone());
-            }
-        }
-        drop(known);
-        self.changed.notify_one();
-    }
-}
-
-impl Dispatcher {
-    /// Whether a receiver of the route was told that this alert fires, and not yet that it ended.
-    fn was_told(&self, route: &Route, group_key: &str, print: &str) -> bool {
-        self.config.receivers.get(&route.receiver).into_iter().flatten().any(|integration| {
-            let told = self.db.notified(&address(&route.receiver, integration), group_key);
-            told.is_ok_and(|told| told.is_some_and(|told| told.firing.iter().any(|one| one == print)))
-        })
-    }
-}
-
-/// What the database calls one way of telling a receiver.
-fn address(receiver: &str, integration: &Integration) -> String {
-    format!("{receiver}/{}/{}", integration.kind, integration.number)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicI64, Ordering};
@@ -291,14 +378,22 @@ mod tests {
 route: {receiver: r, group_by: [alertname], group_wait: 10s, group_interval: 60s, repeat_interval: 1h}
 receivers: [{name: r, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}]
 ";
-        let config = parse_alertmanager("a.yml", config).unwrap();
+        bed_of(db, config)
+    }
+
+    fn bed_of(db: &Arc<AlertDb>, config: &str) -> Bed {
+        let config = InForce::new(parse_alertmanager("a.yml", config).unwrap());
         let clock = Arc::new(TestClock(AtomicI64::new(0)));
-        let dispatcher = Dispatcher::new(config, "http://b".into(), db.clone(), clock.clone());
+        let silences = Arc::new(Silences::open(db.clone(), clock.clone()).unwrap());
+        let dispatcher = Dispatcher::new(config, "http://b".into(), db.clone(), silences, clock.clone());
         Bed { dispatcher, db: db.clone(), clock }
     }
 
     impl Bed {
         fn alert(&self, instance: &str, starts: i64, ends: Option<i64>) {
+            // What ended is heard of when it has.
+            let now = ends.unwrap_or(starts).max(self.clock.0.load(Ordering::Relaxed));
+            self.clock.0.store(now, Ordering::Relaxed);
             let labels = Labels::new([("alertname", "A"), ("instance", instance)]).unwrap();
             self.dispatcher.receive(vec![SentAlert {
                 labels,
@@ -361,11 +456,7 @@ receivers: [{name: r, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}]
 inhibit_rules: [{source_matchers: [instance=cause], target_matchers: ['instance=~\"effect.*\"'], equal: [alertname]}]
 time_intervals: [{name: early, time_intervals: [{times: [{start_time: '00:00', end_time: '00:02'}]}]}]
 ";
-        let config = parse_alertmanager("a.yml", config).unwrap();
-        let db = Arc::new(AlertDb::in_memory().unwrap());
-        let clock = Arc::new(TestClock(AtomicI64::new(0)));
-        let dispatcher = Dispatcher::new(config, "http://b".into(), db.clone(), clock.clone());
-        let bed = Bed { dispatcher, db, clock };
+        let bed = bed_of(&Arc::new(AlertDb::in_memory().unwrap()), config);
         let told = |bed: &Bed| {
             let alerts = bed.last()["alerts"].as_array().unwrap().clone();
             let one = |alert: &serde_json::Value| {
@@ -399,8 +490,7 @@ receivers:
 - {name: a, webhook_configs: [{url: 'http://127.0.0.1:1/'}]}
 - {name: b, webhook_configs: [{url: 'http://127.0.0.1:2/'}]}
 ";
-        let mut bed = bed(&Arc::new(AlertDb::in_memory().unwrap()));
-        bed.dispatcher.config = parse_alertmanager("a.yml", config).unwrap();
+        let bed = bed_of(&Arc::new(AlertDb::in_memory().unwrap()), config);
         bed.alert("1", 0, None);
         assert_eq!(bed.at(1), 2);
         let told: Vec<String> = bed.db.history(9).unwrap().into_iter().map(|one| one.receiver).collect();

@@ -5,8 +5,9 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use binnacle_model::Labels;
+use binnacle_model::{Labels, Timestamp};
 
+use super::SentAlert;
 use super::config::Inhibit;
 
 /// The rules, and the alerts that are their sources now.
@@ -18,8 +19,15 @@ pub(super) struct Inhibitor {
 #[derive(Debug)]
 struct Rule {
     inhibit: Inhibit,
-    /// By the values of the equal labels, then by fingerprint: whether the source is a target of the rule, too.
-    sources: HashMap<Vec<String>, BTreeMap<String, bool>>,
+    /// By the values of the equal labels, then by fingerprint.
+    sources: HashMap<Vec<String>, BTreeMap<String, Source>>,
+}
+
+#[derive(Debug)]
+struct Source {
+    ends_at: Option<Timestamp>,
+    /// Whether it is a target of the rule, too.
+    is_target: bool,
 }
 
 impl Inhibitor {
@@ -28,8 +36,9 @@ impl Inhibitor {
         Self { rules: rules.iter().map(rule).collect() }
     }
 
-    /// Takes note of an alert that fires, or does not any more.
-    pub(super) fn observe(&mut self, print: &str, labels: &Labels, fires: bool) {
+    /// Takes note of an alert that fires until its end, or does not any more.
+    pub(super) fn observe(&mut self, print: &str, alert: &SentAlert, now: Timestamp) {
+        let (labels, fires) = (&alert.labels, !alert.is_resolved(now));
         for rule in &mut self.rules {
             if !rule.inhibit.is_source(labels) {
                 continue;
@@ -37,7 +46,8 @@ impl Inhibitor {
             let key = rule.inhibit.key(labels);
             if fires {
                 let is_target = rule.inhibit.is_target(labels);
-                rule.sources.entry(key).or_default().insert(print.to_owned(), is_target);
+                let source = Source { ends_at: alert.ends_at, is_target };
+                rule.sources.entry(key).or_default().insert(print.to_owned(), source);
             } else if let Some(sources) = rule.sources.get_mut(&key) {
                 sources.remove(print);
                 if sources.is_empty() {
@@ -48,7 +58,7 @@ impl Inhibitor {
     }
 
     /// The first alert that keeps one with these labels silent.
-    pub(super) fn inhibited_by(&self, labels: &Labels) -> Option<&str> {
+    pub(super) fn inhibited_by(&self, labels: &Labels, now: Timestamp) -> Option<&str> {
         self.rules.iter().find_map(|rule| {
             if !rule.inhibit.is_target(labels) {
                 return None;
@@ -56,7 +66,8 @@ impl Inhibitor {
             // One that is source and target keeps no other such alert silent, nor itself.
             let is_source = rule.inhibit.is_source(labels);
             let sources = rule.sources.get(&rule.inhibit.key(labels))?;
-            let found = sources.iter().find(|(_, is_target)| !(is_source && **is_target));
+            let fires = |source: &Source| source.ends_at.is_none_or(|end| end > now);
+            let found = sources.iter().find(|(_, one)| fires(one) && !(is_source && one.is_target));
             found.map(|(print, _)| print.as_str())
         })
     }
@@ -79,22 +90,31 @@ inhibit_rules:
         let config = parse_alertmanager("a.yml", config).unwrap();
         let mut inhibitor = Inhibitor::new(&config.inhibit);
         let labels = |pairs: &[(&str, &str)]| Labels::new(pairs.iter().copied()).unwrap();
+        let now = Timestamp(100);
+        let sent = |labels: &Labels, ends: Option<i64>| SentAlert {
+            labels: labels.clone(),
+            annotations: Labels::default(),
+            starts_at: Timestamp(0),
+            ends_at: ends.map(Timestamp),
+            generator_url: String::new(),
+        };
         let critical = labels(&[("severity", "critical"), ("cluster", "a")]);
         let warning = labels(&[("severity", "warning"), ("cluster", "a")]);
-        assert_eq!(inhibitor.inhibited_by(&warning), None);
-        inhibitor.observe("c", &critical, true);
-        assert_eq!(inhibitor.inhibited_by(&warning), Some("c"), "a label that neither has is equal");
-        assert_eq!(inhibitor.inhibited_by(&labels(&[("severity", "warning"), ("cluster", "b")])), None);
-        assert_eq!(inhibitor.inhibited_by(&critical), None);
-        inhibitor.observe("c", &critical, false);
-        assert_eq!(inhibitor.inhibited_by(&warning), None);
+        assert_eq!(inhibitor.inhibited_by(&warning, now), None);
+        inhibitor.observe("c", &sent(&critical, Some(150)), now);
+        assert_eq!(inhibitor.inhibited_by(&warning, now), Some("c"), "a label that neither has is equal");
+        assert_eq!(inhibitor.inhibited_by(&labels(&[("severity", "warning"), ("cluster", "b")]), now), None);
+        assert_eq!(inhibitor.inhibited_by(&critical, now), None);
+        assert_eq!(inhibitor.inhibited_by(&warning, Timestamp(150)), None, "its end has come");
+        inhibitor.observe("c", &sent(&critical, Some(100)), now);
+        assert_eq!(inhibitor.inhibited_by(&warning, now), None);
         // Slow is source and target: it silences Errors, but neither itself nor another Slow.
         let slow = labels(&[("alertname", "Slow"), ("i", "1")]);
-        inhibitor.observe("s", &slow, true);
-        assert_eq!(inhibitor.inhibited_by(&slow), None);
-        assert_eq!(inhibitor.inhibited_by(&labels(&[("alertname", "Slow"), ("i", "2")])), None);
-        assert_eq!(inhibitor.inhibited_by(&labels(&[("alertname", "Errors")])), Some("s"));
-        inhibitor.observe("d", &labels(&[("alertname", "Down")]), true);
-        assert_eq!(inhibitor.inhibited_by(&slow), Some("d"));
+        inhibitor.observe("s", &sent(&slow, None), now);
+        assert_eq!(inhibitor.inhibited_by(&slow, now), None);
+        assert_eq!(inhibitor.inhibited_by(&labels(&[("alertname", "Slow"), ("i", "2")]), now), None);
+        assert_eq!(inhibitor.inhibited_by(&labels(&[("alertname", "Errors")]), now), Some("s"));
+        inhibitor.observe("d", &sent(&labels(&[("alertname", "Down")]), None), now);
+        assert_eq!(inhibitor.inhibited_by(&slow, now), Some("d"));
     }
 }

@@ -11,7 +11,8 @@ use reqwest::{RequestBuilder, StatusCode};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use super::config::{AlertmanagerConfig, Http, What, check_url};
+use super::InForce;
+use super::config::{Http, What, check_url};
 use crate::state::{AlertDb, Message};
 use crate::telemetry::Telemetry;
 
@@ -33,7 +34,7 @@ const HISTORY_KEPT: Duration = Duration::from_hours(720);
 pub struct Sender {
     db: Arc<AlertDb>,
     clock: Arc<dyn Clock>,
-    config: Option<AlertmanagerConfig>,
+    config: InForce,
     /// By receiver, with what the files of its TLS held when it was made.
     clients: Mutex<BTreeMap<String, (Option<u64>, reqwest::Client)>>,
     telemetry: Telemetry,
@@ -50,12 +51,7 @@ enum Outcome {
 
 impl Sender {
     /// A sender; call [`Self::run`] to let it work.
-    pub fn new(
-        config: Option<AlertmanagerConfig>,
-        db: Arc<AlertDb>,
-        clock: Arc<dyn Clock>,
-        telemetry: Telemetry,
-    ) -> Self {
+    pub fn new(config: InForce, db: Arc<AlertDb>, clock: Arc<dyn Clock>, telemetry: Telemetry) -> Self {
         Self { db, clock, config, clients: Mutex::default(), telemetry }
     }
 
@@ -131,6 +127,9 @@ impl Sender {
 
     fn dead(&self, message: &Message, error: String, now: Timestamp) -> (&'static str, String, Timestamp) {
         self.telemetry.dead.inc();
+        if let Err(error) = self.db.untell(message) {
+            tracing::error!(%error, "a group is taken for told that was not");
+        }
         tracing::error!(receiver = message.receiver, %error, "notification was given up");
         ("dead", error, now)
     }
@@ -165,7 +164,8 @@ impl Sender {
 
     async fn request(&self, message: &Message) -> Result<RequestBuilder, Outcome> {
         let again = |reason: String| Outcome::Retry(reason, None);
-        let found = self.config.as_ref().and_then(|config| config.integration(&message.receiver));
+        let config = self.config.get();
+        let found = config.integration(&message.receiver);
         let (url, http, timeout) = match found.map(|found| (&found.what, &found.http)) {
             Some((What::Webhook { url, timeout, .. }, http)) => {
                 (url.read().await.map_err(again)?, http.clone(), *timeout)
@@ -180,7 +180,6 @@ impl Sender {
         Ok(client
             .post(url)
             .headers(headers)
-            .header("user-agent", concat!("binnacle/", env!("CARGO_PKG_VERSION")))
             .header("content-type", "application/json")
             .header("idempotency-key", format!("{}/{}", message.group_key, message.id))
             .body(message.body.clone()))

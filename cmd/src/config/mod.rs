@@ -44,7 +44,7 @@ pub(crate) use tails::TailConfig;
 
 use crate::expand::expand;
 use crate::serve::hostname;
-use crate::status::without_secrets;
+use crate::status::{routes_without_secrets, without_secrets};
 
 /// No retention is shorter.
 const RETENTION_MIN: Duration = Duration::from_hours(2);
@@ -399,10 +399,10 @@ fn all_of(errors: Vec<binnacle_alerting::FileError>) -> anyhow::Error {
     anyhow::anyhow!(text.join("\n"))
 }
 
-/// Reads an `alertmanager.yml`.
-pub(crate) fn load_alertmanager(path: &Path) -> anyhow::Result<AlertmanagerConfig> {
+/// Reads an `alertmanager.yml`; answers it as it may be shown, too.
+pub(crate) fn load_alertmanager(path: &Path) -> anyhow::Result<(AlertmanagerConfig, String)> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok(parse_alertmanager(&path.display().to_string(), &text)?)
+    Ok((parse_alertmanager(&path.display().to_string(), &text)?, routes_without_secrets(&text)))
 }
 
 #[cfg(test)]

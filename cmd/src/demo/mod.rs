@@ -106,7 +106,7 @@ fn plan(args: &DemoArgs, shop: &shop::Shop, logs_dir: &Path) -> anyhow::Result<P
         limits: crate::LimitArgs::default(),
     };
     let own_targets = Some(Duration::from_secs(5));
-    Ok(Plan { args, config, alertmanager: Some(alertmanager), own_targets })
+    Ok(Plan { args, config, alertmanager: Some((alertmanager, routes)), own_targets })
 }
 
 fn announce(url: &str, data: &Path) {

@@ -1,5 +1,6 @@
 //! `serve` and `collect`: opens the parts, introduces them, and stops them in order.
 
+mod alerting;
 mod collect;
 mod kubernetes;
 mod outlets;
@@ -12,9 +13,6 @@ use std::time::Duration;
 
 use anyhow::Context;
 use axum::Router;
-use binnacle_alerting::notify::{AlertSink, Dispatcher, Sender, SentAlert};
-use binnacle_alerting::rules::{Evaluator, Settings};
-use binnacle_alerting::{AlertDb, http as alert_http};
 use binnacle_collector::bounds::Bounds;
 use binnacle_collector::http::probe_router;
 use binnacle_collector::intake::{self, Intake, Stores, SyslogListeners, grpc_router};
@@ -56,7 +54,8 @@ const SELF_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Plan {
     pub(crate) args: ServeArgs,
     pub(crate) config: Config,
-    pub(crate) alertmanager: Option<binnacle_alerting::notify::AlertmanagerConfig>,
+    /// With the file as it may be shown.
+    pub(crate) alertmanager: Option<(binnacle_alerting::notify::AlertmanagerConfig, String)>,
     /// Adds this host and this process as targets, every so often.
     pub(crate) own_targets: Option<Duration>,
 }
@@ -130,13 +129,6 @@ pub(crate) async fn wait_for_signal() {
     }
 }
 
-/// Logs alerts where no `alertmanager.yml` says who should hear of them.
-struct NobodyToTell;
-
-impl AlertSink for NobodyToTell {
-    fn receive(&self, _: Vec<SentAlert>) {}
-}
-
 /// Runs all parts until `stop` fires; `ready` hears the URL once requests are answered.
 pub(crate) async fn start(
     plan: Plan,
@@ -144,7 +136,7 @@ pub(crate) async fn start(
     ready: impl FnOnce(&str),
 ) -> anyhow::Result<()> {
     let Plan { args, mut config, alertmanager, own_targets } = plan;
-    let warnings = config.warnings.iter().chain(alertmanager.iter().flat_map(|config| &config.warnings));
+    let warnings = config.warnings.iter().chain(alertmanager.iter().flat_map(|(config, _)| &config.warnings));
     warnings.for_each(|warning| tracing::warn!("{warning}"));
     let features = features(&args.enable_feature, &config)?;
     let status = Arc::new(status_of(&args, &config, &stop));
@@ -162,7 +154,7 @@ pub(crate) async fn start(
     let remotes = start_remotes(&mut config, &store, &clock, &mut registry)?;
     let maintenance = Maintenance::start(Arc::clone(&store)).context("cannot start a thread")?;
     let collector = binnacle_collector::Telemetry::new(&mut registry);
-    let alerting = binnacle_alerting::Telemetry::new(&mut registry);
+    let telemetry = binnacle_alerting::Telemetry::new(&mut registry);
     register_build(&mut registry);
 
     // Producers stop first, then rules, then what they write to.
@@ -173,18 +165,18 @@ pub(crate) async fn start(
     let (monitors, monitored) = kubernetes::monitors(&config, &mut registry);
     let registry = Arc::new(registry);
     let evaluating = (&rules, &evaluate);
-    let counted = log_metrics::start(&config, &store, &clock, alerting.clone(), evaluating).await?;
+    let counted = log_metrics::start(&config, &store, &clock, telemetry.clone(), evaluating).await?;
     let scraper = scraper_of(&mut config, own_targets.map(|interval| own(interval, &url, &registry)));
     let bounds = config.collector.bounds(false);
     let tools = (&store, &clock, &collector);
     start_scraper(&scraper, monitors, tools, (share.clone(), &bounds), (&producers, &produce));
     let log_store: Arc<dyn LogAppender> = store.clone();
     let endpoint = Endpoint::new(config.probes.take(), collector.clone());
-    let reloader = Reloader::of_serve(&args, &config, (&scraper, &endpoint, monitored), &status);
+    let parts = (&args, external_url.as_str(), &store, &clock);
+    let watch = alerting::start(&config, alertmanager, parts, telemetry, evaluating)?;
+    let reloader = Reloader::of_serve(&args, &config, (&scraper, &endpoint, monitored), (&status, &watch.v2));
     reloader.listen(&producers, &produce);
 
-    let (evaluator, db) =
-        start_alerting(&config, alertmanager, &args, &external_url, &store, &clock, alerting, evaluating)?;
     let api = read_api(&store, &clock, features, &config, &args, &stop);
     rules.spawn(save_usage(Arc::clone(&api), Arc::clone(&store), evaluate.clone()));
     let intake = Intake::new(stores_of(&store), Arc::clone(&clock), collector.clone(), config.otlp.clone());
@@ -200,7 +192,7 @@ pub(crate) async fn start(
         .merge(own_routes(Some(Arc::clone(&store)), Arc::clone(&registry), reloader))
         .merge(binnacle_query::http::router(api))
         .merge(status::router(status))
-        .merge(alert_http::router(Arc::new(alert_http::AlertApi { evaluator, db })))
+        .merge(watch.router())
         .merge(log_metrics::routes(counted, &store, &clock, args.enable_admin_api))
         .merge(binnacle_collector::http::router(&scraper, read_selector))
         .merge(server::own_site_only(probe_router(endpoint).merge(intake::router(intake))))
@@ -486,52 +478,4 @@ fn register_build(registry: &mut Registry) {
     let labels = vec![("version", env!("CARGO_PKG_VERSION"))];
     let info = prometheus_client::metrics::info::Info::new(labels);
     registry.register("build", "Which release this is", info);
-}
-
-#[allow(clippy::too_many_arguments, reason = "each collaborator is one of a kind, and this wires them")]
-fn start_alerting(
-    config: &Config,
-    alertmanager: Option<binnacle_alerting::notify::AlertmanagerConfig>,
-    args: &ServeArgs,
-    external_url: &str,
-    store: &Arc<Store>,
-    clock: &Arc<dyn Clock>,
-    telemetry: binnacle_alerting::Telemetry,
-    (tasks, stop): (&TaskTracker, &CancellationToken),
-) -> anyhow::Result<(Arc<Evaluator>, Arc<AlertDb>)> {
-    let connection = binnacle_store::sqlite::open(&args.data.join("alerting.sqlite"), &AlertDb::MIGRATIONS)?;
-    let db = Arc::new(AlertDb::new(connection));
-    let sender = Sender::new(alertmanager.clone(), Arc::clone(&db), Arc::clone(clock), telemetry.clone());
-    let sink: Arc<dyn AlertSink> = match alertmanager {
-        None => Arc::new(NobodyToTell),
-        Some(routes) => {
-            let dispatcher =
-                Dispatcher::new(routes, external_url.to_owned(), Arc::clone(&db), Arc::clone(clock));
-            let dispatcher = Arc::new(dispatcher);
-            tasks.spawn(Arc::clone(&dispatcher).run(stop.clone()));
-            dispatcher
-        }
-    };
-    // Also without routes: what an earlier run left in the outbox is still owed.
-    tasks.spawn(Arc::new(sender).run(stop.clone()));
-    let settings = Settings {
-        interval: config.evaluation_interval.unwrap_or(Duration::from_mins(1)),
-        external_labels: config.external_labels.clone(),
-        external_url: external_url.to_owned(),
-        limits: limits_of(args, config),
-    };
-    let evaluator = Evaluator::new(
-        config.groups.clone(),
-        settings,
-        store.clone(),
-        store.clone(),
-        Arc::clone(&db),
-        sink,
-        Arc::clone(clock),
-        telemetry,
-    )
-    .context("cannot read the state of alerts")?;
-    let evaluator = Arc::new(evaluator);
-    evaluator.start(tasks, stop);
-    Ok((evaluator, db))
 }

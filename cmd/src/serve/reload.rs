@@ -1,4 +1,4 @@
-//! `POST /-/reload` and SIGHUP: the file's scrape configs and probes are read again.
+//! `POST /-/reload` and SIGHUP: the file's scrape configs and probes are read again, and `alertmanager.yml`.
 //!
 //! All of the file is checked, and one that is wrong changes nothing. What else than scraping changed in it waits for a
 //! restart, and is said.
@@ -8,6 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
+use binnacle_alerting::http::v2::V2;
+use binnacle_alerting::notify::AlertmanagerConfig;
 use binnacle_collector::monitors::MonitorHandle;
 use binnacle_collector::probe::Endpoint;
 use binnacle_collector::scrape::Scraper;
@@ -30,6 +32,8 @@ pub(super) struct Reloader {
     endpoint: Arc<Endpoint>,
     monitors: Option<MonitorHandle>,
     status: Option<Arc<Status>>,
+    /// `alertmanager.yml`, and who follows it.
+    routes: Option<(PathBuf, Arc<V2>)>,
     /// Of the file that this process was started with.
     others: u64,
     /// Whether it may be asked for over HTTP.
@@ -43,10 +47,12 @@ impl Reloader {
         args: &ServeArgs,
         config: &Config,
         parts: (&Arc<Scraper>, &Arc<Endpoint>, Option<MonitorHandle>),
-        status: &Arc<Status>,
+        (status, v2): (&Arc<Status>, &Arc<V2>),
     ) -> Arc<Self> {
         let collector = Self::of_collect(args.config.clone(), config, parts);
-        Arc::new(Self { status: Some(Arc::clone(status)), is_open: args.enable_lifecycle, ..collector })
+        let routes = args.alertmanager_config.clone().map(|path| (path, Arc::clone(v2)));
+        let status = Some(Arc::clone(status));
+        Arc::new(Self { status, routes, is_open: args.enable_lifecycle, ..collector })
     }
 
     pub(super) fn of_collect(
@@ -55,20 +61,33 @@ impl Reloader {
         (scraper, endpoint, monitors): (&Arc<Scraper>, &Arc<Endpoint>, Option<MonitorHandle>),
     ) -> Self {
         let (scraper, endpoint, turn) = (Arc::clone(scraper), Arc::clone(endpoint), Mutex::default());
-        let (status, others) = (None, config.others);
-        Self { path, scraper, endpoint, monitors, status, others, is_open: false, turn }
+        let (status, routes, others) = (None, None, config.others);
+        Self { path, scraper, endpoint, monitors, status, routes, others, is_open: false, turn }
     }
 
     /// Answers what is still to be done, or why nothing was.
     fn reload(&self) -> anyhow::Result<&'static str> {
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(path) = &self.path else { return Ok("there is no file to read: see --config") };
+        // All is read before anything is taken.
+        let routes =
+            self.routes.as_ref().map(|(path, v2)| config::load_alertmanager(path).map(|read| (read, v2)));
+        let routes = routes.transpose()?;
+        let Some(path) = &self.path else {
+            let Some(((routes, shown), v2)) = routes else {
+                return Ok("there is no file to read: see --config and --alertmanager-config");
+            };
+            take(v2, routes, shown);
+            return Ok("");
+        };
         let read = config::load(path);
         if let (Err(_), Some(status)) = (&read, &self.status) {
             status.in_force().is_good = false;
         }
         let config = read?;
         config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        if let Some(((routes, shown), v2)) = routes {
+            take(v2, routes, shown);
+        }
         self.scraper.reload(config.pools);
         if let Some(monitors) = &self.monitors {
             monitors.set(config.defaults);
@@ -85,17 +104,36 @@ impl Reloader {
         Ok(OTHERS)
     }
 
-    async fn on_thread(self: &Arc<Self>) -> anyhow::Result<&'static str> {
+    /// As [`Self::reload`], of `alertmanager.yml` alone.
+    fn reroute(&self) -> anyhow::Result<&'static str> {
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((path, v2)) = &self.routes {
+            let (routes, shown) = config::load_alertmanager(path)?;
+            take(v2, routes, shown);
+        }
+        Ok("")
+    }
+
+    async fn on_thread(
+        self: &Arc<Self>,
+        work: fn(&Self) -> anyhow::Result<&'static str>,
+    ) -> anyhow::Result<&'static str> {
         let me = Arc::clone(self);
-        tokio::task::spawn_blocking(move || me.reload()).await?
+        tokio::task::spawn_blocking(move || work(&me)).await?
     }
 
     /// As Prometheus answers.
     pub(super) async fn answer(self: &Arc<Self>) -> Response {
-        if !self.is_open {
+        if !self.is_open && self.routes.is_none() {
             return (StatusCode::FORBIDDEN, "Lifecycle API is not enabled.").into_response();
         }
-        match self.on_thread().await {
+        // Alertmanager needs no flag for it, Prometheus does: each file as its own server would.
+        let done = if self.is_open {
+            self.on_thread(Self::reload).await
+        } else {
+            self.on_thread(Self::reroute).await
+        };
+        match done {
             Ok("") => StatusCode::OK.into_response(),
             Ok(left) => format!("{left}\n").into_response(),
             Err(error) => {
@@ -123,10 +161,16 @@ impl Reloader {
                     () = stop.cancelled() => return,
                     _ = hangups.recv() => {}
                 }
-                if let Err(error) = me.on_thread().await {
+                if let Err(error) = me.on_thread(Self::reload).await {
                     tracing::error!(error = format!("{error:#}"), "the configuration was not read again");
                 }
             }
         });
     }
+}
+
+fn take(v2: &V2, routes: AlertmanagerConfig, shown: String) {
+    routes.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    v2.reload(routes, shown);
+    tracing::info!("routes and receivers are read again");
 }

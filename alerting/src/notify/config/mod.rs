@@ -155,7 +155,21 @@ fn named_intervals(
     Ok(found)
 }
 
+impl Default for AlertmanagerConfig {
+    /// One receiver, by whom nobody is told.
+    fn default() -> Self {
+        let config =
+            parse_alertmanager("default", "{route: {receiver: nobody}, receivers: [{name: nobody}]}");
+        config.expect("a test reads it")
+    }
+}
+
 impl AlertmanagerConfig {
+    /// Names of all receivers.
+    pub fn receiver_names(&self) -> impl Iterator<Item = &str> {
+        self.receivers.keys().map(String::as_str)
+    }
+
     /// The receivers that hear of an alert with these labels.
     pub fn receivers_of(&self, labels: &Labels) -> Vec<String> {
         let mut found = Vec::new();
