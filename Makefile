@@ -143,7 +143,7 @@ TELL = $(abspath $(CARGO_TARGET))/binnacle serve --data {data} --listen 127.0.0.
 conformance-alerting: build
 	@test -f $(ALERTING)/run.py || { echo "the scenarios are not at $(ALERTING): set ALERTING"; exit 1; }
 	python3 $(ALERTING)/run.py --launch "$(TELL)"
-	cargo test -p binnacle-alerting --lib -- --nocapture amtool taken_or_refused | grep -E "^(templates|routing|configurations|test )"
+	cargo test -p binnacle-alerting --lib -- --nocapture amtool promtool taken_or_refused real_projects | grep -E "^(templates|annotation|rule|routing|configurations|test )"
 	@data=$$(mktemp -d); $(CARGO_TARGET)/binnacle serve --listen $(AMTOOL_LISTEN) --data $$data \
 		--alertmanager-config $(CLIENTS)/alertmanager.yml >$$data.log 2>&1 & \
 	server=$$!; trap 'kill $$server; wait $$server; rm -rf $$data $$data.log' EXIT; \

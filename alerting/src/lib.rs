@@ -22,6 +22,7 @@ pub mod slo;
 mod state;
 mod telemetry;
 pub mod template;
+pub mod unit_tests;
 
 pub use state::AlertDb;
 pub use telemetry::Telemetry;

@@ -7,6 +7,7 @@ use binnacle_alerting::FileError;
 use binnacle_alerting::log_metrics::{is_log_metrics, parse_log_metrics};
 use binnacle_alerting::rules::parse_rules;
 use binnacle_alerting::slo::parse_slos;
+use binnacle_alerting::unit_tests::run_tests;
 
 use crate::{CheckCommand, config};
 
@@ -31,6 +32,32 @@ pub(crate) fn run(what: CheckCommand) -> ExitCode {
                 errors.lines().for_each(|line| println!("{line}"));
             }
         }
+    }
+    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+}
+
+/// Plays the tests of rules in each file.
+pub(crate) fn test_rules(files: &[PathBuf]) -> ExitCode {
+    let mut failed = false;
+    for file in files {
+        println!("Unit Testing:  {}", file.display());
+        let read_rules = |pattern: &Path| {
+            let paths = config::named_files(Path::new(""), &[pattern.display().to_string()]);
+            let paths = paths.map_err(|error| format!("{error:#}"))?;
+            paths.into_iter().map(|path| read(&path).map(|text| (path, text))).collect()
+        };
+        let done = read(file).and_then(|text| run_tests(&file.display().to_string(), &text, &read_rules));
+        let failures = match done {
+            Ok(report) if report.failures.is_empty() => {
+                println!("  SUCCESS: {} tests", report.tests);
+                continue;
+            }
+            Ok(report) => report.failures.join("\n"),
+            Err(error) => error,
+        };
+        failed = true;
+        println!("  FAILED:");
+        failures.lines().for_each(|line| println!("    {line}"));
     }
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }

@@ -69,6 +69,11 @@ enum Command {
         #[command(subcommand)]
         what: CheckCommand,
     },
+    /// Play unit tests: exit 0 if they pass, 1 if not.
+    Test {
+        #[command(subcommand)]
+        what: TestCommand,
+    },
     /// Look at the metrics of a data directory, also while a server uses it, or import Prometheus's.
     Tsdb {
         #[command(subcommand)]
@@ -288,6 +293,16 @@ enum CheckCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum TestCommand {
+    /// Tests of rules, in promtool's format.
+    Rules {
+        /// Files of tests.
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum TsdbCommand {
     /// Print blocks, and the metrics with most series; what is not in blocks yet is left out.
     Analyze(TsdbArgs),
@@ -356,6 +371,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Collect(args) => serve::collect(args),
         Command::Check { what } => return check::run(what),
+        Command::Test { what: TestCommand::Rules { files } } => return check::test_rules(&files),
         Command::Tsdb { what: TsdbCommand::Analyze(args) } => tsdb::analyze(&args),
         Command::Tsdb { what: TsdbCommand::Verify(args) } => tsdb::verify(&args),
         Command::Tsdb { what: TsdbCommand::Import(args) } => tsdb::import(&args),

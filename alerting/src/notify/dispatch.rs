@@ -126,7 +126,7 @@ impl Dispatcher {
             known.pool.iter().map(|(print, held)| (print.clone(), held.clone())).collect();
         for (print, held) in alerts {
             known.inhibitor.observe(&print, &held.alert, now);
-            self.route(&mut known, &print, &held.alert, now);
+            self.group(&mut known, &print, &held.alert, now);
         }
         // Groups that are as before keep their times.
         for group in known.groups.values_mut() {
@@ -249,11 +249,11 @@ impl Dispatcher {
         let print = fingerprint(&alert.labels);
         let alert = known.pool.put(&print, alert, is_timeout, now);
         known.inhibitor.observe(&print, &alert, now);
-        self.route(known, &print, &alert, now);
+        self.group(known, &print, &alert, now);
     }
 
     /// Puts an alert into the groups that its routes make.
-    fn route(&self, known: &mut Known, print: &str, alert: &SentAlert, now: Timestamp) {
+    fn group(&self, known: &mut Known, print: &str, alert: &SentAlert, now: Timestamp) {
         let config = Arc::clone(&known.config);
         let mut routes = Vec::new();
         config.root.matching(&alert.labels, &mut routes);

@@ -368,7 +368,7 @@ fn line_of(text: &str, job: &str) -> usize {
 }
 
 /// Files that patterns name; in the last part of a path `*` stands for anything.
-fn named_files(dir: &Path, patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
+pub(crate) fn named_files(dir: &Path, patterns: &[String]) -> anyhow::Result<Vec<PathBuf>> {
     let mut found = Vec::new();
     for pattern in patterns {
         let path = dir.join(pattern);
