@@ -20,6 +20,7 @@ mod serve;
 mod server;
 mod stage;
 mod status;
+mod tell;
 mod tsdb;
 mod web;
 
@@ -73,6 +74,16 @@ enum Command {
     Test {
         #[command(subcommand)]
         what: TestCommand,
+    },
+    /// Where alerts go, by an alertmanager.yml.
+    Config {
+        #[command(subcommand)]
+        what: ConfigCommand,
+    },
+    /// What templates of notifications say.
+    Template {
+        #[command(subcommand)]
+        what: TemplateCommand,
     },
     /// Look at the metrics of a data directory, also while a server uses it, or import Prometheus's.
     Tsdb {
@@ -303,6 +314,61 @@ enum TestCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum ConfigCommand {
+    /// The tree of routes.
+    Routes {
+        #[command(subcommand)]
+        what: RoutesCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum RoutesCommand {
+    /// Print the receivers of an alert with these labels, in the order of the tree.
+    Test(RoutesTestArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+struct RoutesTestArgs {
+    /// An alertmanager.yml.
+    #[arg(long = "config.file", alias = "config")]
+    config: PathBuf,
+    /// Receivers, with commas between them; exit 1 if they are others.
+    #[arg(long = "verify.receivers")]
+    verify: Option<String>,
+    /// NAME=VALUE
+    labels: Vec<String>,
+}
+
+#[derive(Debug, Subcommand)]
+enum TemplateCommand {
+    /// Print what a text makes of a notification.
+    Render(RenderArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+struct RenderArgs {
+    /// Files of templates, which know one another; ours are there before them.
+    #[arg(long = "template.glob")]
+    globs: Vec<String>,
+    /// A text, such as `{{ template "slack.default.title" . }}`.
+    #[arg(long = "template.text", allow_hyphen_values = true)]
+    text: String,
+    /// What the text becomes.
+    #[arg(long = "template.type", value_enum, default_value = "text")]
+    mode: RenderMode,
+    /// A notification as JSON, as webhooks get it; one alert that fires otherwise.
+    #[arg(long = "template.data")]
+    data: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum RenderMode {
+    Text,
+    Html,
+}
+
+#[derive(Debug, Subcommand)]
 enum TsdbCommand {
     /// Print blocks, and the metrics with most series; what is not in blocks yet is left out.
     Analyze(TsdbArgs),
@@ -372,6 +438,10 @@ fn main() -> ExitCode {
         Command::Collect(args) => serve::collect(args),
         Command::Check { what } => return check::run(what),
         Command::Test { what: TestCommand::Rules { files } } => return check::test_rules(&files),
+        Command::Config { what: ConfigCommand::Routes { what: RoutesCommand::Test(args) } } => {
+            tell::test_routes(&args)
+        }
+        Command::Template { what: TemplateCommand::Render(args) } => tell::render(&args),
         Command::Tsdb { what: TsdbCommand::Analyze(args) } => tsdb::analyze(&args),
         Command::Tsdb { what: TsdbCommand::Verify(args) } => tsdb::verify(&args),
         Command::Tsdb { what: TsdbCommand::Import(args) } => tsdb::import(&args),

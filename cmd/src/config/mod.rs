@@ -402,7 +402,22 @@ fn all_of(errors: Vec<binnacle_alerting::FileError>) -> anyhow::Error {
 /// Reads an `alertmanager.yml`; answers it as it may be shown, too.
 pub(crate) fn load_alertmanager(path: &Path) -> anyhow::Result<(AlertmanagerConfig, String)> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
-    Ok((parse_alertmanager(&path.display().to_string(), &text)?, routes_without_secrets(&text)))
+    let mut routes = parse_alertmanager(&path.display().to_string(), &text)?;
+    let dir = path.parent().unwrap_or_else(|| Path::new(""));
+    for file in named_files(dir, &routes.templates)? {
+        if !file.exists() {
+            let warning = format!("{}: templates: there is no {} yet", path.display(), file.display());
+            routes.warnings.push(warning);
+            continue;
+        }
+        let text = std::fs::read_to_string(&file)
+            .with_context(|| format!("{}: templates: cannot read {}", path.display(), file.display()))?;
+        let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let added = routes.notifications.add(&name, &text);
+        added
+            .map_err(|error| anyhow::anyhow!("{}: templates: {}: {error}", path.display(), file.display()))?;
+    }
+    Ok((routes, routes_without_secrets(&text)))
 }
 
 #[cfg(test)]

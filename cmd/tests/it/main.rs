@@ -31,3 +31,4 @@ mod remote_write;
 mod scrape;
 mod shippers;
 mod support;
+mod tell;

@@ -32,6 +32,7 @@ use receivers::{Checker, RawReceiver};
 use route::{Known, RawRoute, tree};
 
 use crate::FileError;
+use crate::template::Notifications;
 
 pub(super) use http::{Http, check_url};
 pub(super) use inhibit::Inhibit;
@@ -70,6 +71,8 @@ pub struct AlertmanagerConfig {
     pub resolve_timeout: Duration,
     /// Patterns of files with templates, relative to the file's folder.
     pub templates: Vec<String>,
+    /// Ours, and those of the files once they are read.
+    pub notifications: Notifications,
     /// Parts of the file that change nothing in this release.
     pub warnings: Vec<String>,
 }
@@ -128,6 +131,7 @@ pub fn parse_alertmanager(file: &str, text: &str) -> Result<AlertmanagerConfig, 
         intervals,
         resolve_timeout: global.resolve_timeout.unwrap_or(Duration::from_mins(5)),
         templates: raw.templates,
+        notifications: Notifications::default(),
         warnings,
     })
 }
